@@ -1,0 +1,112 @@
+"""Omniglot: tell handwritten characters apart after seeing one or a few drawings of each.
+
+1623 characters (classes) of 50 alphabets, each drawn by 20 people, 28x28 pixels, bright ink on black, antialiased.
+1100 / 100 / 423 classes for train / val / test (Finn et al. 2017, whose split depends on the order of the file system;
+ours is a shuffle of the sorted class names by `split_seed`, and recorded as a hash). A character and its rotations are
+always in the same split.
+
+T tasks, N ways, K shots, Q queries of a class.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from metarun import seeds
+from metarun.data import omniglot_files as files
+from metarun.data.omniglot_index import DRAWERS
+from metarun.errors import SettingError, at_least, one_of
+from metarun.tasks import Metric, Split, Task
+
+SIZES = {"train": 1100, "val": 100, "test": 423}
+
+
+class Omniglot:
+    """N-way K-shot classification of characters.
+
+    Args:
+        ways: N, up to 100, which is what the smallest split has.
+        shots: K, support drawings of each class.
+        queries: query drawings of each class; None: as many as shots. Support and query never share a drawing, so
+            K + Q is at most 20.
+        rotations: whether each class of a task is turned by a random multiple of 90 degrees: in `all` splits, in
+            `train` only, or in `none`.
+        split_seed: shuffles the classes before they are split.
+        root: the folder that omniglot-py is in; None: $METARUN_DATA, else the user's cache folder.
+        download: whether torchvision may download what is missing.
+    """
+
+    input_shape = (1, files.SIZE, files.SIZE)
+    metric: Metric = "accuracy"
+
+    def __init__(
+        self,
+        ways: int = 5,
+        shots: int = 1,
+        queries: int | None = None,
+        rotations: str = "all",
+        split_seed: int = 0,
+        root: str | None = None,
+        download: bool = True,
+    ):
+        queries = shots if queries is None else queries
+        at_least(2, ways=ways)
+        at_least(1, shots=shots, queries=queries)
+        at_least(0, split_seed=split_seed)
+        one_of("rotations", rotations, ["all", "train", "none"])
+        if ways > min(SIZES.values()):
+            raise SettingError(ways, "ways", f"at most {min(SIZES.values())}, the classes of the smallest split (val)")
+        if shots + queries > DRAWERS:
+            raise SettingError(
+                shots + queries, "shots + queries", f"at most {DRAWERS}, the drawings of a class; lower shots or queries"
+            )
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self.rotations, self.split_seed, self.download = rotations, split_seed, download
+        self.root = Path(root or os.environ.get("METARUN_DATA") or files.cache()).expanduser()
+        self.outputs = ways
+
+    def classes(self, split: Split) -> list[str]:
+        """The class names of a split, in the split's order."""
+        shuffled = sorted(files.classes(), key=lambda name: hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest())
+        start = {"train": 0, "val": SIZES["train"], "test": SIZES["train"] + SIZES["val"]}[split]
+        return shuffled[start : start + SIZES[split]]
+
+    def prepare(self, device: torch.device) -> None:
+        """See TaskSource."""
+        images = torch.from_numpy(files.load(self.root, self.download).copy())
+        number = {name: place for place, name in enumerate(files.classes())}
+        self.images = images.flatten(0, 1).flatten(1).to(device)  # [1623 * 20, 784] uint8
+        self.members = {split: torch.tensor([number[c] for c in self.classes(split)], device=device) for split in SIZES}
+        pixels = torch.arange(files.SIZE**2).view(files.SIZE, files.SIZE)
+        self.turns = torch.stack([torch.rot90(pixels, quarter).flatten() for quarter in range(4)]).to(device)
+
+    def sample(self, seed: int, split: Split, index: Tensor) -> Task:
+        """See TaskSource."""
+        index = index.to(self.images.device)
+        each, members = self.shots + self.queries, self.members[split]
+        chosen = members[seeds.distinct((seed, split, "classes"), index, 1, len(members), self.ways).squeeze(1)]
+        drawings = seeds.distinct((seed, split, "drawings"), index, self.ways, DRAWERS, each)
+        images = self.images[chosen[..., None] * DRAWERS + drawings]  # [T, N, K + Q, 784]
+        if self.rotations == "all" or (self.rotations == "train" and split == "train"):
+            quarter = seeds.words((seed, split, "rotations"), index, self.ways) % 4
+            images = images.gather(-1, self.turns[quarter][:, :, None].expand_as(images))
+        images = images.view(len(index), self.ways, each, *self.input_shape)
+        labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
+
+        def part(some: Tensor) -> tuple[Tensor, Tensor]:
+            return some.flatten(1, 2).float() / 255, labels.repeat_interleave(some.shape[2], dim=1)
+
+        return Task(*part(images[:, :, : self.shots]), *part(images[:, :, self.shots :]))
+
+    def identity(self) -> dict[str, str]:
+        """See TaskSource."""
+        splits = "\n\n".join("\n".join(self.classes(split)) for split in SIZES)
+        return {"split_hash": hashlib.sha256(splits.encode()).hexdigest(), "data_digest": files.digest()}
+
+    def describe(self) -> str:
+        """See TaskSource."""
+        return f"{self.ways}-way {self.shots}-shot"
+

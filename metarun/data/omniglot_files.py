@@ -1,0 +1,257 @@
+"""Omniglot on disk: find it, check it by content, pack it once.
+
+The packed file is 32 bytes of SHA-256 followed by what they are the digest of: the source's signature (32 bytes) and
+the images, uint8 [1623, 20, 28, 28], ink 255 on 0, in the order of the sorted class names. Archives are read in place
+and never unpacked, so no path inside one can lead out of a folder.
+
+Data: Lake, Salakhutdinov & Tenenbaum 2015, "Human-level concept learning through probabilistic program induction".
+"""
+
+import fcntl
+import hashlib
+import io
+import logging
+import os
+import urllib.error
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from metarun.data.omniglot_index import ALPHABETS, DRAWERS, SETS
+from metarun.errors import DataError
+
+SIZE = 28
+LARGEST_IMAGE = 65536  # bytes; the largest PNG of Omniglot has under 1 kB
+FOLDER = "omniglot-py"
+
+log = logging.getLogger("metarun")
+
+
+def cache() -> Path:
+    """The user's cache folder: $XDG_CACHE_HOME/metarun, by default ~/.cache/metarun."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metarun"
+
+
+def classes() -> list[str]:
+    """The 1623 class names, sorted: `<Alphabet>/character<NN>`."""
+    return sorted(f"{alphabet}/character{n:02d}" for alphabet, (_, count, _) in ALPHABETS.items() for n in range(1, count + 1))
+
+
+def digest() -> str:
+    """SHA-256 over the digests of all alphabets' pixels: what content the checks below insist on."""
+    return hashlib.sha256("".join(pixels for _, (_, _, pixels) in sorted(ALPHABETS.items())).encode()).hexdigest()
+
+
+def load(root: Path, download: bool) -> np.ndarray:
+    """All images of Omniglot, packing them if no one has done so before.
+
+    Args:
+        root: the data folder; Omniglot is in its subfolder omniglot-py.
+        download: whether torchvision may download what is missing.
+
+    Returns:
+        uint8 [1623, 20, 28, 28].
+
+    Raises:
+        DataError: the data is missing, incomplete or altered.
+    """
+    home = root / FOLDER
+    sources = {name: _find(home, name) for name in SETS}
+    if missing := [name for name, source in sources.items() if source is None]:
+        if not download:
+            raise DataError(
+                f"no Omniglot (data.root={root}): expected {' and '.join(f'{FOLDER}/{m}.zip' for m in missing)}, or folders of "
+                "these names; set data.root or METARUN_DATA, or allow data.download=true"
+            )
+        _download(root)
+        sources = {name: _find(home, name) for name in SETS}
+    found = {name: source for name, source in sources.items() if source is not None}
+    packed = _packed_file(home)
+    signature = hashlib.sha256("\n".join(_signature(source) for source in found.values()).encode()).digest()
+    images = _read(packed, signature)
+    if images is None:
+        with _lock(packed):
+            images = _read(packed, signature)  # another process may have packed it while this one waited
+            if images is None:
+                images = _decode(found)
+                _write(packed, signature, images)
+    return images
+
+
+def _find(home: Path, name: str) -> Path | None:
+    """The extracted folder, else the archive, else None."""
+    return next((path for path in (home / name, home / f"{name}.zip") if path.exists()), None)
+
+
+def _download(root: Path) -> None:
+    try:
+        from torchvision.datasets import Omniglot
+    except (ImportError, RuntimeError) as error:
+        raise DataError(
+            f"torchvision cannot be imported ({str(error).splitlines()[0]}): it has to be the build that goes with the installed "
+            "torch; reinstall both together: pip install --force-reinstall torch torchvision"
+        ) from error
+    try:
+        log.info("downloading Omniglot to %s", root)
+        for background in (True, False):
+            Omniglot(str(root), background=background, download=True)
+    except (OSError, RuntimeError, urllib.error.URLError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"Omniglot could not be downloaded to {root} ({str(error) or type(error).__name__}): expected "
+            f"{FOLDER}/images_background.zip and images_evaluation.zip there; put them there by hand, or set data.root or METARUN_DATA"
+        ) from error
+
+
+def _signature(source: Path) -> str:
+    """Changes when files of the source come, go or are replaced; does not read their content."""
+    if source.is_file():
+        paths = [source]
+    else:
+        paths = sorted(path for path in (source, *source.glob("*"), *source.glob("*/*")) if path.is_dir())
+    return "\n".join(f"{path.resolve()} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in paths)
+
+
+def _packed_file(home: Path) -> Path:
+    """Beside the data, or in the user's cache folder, by the data's place, when the data folder is read-only."""
+    name = f"metarun-omniglot-{SIZE}.bin"
+    if os.access(home, os.W_OK) and not _read_only(home):
+        return home / name
+    place = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]
+    try:
+        cache().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{cache()} cannot be made ({error.strerror}): expected a folder to pack Omniglot in; set XDG_CACHE_HOME") from error
+    return cache() / f"{place}-{name}"
+
+
+def _read_only(folder: Path) -> bool:
+    """Mode bits do not stop root, but a folder that its owner marked read-only is to be left alone all the same."""
+    return not folder.stat().st_mode & 0o222
+
+
+def _read(packed: Path, signature: bytes) -> np.ndarray | None:
+    """The packed images, or None where there are none, they are damaged, or the source has changed."""
+    shape = (len(classes()), DRAWERS, SIZE, SIZE)
+    try:
+        content = packed.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{packed} cannot be read ({error.strerror}): expected packed Omniglot images; remove it") from error
+    body = memoryview(content)[32:]
+    if hashlib.sha256(body).digest() != content[:32] or body[:32] != signature or len(body) != 32 + int(np.prod(shape)):
+        log.info("%s is out of date; packing Omniglot again", packed)
+        return None
+    return np.frombuffer(body, np.uint8, offset=32).reshape(shape)
+
+
+@contextmanager
+def _lock(packed: Path) -> Iterator[None]:
+    """Held by one process at a time; the kernel frees it when the process ends, however it ends."""
+    try:
+        with open(packed.with_suffix(".lock"), "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise DataError(f"{packed} cannot be written ({error.strerror or error}): expected a writable folder with 30 MB free") from error
+
+
+def _write(packed: Path, signature: bytes, images: np.ndarray) -> None:
+    """Whole or not at all."""
+    body = signature + images.tobytes()
+    temporary = packed.with_suffix(".tmp")  # whoever writes holds the lock, so one name will do
+    try:
+        with open(temporary, "wb") as file:
+            file.write(hashlib.sha256(body).digest() + body)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, packed)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _decode(sources: dict[str, Path]) -> np.ndarray:
+    """Reads, checks and shrinks all drawings: 105x105 to 28x28 with a Lanczos filter, which antialiases."""
+    files = {name: _list(source, name) for name, source in sources.items()}
+    images = {}
+    with ExitStack() as stack:
+        openers = {name: _opener(source, stack) for name, source in sources.items()}
+        alphabets = tqdm(sorted(ALPHABETS.items()), "packing Omniglot, once", unit="alphabet", disable=None, leave=False)
+        for alphabet, (name, count, expected) in alphabets:
+            pixels = hashlib.sha256()
+            for number in range(1, count + 1):
+                character = f"{alphabet}/character{number:02d}"
+                drawings = [_image(sources[name], file, openers[name]) for file in files[name][character]]
+                pixels.update(b"".join(np.packbits(np.asarray(drawing)).tobytes() for drawing in drawings))
+                images[character] = np.stack([_shrink(drawing) for drawing in drawings])
+            if pixels.hexdigest()[:16] != expected:
+                raise DataError(
+                    f"altered drawings in {name}/{alphabet} ({sources[name]}): expected Omniglot's own pixels; "
+                    "replace them from the original archive"
+                )
+    return np.stack([images[character] for character in classes()])
+
+
+def _shrink(drawing: Image.Image) -> np.ndarray:
+    """uint8 [28, 28], ink bright on black."""
+    return 255 - np.asarray(drawing.convert("L").resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+
+
+def _list(source: Path, name: str) -> dict[str, list[str]]:
+    """The 20 files of each class, sorted by name.
+
+    Raises:
+        DataError: classes or drawings are missing.
+    """
+    if source.is_dir():
+        paths = [path.relative_to(source).as_posix() for path in source.glob("*/*/*.png")]
+    else:
+        try:
+            with zipfile.ZipFile(source) as archive:
+                paths = [p.removeprefix(f"{name}/") for p in archive.namelist() if p.startswith(f"{name}/") and p.endswith(".png")]
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{source} is not a readable zip file ({error}): expected Omniglot's {name}.zip; replace it") from error
+    by_class: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        by_class.setdefault(path.rpartition("/")[0], []).append(path)
+    wanted = [c for c in classes() if ALPHABETS[c.partition("/")[0]][0] == name]
+    bad = [f"{c} ({len(by_class.get(c, []))} of {DRAWERS} drawings)" for c in wanted if len(by_class.get(c, [])) != DRAWERS]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise DataError(
+            f"incomplete Omniglot ({source}): {len(wanted)} classes of {DRAWERS} drawings expected, found otherwise: "
+            f"{', '.join(bad[:3])}{more}; remove it or restore it from the original archive"
+        )
+    return by_class
+
+
+def _opener(source: Path, stack: ExitStack) -> Callable[[str], IO[bytes]]:
+    """Opens the files of a folder or, without unpacking it, of an archive."""
+    if source.is_dir():
+        return lambda file: open(source / file, "rb")
+    archive = stack.enter_context(zipfile.ZipFile(source))
+    return lambda file: archive.open(f"{source.stem}/{file}")
+
+
+def _image(source: Path, file: str, opener: Callable[[str], IO[bytes]]) -> Image.Image:
+    """One drawing, decoded: 105x105, one bit a pixel."""
+    try:
+        with opener(file) as stream:
+            content = stream.read(LARGEST_IMAGE + 1)
+        if len(content) > LARGEST_IMAGE:
+            raise ValueError(f"over {LARGEST_IMAGE} bytes")
+        image = Image.open(io.BytesIO(content), formats=["PNG"])
+        if image.size != (105, 105):
+            raise ValueError(f"{image.size[0]}x{image.size[1]} pixels instead of 105x105")
+        return image.convert("1", dither=Image.Dither.NONE)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError) as error:
+        raise DataError(f"unreadable drawing {file} ({source}): {error}; replace it from the original archive") from error
+

@@ -1,0 +1,61 @@
+"""What Omniglot consists of: 50 alphabets, their archive, their number of characters, and a digest of their pixels.
+
+The digest is the first 16 hexadecimal digits of SHA-256 over the 105x105 one-bit drawings of an alphabet, packed 8
+pixels to a byte, white as 1, ordered by character and file name.
+"""
+
+SETS = ("images_background", "images_evaluation")
+DRAWERS = 20  # each character was drawn by 20 people
+
+ALPHABETS = {
+    "Alphabet_of_the_Magi": ("images_background", 20, "7a63a66f5430edec"),
+    "Angelic": ("images_evaluation", 20, "7942083677a6a9de"),
+    "Anglo-Saxon_Futhorc": ("images_background", 29, "6169ddc291a67187"),
+    "Arcadian": ("images_background", 26, "3a2eef48d80ca7e3"),
+    "Armenian": ("images_background", 41, "7bb73ffe3de15124"),
+    "Asomtavruli_(Georgian)": ("images_background", 40, "7ace4358c390716d"),
+    "Atemayar_Qelisayer": ("images_evaluation", 26, "23e198854038a036"),
+    "Atlantean": ("images_evaluation", 26, "a73c46aa14123acf"),
+    "Aurek-Besh": ("images_evaluation", 26, "61b2ef5dc610e026"),
+    "Avesta": ("images_evaluation", 26, "89f8d25a0b8cea41"),
+    "Balinese": ("images_background", 24, "ab853c83de2d982b"),
+    "Bengali": ("images_background", 46, "5ab5919c49be8a7a"),
+    "Blackfoot_(Canadian_Aboriginal_Syllabics)": ("images_background", 14, "cf24cbba485d3e12"),
+    "Braille": ("images_background", 26, "b07bd23f63e2c490"),
+    "Burmese_(Myanmar)": ("images_background", 34, "1884b713c11dc187"),
+    "Cyrillic": ("images_background", 33, "9bae72deb330ef20"),
+    "Early_Aramaic": ("images_background", 22, "f77bc658ba7ed979"),
+    "Futurama": ("images_background", 26, "addf5aea16a220fa"),
+    "Ge_ez": ("images_evaluation", 26, "356a3b30cfc026e6"),
+    "Glagolitic": ("images_evaluation", 45, "bb612380a6aa058a"),
+    "Grantha": ("images_background", 43, "34a65b77b2509771"),
+    "Greek": ("images_background", 24, "94d26912ce347853"),
+    "Gujarati": ("images_background", 48, "7a8f25d092cd93b2"),
+    "Gurmukhi": ("images_evaluation", 45, "ed8161358d3ef36e"),
+    "Hebrew": ("images_background", 22, "f4b86d49ebf836cf"),
+    "Inuktitut_(Canadian_Aboriginal_Syllabics)": ("images_background", 16, "6cafc0ed2d499faa"),
+    "Japanese_(hiragana)": ("images_background", 52, "bd87c245e7683ed5"),
+    "Japanese_(katakana)": ("images_background", 47, "5b27a7862015e16a"),
+    "Kannada": ("images_evaluation", 41, "5d3e4c49aaff3634"),
+    "Keble": ("images_evaluation", 26, "3544fce72a6c8b28"),
+    "Korean": ("images_background", 40, "3baa03edf0788848"),
+    "Latin": ("images_background", 26, "761840e834ed1610"),
+    "Malay_(Jawi_-_Arabic)": ("images_background", 40, "10a09e1a1eaee436"),
+    "Malayalam": ("images_evaluation", 47, "b91182aaf0a39e91"),
+    "Manipuri": ("images_evaluation", 40, "e3505004cd749bd8"),
+    "Mkhedruli_(Georgian)": ("images_background", 41, "dc3954271ef50f69"),
+    "Mongolian": ("images_evaluation", 30, "4e8078861f2fc5b3"),
+    "N_Ko": ("images_background", 33, "1efb3d9c941ce779"),
+    "Ojibwe_(Canadian_Aboriginal_Syllabics)": ("images_background", 14, "ae0266d35c15333a"),
+    "Old_Church_Slavonic_(Cyrillic)": ("images_evaluation", 45, "17c5dd9613c0e51b"),
+    "Oriya": ("images_evaluation", 46, "1e749f42cf02264b"),
+    "Sanskrit": ("images_background", 42, "aafb03339ba27230"),
+    "Sylheti": ("images_evaluation", 28, "1b694e685b0e94e9"),
+    "Syriac_(Estrangelo)": ("images_background", 23, "db9b56ee68c4cb8a"),
+    "Syriac_(Serto)": ("images_evaluation", 23, "99dc657282789242"),
+    "Tagalog": ("images_background", 17, "e2d5d6fbbbd23a3d"),
+    "Tengwar": ("images_evaluation", 25, "93fc5727e8eaf3a6"),
+    "Tibetan": ("images_evaluation", 42, "f1b5d2c9db24a5f9"),
+    "Tifinagh": ("images_background", 55, "813e3548de752036"),
+    "ULOG": ("images_evaluation", 26, "de877c96f99bcf60"),
+}

@@ -1,0 +1,112 @@
+"""Random tabular tasks: each task has a teacher of its own that labels random feature vectors.
+
+    class(x) = which of N equal parts of the task's points, ordered by teacher(r ⊙ x), holds x;     x ~ N(0, 1)^F
+
+The scales r (log-uniform in [0.03, 3], drawn once, by `split_seed`) are what all tasks share: the teachers look at some features
+closely and at others hardly. A learner sees x alone, so knowing r is what there is to learn across tasks.
+
+T tasks, P points of a task (support and query), F features, N ways, H hidden units.
+"""
+
+import torch
+from torch import Tensor
+
+from metarun import seeds
+from metarun.errors import at_least, one_of
+from metarun.tasks import Metric, Split, Task
+
+SCALES = (0.03, 3.0)
+HIDDEN = 16
+DEPTH = 3
+
+
+class Tabular:
+    """Classification of random feature vectors, with exactly the same number of points in every class.
+
+    Args:
+        features: F.
+        ways: N.
+        shots: support points of each class.
+        queries: query points of each class.
+        teacher: drawn anew for every task. `linear`: w·(r⊙x). `mlp`: one hidden layer of 16 tanh units. `tree`: a decision
+            tree of depth 3 with a small slope in its leaves, which keeps all scores different. `noise`: a random number
+            that has nothing to do with x; nothing can be learned from it, so it has to stay at chance.
+        split_seed: draws the feature scales.
+    """
+
+    metric: Metric = "accuracy"
+
+    def __init__(
+        self,
+        features: int = 10,
+        ways: int = 2,
+        shots: int = 5,
+        queries: int = 15,
+        teacher: str = "linear",
+        split_seed: int = 0,
+    ):
+        at_least(1, features=features, shots=shots, queries=queries)
+        at_least(2, ways=ways)
+        at_least(0, split_seed=split_seed)
+        self.teachers = {"linear": self._linear, "mlp": self._mlp, "tree": self._tree, "noise": self._noise}
+        one_of("teacher", teacher, self.teachers)
+        self.features, self.ways, self.shots, self.queries = features, ways, shots, queries
+        self.teacher, self.split_seed = teacher, split_seed
+        self.input_shape, self.outputs = (features,), ways
+
+    def prepare(self, device: torch.device) -> None:
+        """See TaskSource."""
+        draws = seeds.uniform((self.split_seed, "tabular", "scales"), torch.zeros(1, dtype=torch.int64), self.features)[0]
+        low, high = torch.tensor(SCALES, dtype=torch.float64).log()
+        self.scales = (low + (high - low) * draws).exp().to(device)
+
+    def sample(self, seed: int, split: Split, index: Tensor) -> Task:
+        """See TaskSource."""
+        index = index.to(self.scales.device)
+        each = self.shots + self.queries
+        points = self.ways * each
+        x = seeds.normal((seed, split, "features"), index, points * self.features).view(-1, points, self.features)
+        scores = self.teachers[self.teacher]((seed, split, "teacher"), index, self.scales * x)
+        # Ranks cut into N equal runs are the classes; the shuffle below decides which points of a run are the support.
+        by_class = scores.argsort(dim=1).view(-1, self.ways, each)
+        shuffle = seeds.distinct((seed, split, "roles"), index, self.ways, each, each)
+        by_class = by_class.gather(2, shuffle)
+        labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
+
+        def part(columns: slice, n: int) -> tuple[Tensor, Tensor]:
+            rows = by_class[:, :, columns].flatten(1)
+            inputs = x.gather(1, rows[..., None].expand(-1, -1, self.features)).float()
+            return inputs, labels.repeat_interleave(n, dim=1)
+
+        return Task(*part(slice(0, self.shots), self.shots), *part(slice(self.shots, None), self.queries))
+
+    def _linear(self, address: tuple, index: Tensor, x: Tensor) -> Tensor:
+        """[T, P] scores."""
+        weights = seeds.normal(address, index, self.features)
+        return (x * weights[:, None]).sum(-1)
+
+    def _mlp(self, address: tuple, index: Tensor, x: Tensor) -> Tensor:
+        draws = seeds.normal(address, index, HIDDEN * (self.features + 2))
+        inner, bias, outer = draws.split([HIDDEN * self.features, HIDDEN, HIDDEN], dim=1)
+        inner = inner.view(-1, self.features, HIDDEN)
+        return (torch.tanh(x @ inner + bias[:, None]) * outer[:, None]).sum(-1)
+
+    def _tree(self, address: tuple, index: Tensor, x: Tensor) -> Tensor:
+        """Every level asks one question; features with large scales are asked about most."""
+        draws = seeds.normal(address, index, DEPTH * self.features + 2**DEPTH + self.features)
+        votes, leaves, slope = draws.split([DEPTH * self.features, 2**DEPTH, self.features], dim=1)
+        asked = (votes.view(-1, DEPTH, self.features).abs() * self.scales).argmax(-1)
+        answers = x.gather(2, asked[:, None].expand(-1, x.shape[1], -1)) > 0
+        leaf = (answers * 2 ** torch.arange(DEPTH, device=x.device)).sum(-1)
+        return leaves.gather(1, leaf) + 0.1 * (x * slope[:, None]).sum(-1)
+
+    def _noise(self, address: tuple, index: Tensor, x: Tensor) -> Tensor:
+        return seeds.uniform(address, index, x.shape[1])
+
+    def identity(self) -> dict[str, str]:
+        """See TaskSource."""
+        return {"split_hash": "none: tasks are generated", "split_seed": str(self.split_seed)}
+
+    def describe(self) -> str:
+        """See TaskSource."""
+        return f"{self.ways}-way {self.shots}-shot, {self.features} features, {self.teacher} teachers"

@@ -1,0 +1,92 @@
+"""Differentiable inner-loop updates: learner parameters in, learner parameters out, nothing changed in place.
+
+    θ_{k+1} = θ_k - rule(∇ loss(θ_k))          k = 0 .. K-1
+
+Parameters are {name: tensor}. Every function is pure, so that autograd and vmap can go through it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+Params = dict[str, Tensor]
+
+
+class Rule(Protocol):
+    """An update rule: a state for each inner loop, and a step."""
+
+    def init(self, params: Params) -> Any:
+        """The state before the first step."""
+        ...
+
+    def step(self, params: Params, grads: Params, state: Any) -> tuple[Params, Any]:
+        """The parameters and the state after one step."""
+        ...
+
+
+class SGD:
+    """θ <- θ - lr g."""
+
+    def __init__(self, lr: float):
+        self.lr = lr
+
+    def init(self, params: Params) -> None:
+        """SGD has no state."""
+
+    def step(self, params: Params, grads: Params, state: None) -> tuple[Params, None]:
+        """One step."""
+        return {name: params[name] - self.lr * grads[name] for name in params}, None
+
+
+class Adam:
+    """θ <- θ - lr m̂ / (√v̂ + eps), with m and v from zero in every task (Kingma & Ba 2015, algorithm 1)."""
+
+    def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
+        self.lr, self.betas, self.eps = lr, betas, eps
+
+    def init(self, params: Params) -> tuple[int, Params, Params]:
+        """The step count and both moments, zero."""
+        zeros = {name: torch.zeros_like(value) for name, value in params.items()}
+        return 0, zeros, zeros
+
+    def step(self, params: Params, grads: Params, state: tuple[int, Params, Params]):
+        """One step."""
+        beta1, beta2 = self.betas
+        t = state[0] + 1
+        m = {name: beta1 * state[1][name] + (1 - beta1) * g for name, g in grads.items()}
+        v = {name: beta2 * state[2][name] + (1 - beta2) * g * g for name, g in grads.items()}
+        new = {}
+        for name, value in params.items():
+            m_hat, v_hat = m[name] / (1 - beta1**t), v[name] / (1 - beta2**t)
+            # √0 has an infinite slope: a weight whose gradient is exactly 0 would make the meta-gradient nan.
+            root = torch.where(v_hat > 0, v_hat, torch.ones_like(v_hat)).sqrt() * (v_hat > 0)
+            new[name] = value - self.lr * m_hat / (root + self.eps)
+        return new, (t, m, v)
+
+
+def trajectory(
+    loss: Callable[[Params], Tensor], params: Params, rule: Rule, steps: int, *, first_order: bool = False
+) -> Iterator[Params]:
+    """The learner after 0, 1, ..., `steps` inner steps.
+
+    Args:
+        loss: of the parameters that are adapted, a scalar.
+        params: where the inner loop starts.
+        rule: the update rule.
+        steps: how many steps; at least 0.
+        first_order: treat the inner gradients as constants. The graph of the second derivatives is then never built.
+
+    Yields:
+        steps + 1 parameter dictionaries, the first of them `params` itself.
+    """
+    state = rule.init(params)
+    yield params
+    for _ in range(steps):
+        # torch.func.grad differentiates inside a no_grad block all the same, but nothing outside sees through it.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
+            grads = grad(loss)(params)
+        params, state = rule.step(params, grads, state)
+        yield params

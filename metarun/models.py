@@ -1,0 +1,175 @@
+"""Learners: the networks that solve one task, as plain torch modules.
+
+n examples, C channels, N outputs. A learner keeps no running statistics: what batch norm uses is part of the call.
+
+Batch norm has two modes, and results must say which:
+    transductive   the query is normalised by the statistics of the query itself (Finn et al. 2017)
+    support        the query is normalised by the statistics of the support set, so each answer stands alone
+In both, the support set is normalised by its own statistics.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metarun.errors import SettingError, at_least, one_of, positive
+
+
+class TaskNorm(nn.Module):
+    """Batch norm by the statistics of the examples that are passed in.
+
+    Args:
+        channels: C.
+        scale: whether to have a scale beside the shift.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, scale: bool, eps: float):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(channels))
+        self.scale = nn.Parameter(torch.ones(channels)) if scale else None
+        self.eps = eps
+
+    def forward(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """Normalises [n, C, ...] by the first `statistics_from` examples, or by all of them if it is None."""
+        if statistics_from is None:
+            return F.batch_norm(x, None, None, self.scale, self.shift, training=True, eps=self.eps)
+        axes = [0, *range(2, x.dim())]
+        shape = [-1, *[1] * (x.dim() - 2)]
+        var, mean = torch.var_mean(x[:statistics_from], axes, correction=0, keepdim=True)
+        scale = 1 if self.scale is None else self.scale.view(shape)
+        return (x - mean) * torch.rsqrt(var + self.eps) * scale + self.shift.view(shape)
+
+
+class Learner(nn.Module):
+    """What the learners share: how the support set's statistics reach the norms.
+
+    Attributes:
+        norm: transductive, support, or none.
+    """
+
+    norm: str
+
+    @property
+    def norm_parameters(self) -> set[str]:
+        """Names of the parameters that belong to batch norm."""
+        norms = [name for name, module in self.named_modules() if isinstance(module, TaskNorm)]
+        return {f"{norm}.{name}" for norm in norms for name, _ in self.get_submodule(norm).named_parameters()}
+
+    def forward(self, x: Tensor, support: Tensor | None = None) -> Tensor:
+        """Outputs for examples.
+
+        Args:
+            x: [n, *input_shape].
+            support: [S, *input_shape], the task's support set when x is its query. Used with norm=support only.
+
+        Returns:
+            [n, N].
+        """
+        if self.norm != "support" or support is None:
+            return self.outputs(x, None)
+        return self.outputs(torch.cat([support, x]), len(support))[len(support) :]
+
+    def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """[n, N] outputs; norms take their statistics from the first `statistics_from` examples (None: all)."""
+        raise NotImplementedError
+
+
+class Conv4(Learner):
+    """Four blocks of 3x3 convolution, batch norm and ReLU, then a linear layer (Vinyals et al. 2016; Finn et al. 2017).
+
+    Convolutions are padded by one pixel on every side; Finn's TensorFlow code pads even sizes on the right only.
+
+    Args:
+        input_shape: (C, H, W).
+        outputs: N.
+        filters: of every block.
+        downsampling: `stride`: stride 2 and the mean over the remaining positions, the Omniglot form of Finn et al.;
+            `max_pool`: stride 1, 2x2 max-pooling and flattening, the form of Vinyals et al. and of most ports.
+        norm: batch-norm mode, transductive or support (see the module's docstring).
+        norm_scale: whether batch norm has a scale beside its shift. Finn's code has none.
+        norm_eps: added to the variance. Finn's code has 1e-3.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        outputs: int,
+        filters: int = 64,
+        downsampling: str = "stride",
+        norm: str = "transductive",
+        norm_scale: bool = False,
+        norm_eps: float = 1e-3,
+    ):
+        super().__init__()
+        at_least(1, filters=filters)
+        one_of("downsampling", downsampling, ["stride", "max_pool"])
+        one_of("norm", norm, ["transductive", "support"])
+        positive("norm_eps", norm_eps)
+        if len(input_shape) != 3:
+            raise SettingError("conv4", "_target_", f"a learner for inputs of shape {list(input_shape)}, try model=mlp")
+        channels, height, width = input_shape
+        self.norm, self.pool = norm, downsampling == "max_pool"
+        self.blocks = nn.ModuleList()
+        for _ in range(4):
+            stride = 1 if self.pool else 2
+            conv = nn.Conv2d(channels, filters, 3, stride, padding=1)
+            self.blocks.append(nn.ModuleDict({"conv": conv, "norm": TaskNorm(filters, norm_scale, norm_eps)}))
+            channels = filters
+            height, width = (height // 2, width // 2) if self.pool else (-(-height // 2), -(-width // 2))
+        if min(height, width) < 1:
+            raise SettingError(downsampling, "downsampling", f"stride, for inputs as small as {list(input_shape)}")
+        self.head = nn.Linear(filters * height * width if self.pool else filters, outputs)
+
+    def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """See Learner."""
+        for block in self.blocks:
+            x = F.relu(block["norm"](block["conv"](x), statistics_from))  # pyright: ignore[reportIndexIssue]
+            if self.pool:
+                x = F.max_pool2d(x, 2)
+        return self.head(x.flatten(1) if self.pool else x.mean(dim=(2, 3)))
+
+
+class MLP(Learner):
+    """Fully connected layers with ReLU between them (Finn et al. 2017).
+
+    Args:
+        input_shape: any shape; it is flattened.
+        outputs: N.
+        hidden: sizes of the hidden layers. Sinusoid: 40, 40. Omniglot: 256, 128, 64, 64 with batch norm.
+        norm: none, or batch norm before each ReLU: transductive or support (see the module's docstring).
+        norm_scale: whether batch norm has a scale beside its shift.
+        norm_eps: added to the variance.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        outputs: int,
+        hidden: Sequence[int] = (40, 40),
+        norm: str = "none",
+        norm_scale: bool = False,
+        norm_eps: float = 1e-3,
+    ):
+        super().__init__()
+        for size in hidden:
+            at_least(1, hidden=size)
+        one_of("norm", norm, ["none", "transductive", "support"])
+        positive("norm_eps", norm_eps)
+        self.norm = norm
+        sizes = [int(torch.Size(input_shape).numel()), *hidden]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.norms = nn.ModuleList(TaskNorm(size, norm_scale, norm_eps) for size in hidden if norm != "none")
+        self.head = nn.Linear(sizes[-1], outputs)
+
+    def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """See Learner."""
+        x = x.flatten(1)
+        for number, layer in enumerate(self.layers):
+            x = layer(x)
+            if self.norms:
+                x = self.norms[number](x, statistics_from)
+            x = F.relu(x)
+        return self.head(x)

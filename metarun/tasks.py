@@ -1,0 +1,99 @@
+"""Tasks, and the sources that they come from.
+
+T tasks, S support points, Q query points, N ways (classes), K shots (support points of a class).
+
+Integer targets are classes: outputs are logits, the loss is cross-entropy and the metric accuracy. Float targets are
+regressed: the loss and the metric are the squared error, averaged over a point's outputs.
+"""
+
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Split = Literal["train", "val", "test"]
+Metric = Literal["accuracy", "mse"]
+
+
+class Task(NamedTuple):
+    """One small learning problem. A batch of tasks is a Task whose tensors have T in front."""
+
+    support_x: Tensor  # [S, *input_shape]
+    support_y: Tensor  # [S] int64 classes, or [S, outputs] float targets
+    query_x: Tensor  # [Q, *input_shape]
+    query_y: Tensor  # [Q] int64 classes, or [Q, outputs] float targets
+
+    def select(self, which: slice | int) -> "Task":
+        """Some tasks of a batch, or with an integer one task."""
+        return Task(*(tensor[which] for tensor in self))
+
+    def to(self, where: torch.device | torch.dtype) -> "Task":
+        """The same task on another device, or with its float tensors in another precision."""
+        if isinstance(where, torch.device):
+            return Task(*(tensor.to(where) for tensor in self))
+        return Task(*(tensor.to(where) if tensor.is_floating_point() else tensor for tensor in self))
+
+
+class TaskSource(Protocol):
+    """A distribution over tasks, split into train, val and test.
+
+    The constructor checks the settings and reads nothing; `prepare` reads or makes the data.
+
+    Attributes:
+        input_shape: shape of one example.
+        outputs: how many numbers the learner gives for one example (N for classes).
+        metric: what a learner is judged by.
+    """
+
+    input_shape: tuple[int, ...]
+    outputs: int
+    metric: Metric
+
+    def prepare(self, device: torch.device) -> None:
+        """Makes the source ready to be sampled on this device.
+
+        Raises:
+            DataError: the data is missing, incomplete or altered.
+        """
+        ...
+
+    def sample(self, seed: int, split: Split, index: Tensor) -> Task:
+        """The tasks of these numbers: task i is a pure function of (seed, split, i).
+
+        Args:
+            seed: the run's seed.
+            split: which tasks. No two splits share a class, or where there are none, a task.
+            index: [T] int64 on the CPU, at least 0.
+
+        Returns:
+            A batch of T tasks, on the device, float32.
+        """
+        ...
+
+    def identity(self) -> dict[str, str]:
+        """What the tasks are made of: `split_hash`, and `data_digest` where there is data."""
+        ...
+
+    def describe(self) -> str:
+        """A few words for the summary, such as '5-way 1-shot'."""
+        ...
+
+
+def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    """[n] loss of each example: cross-entropy of [n, N] logits, or squared error averaged over the outputs."""
+    if targets.is_floating_point():
+        return (outputs - targets).square().mean(dim=-1)
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def score(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The metric, averaged over a task's query points: accuracy in [0, 1], or mean squared error."""
+    if targets.is_floating_point():
+        return (outputs - targets).square().mean()
+    return (outputs.argmax(dim=-1) == targets).to(outputs.dtype).mean()
+
+
+def better(metric: Metric, new: float, old: float | None) -> bool:
+    """Whether `new` is strictly better than `old`; anything is better than None."""
+    return old is None or (new > old if metric == "accuracy" else new < old)
