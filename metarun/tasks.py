@@ -76,7 +76,7 @@ class TaskSource(Protocol):
         ...
 
     def describe(self) -> str:
-        """A few words for the summary, such as '5-way 1-shot'."""
+        """A few words for the summary, such as 'omniglot 5-way 1-shot'."""
         ...
 
 

@@ -53,6 +53,11 @@ class Algorithm(ABC):
     def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
         """[K+1]: the query metric of one task after 0, 1, ..., K inner steps of testing."""
 
+    @property
+    def name(self) -> str:
+        """For people: what the field calls the algorithm."""
+        return type(self).__name__
+
     def optimizer(self, tensors: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The outer optimiser over the meta-parameters."""
         return self.meta_optimizer(tensors, lr=self.meta_lr)

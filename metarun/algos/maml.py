@@ -71,6 +71,11 @@ class MAML(Algorithm):
             self.rule = SGD(inner_lr)
         self.fixed = set() if adapt_norm else getattr(model, "norm_parameters", set())
 
+    @property
+    def name(self) -> str:
+        """MAML or FOMAML."""
+        return "FOMAML" if self.first_order else "MAML"
+
     def init(self) -> Params:
         """The learner's own initial parameters."""
         return {name: value.detach().clone() for name, value in self.model.named_parameters()}

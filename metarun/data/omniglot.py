@@ -108,5 +108,5 @@ class Omniglot:
 
     def describe(self) -> str:
         """See TaskSource."""
-        return f"{self.ways}-way {self.shots}-shot"
+        return f"omniglot {self.ways}-way {self.shots}-shot"
 

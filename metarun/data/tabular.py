@@ -109,4 +109,4 @@ class Tabular:
 
     def describe(self) -> str:
         """See TaskSource."""
-        return f"{self.ways}-way {self.shots}-shot, {self.features} features, {self.teacher} teachers"
+        return f"tabular {self.ways}-way {self.shots}-shot, {self.features} features, {self.teacher} teachers"

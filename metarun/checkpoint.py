@@ -1,0 +1,86 @@
+"""Checkpoints that are whole or absent.
+
+A checkpoint is `step-N.pt` and, written after it, `step-N.json` with its size and SHA-256: without a manifest that
+matches, it does not exist. Both come by a temporary file, fsync, rename and fsync of the folder. They hold tensors and
+plain values, and are read with weights_only=True. torch itself does not notice a flipped bit; the digest does.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarun.errors import RunDirError
+
+log = logging.getLogger("metarun")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The file has this content afterwards, or is as it was; never anything in between."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def save(folder: Path, step: int, payload: dict[str, Any], keep: set[int]) -> None:
+    """Writes the checkpoint of a step, then removes all others but the two newest and those in `keep`."""
+    folder.mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    content = buffer.getvalue()
+    manifest = {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    write_atomically(folder / f"step-{step:08d}.pt", content)
+    write_atomically(folder / f"step-{step:08d}.json", json.dumps(manifest).encode())
+    for old in steps(folder)[2:]:
+        if old not in keep:
+            (folder / f"step-{old:08d}.json").unlink()
+            (folder / f"step-{old:08d}.pt").unlink()
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps that have a checkpoint, newest first."""
+    return sorted((int(path.stem.removeprefix("step-")) for path in folder.glob("step-????????.json")), reverse=True)
+
+
+def load(folder: Path, step: int) -> dict[str, Any]:
+    """The checkpoint of a step, on the CPU.
+
+    Raises:
+        RunDirError: it is missing or damaged.
+    """
+    path = folder / f"step-{step:08d}.pt"
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_bytes())
+        content = path.read_bytes()
+        whole = manifest == {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    except (OSError, ValueError) as error:
+        raise RunDirError(f"{path}: cannot be read ({error}); expected a checkpoint with its manifest") from error
+    if not whole:
+        raise RunDirError(f"{path}: damaged: size or SHA-256 differ from its manifest; remove it to use an older one")
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RunDirError(f"{path}: not a checkpoint of metarun ({type(error).__name__}); expected tensors and plain values") from error
+
+
+def newest(folder: Path) -> dict[str, Any] | None:
+    """The newest whole checkpoint, or None if there is none; damaged ones are named in a warning."""
+    for step in steps(folder):
+        try:
+            return load(folder, step)
+        except RunDirError as error:
+            log.warning("%s", error)
+    return None

@@ -1,0 +1,229 @@
+"""The entry point: verbs, Hydra's defaults, and one line for each error. Imports no torch until the words are checked."""
+
+import argparse
+import logging
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from metarun import __version__
+from metarun.compose import Source, compose, conf_dir, jobs
+from metarun.config import checked, read_saved
+from metarun.errors import MetarunError, UsageError, nearest
+
+HELP = """\
+metarun: a command-line experiment runner for meta-learning
+
+    metarun [key=value ...]               meta-train and meta-test; without settings: MAML on sinusoids
+    metarun -m key=a,b [key=value ...]    a sweep: every combination, each in a directory of its own
+    metarun eval DIR [key=value ...]      meta-test a trained run again, under other settings
+    metarun resume DIR [key=value ...]    continue an interrupted run, or say that it is finished
+    metarun reproduce DIR                 run a finished run again and compare: exit 0 if bitwise identical, else 6
+    metarun -cp DIR/.hydra [key=value]    a new run from a saved config
+
+    metarun --cfg job                     print the config; works with key=value too
+    metarun --hydra-help                  Hydra's own options
+    metarun --version
+
+Choices:
+{choices}
+Common settings:
+    seed meta_steps meta_batch val_every val_tasks test_tasks checkpoint_every log_every objective
+    algo.inner_lr algo.inner_steps algo.eval_inner_steps algo.meta_lr
+    data.ways data.shots data.queries data.root data.download
+    device.name device.threads device.deterministic  engine.chunk  hydra.run.dir
+
+Exit codes: 0 done, 2 usage or config, 3 data, 4 run directory or checkpoint, 5 diverged, 6 reproduction differs,
+130 / 143 / 138 stopped by SIGINT / SIGTERM / SIGUSR1 with a checkpoint saved, 1 anything else."""
+
+log = logging.getLogger("metarun")
+
+
+def main() -> int:
+    """Runs the command line; returns its exit code."""
+    try:
+        return _dispatch(sys.argv[1:])
+    except MetarunError as error:
+        return _say(str(error), error.code)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _say(f"{str(error).splitlines()[0]} (Hydra)", 2)
+    except KeyboardInterrupt:
+        return _say("SIGINT: stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it shuts down
+        return 1
+    except Exception as error:
+        if os.environ.get("METARUN_DEBUG"):
+            raise
+        return _say(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (metarun itself): METARUN_DEBUG=1 shows where", 1)
+
+
+def _say(message: str, code: int) -> int:
+    print(f"metarun: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _dispatch(argv: list[str]) -> int:
+    console = logging.StreamHandler()
+    console.addFilter(lambda line: line.levelno < logging.ERROR)  # errors end the command, and are said once, at its end
+    log.handlers, log.propagate = [console], False
+    log.setLevel(logging.INFO)
+    if argv and argv[0] in ("--help", "-h", "help"):
+        print(HELP.format(choices=_choices()))
+        return 0
+    if argv == ["--version"]:
+        print(f"metarun {__version__}")
+        return 0
+    if argv and "=" not in argv[0] and argv[0][:1] not in ("-", "+", "~"):
+        return _verb(*argv)
+    return _hydra(argv)
+
+
+def _choices() -> str:
+    groups = sorted(path for path in conf_dir().iterdir() if path.is_dir())
+    names = {group.name: " ".join(sorted(file.stem for file in group.glob("*.yaml"))) for group in groups}
+    return "".join(f"    {group + '=':<13}{files}\n" for group, files in names.items())
+
+
+def _verb(name: str, *words: str) -> int:
+    verbs = ("eval", "resume", "reproduce")
+    if name not in verbs:
+        raise UsageError(f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}")
+    if not words or words[0].startswith("-") or "=" in words[0]:
+        raise UsageError(f"{name} (command line): expected a run directory: metarun {name} DIR")
+    folder, settings = Path(words[0]), list(words[1:])
+    if not (folder / ".hydra" / "config.yaml").is_file():
+        from metarun.errors import RunDirError
+
+        raise RunDirError(f"{folder}: no run there; expected a folder with .hydra/config.yaml")
+    from metarun import record, rerun
+
+    if name == "reproduce":
+        print(rerun.reproduce(folder, settings))
+    elif name == "resume":
+        print(record.closing(_located(rerun.resume(folder, settings), folder)))
+    else:
+        print(record.closing(rerun.evaluate(folder, settings)))
+    return 0
+
+
+def _hydra(argv: list[str]) -> int:
+    """Checks every job of a command line, then hands it over to Hydra."""
+    parser = get_args_parser()
+    parser.error = _usage  # pyright: ignore[reportAttributeAccessIssue]
+    args = parser.parse_args(argv)
+    if args.experimental_rerun:
+        raise UsageError("--experimental-rerun (command line): would unpickle a file, which can run code; use metarun reproduce DIR")
+    if args.config_name:
+        raise UsageError(f"--config-name {args.config_name} (command line): metarun has one config; choose experiment=name")
+    source = _source(args)
+    runs = not (args.cfg or args.hydra_help or args.info or args.shell_completion)
+    sweep = args.multirun
+    if runs:
+        configs = [compose(words, source) for words in (jobs(args.overrides) if sweep else [args.overrides])]
+        from metarun import run
+
+        for config in configs:
+            run.assemble(config)
+    defaults = _defaults(args.overrides, sweep, runs)
+    if source.primary:
+        defaults = ["--config-path", str(source.primary), *defaults]
+        at = next(i for i, word in enumerate(argv) if word.startswith(("-cp", "--config-path")))
+        argv = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
+    sys.argv = ["metarun", *argv, *defaults]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and main() reports
+    outcomes.clear()
+    hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(job)()
+    return _sweep_outcome() if runs and sweep else 0
+
+
+def _usage(message: str) -> NoReturn:
+    raise UsageError(f"{message} (command line): see metarun --help")
+
+
+def _source(args: argparse.Namespace) -> Source:
+    """The folders named on the command line, made absolute: Hydra would look for them beside this file."""
+    primary = Path(args.config_path).resolve() if args.config_path else None
+    if primary:
+        checked(read_saved(primary / "config.yaml"))  # a stranger's file, until it is seen to hold values only
+    extra = Path(args.config_dir).resolve() if args.config_dir else None
+    if extra and not extra.is_dir():
+        raise UsageError(f"{args.config_dir} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
+    return Source(primary, extra)
+
+
+def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
+    """Metarun's settings for Hydra itself, where the user has given none."""
+    given = {word.lstrip("+~").partition("=")[0] for word in overrides}
+    wanted = {
+        "hydra.sweep.subdir": "${hydra.job.override_dirname}",
+        "hydra.job.config.override_dirname.exclude_keys": "[data.root,experiment]",
+        "hydra.output_subdir": "null",  # run.py writes .hydra itself, once it has seen what is there
+        "hydra/job_logging": "none",
+        "hydra/hydra_logging": "none",
+    }
+    where = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+    if runs and where not in given:
+        from metarun.rundir import fresh
+
+        wanted[where] = str(fresh(Path("outputs", "sweeps") if sweep else Path("outputs")))
+    return [f"{key}={value}" for key, value in wanted.items() if key not in given]
+
+
+outcomes: list[tuple[str, str]] = []  # of a sweep's jobs in this process: their words, and their result or error
+
+
+def job(composed: DictConfig) -> float:
+    """One job, called by Hydra; returns the objective."""
+    from metarun import record, run
+
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    plain.pop("protocol", None)
+    this = HydraConfig.get()
+    words, folder = list(this.overrides.task), Path(this.runtime.output_dir)
+    own = OmegaConf.to_container(this, resolve=False)
+    if this.mode != RunMode.MULTIRUN:
+        print(record.closing(_located(run.execute(checked(plain), folder, words, own), folder)))
+        return math.nan
+    name = " ".join(words)
+    log.info("job %s: %s", this.job.num, name)
+    try:
+        summary = run.execute(checked(plain), folder, words, own, bar=False)
+    except MetarunError as error:
+        if error.code > 128:
+            raise SystemExit(_say(str(error), error.code)) from error  # a signal ends the whole sweep
+        outcomes.append((name, f"failed: {error}"))
+        return math.nan
+    test = summary["test"][summary["metric"]]
+    outcomes.append((name, f"{summary['metric']} {record.shown(summary['metric'], test['mean'], test['ci95'])}"))
+    return summary["objective"]
+
+
+def _sweep_outcome() -> int:
+    """The closing table of a sweep."""
+    width = max((len(name) for name, _ in outcomes), default=0)
+    print("\n" + "\n".join(f"{name:<{width}}  {result}" for name, result in outcomes))
+    failed = sum(result.startswith("failed") for _, result in outcomes)
+    if failed:
+        raise MetarunError(f"{failed} of {len(outcomes)} jobs failed (sweep): the log of each is in its directory; repeat the command to run them again")
+    return 0
+
+
+def _located(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A summary with where its files are, and the command that repeats it."""
+    import shlex
+
+    from metarun.rundir import RunDir
+
+    shown = str(RunDir(folder).shown)
+    return {**summary, "files": shown, "reproduce": f"metarun reproduce {shlex.quote(shown)}"}

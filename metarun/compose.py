@@ -1,0 +1,212 @@
+"""From command-line words to plain configs, through Hydra's compose API, with errors that fit on one line.
+
+Imports no torch. What Hydra would accept silently and what would not mean what it says is refused here: a key given
+twice, a number where a word belongs, a component's name where its settings are.
+"""
+
+import copy
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from metarun.config import SECTIONS, Config, checked
+from metarun.errors import UsageError, nearest
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_dir() -> Path:
+    """Where the configs lie: inside the package in a wheel, beside it in a checkout."""
+    return next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if (path / "config.yaml").is_file())
+
+
+def parse(words: list[str]) -> list[Override]:
+    """The overrides that these words are.
+
+    Raises:
+        UsageError: a word is not an override, or a key is given twice.
+    """
+    overrides: list[Override] = []
+    for word in words:
+        try:
+            overrides += OverridesParser.create().parse_overrides([word])
+        except OverrideParseException as error:
+            raise UsageError(f"{word!r} (command line): expected key=value ({str(error).splitlines()[0]})") from error
+    seen = {}
+    for override in overrides:
+        key = override.get_key_element().lstrip("+~")
+        if key in seen:
+            raise UsageError(f"{key!r} (command line): given twice, as {seen[key]} and {override.input_line}; give it once")
+        seen[key] = override.input_line
+    return overrides
+
+
+def jobs(words: list[str]) -> Iterator[list[str]]:
+    """The combinations of a sweep, each as the words of one job, in the order of Hydra's basic sweeper."""
+    choices = []
+    for override in parse(words):
+        # Intervals and globs belong to other sweepers, which choose values as they go; those are checked job by job.
+        if override.is_discrete_sweep() and not override.is_hydra_override():
+            key = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        elif not override.is_sweep_override():
+            choices.append([override.input_line or ""])
+    return map(list, itertools.product(*choices))
+
+
+class Source(NamedTuple):
+    """Where configs are looked up."""
+
+    primary: Path | None = None  # the folder of config.yaml (Hydra's --config-path); None: metarun's own
+    extra: Path | None = None  # a folder with more choices (Hydra's --config-dir)
+
+    def folders(self) -> list[Path]:
+        """The folders whose subfolders are groups of choices."""
+        return [self.primary or conf_dir(), *filter(None, [self.extra])]
+
+
+def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B008 (immutable)
+    """The checked config of one job.
+
+    Args:
+        words: overrides.
+        source: where configs are looked up.
+
+    Raises:
+        UsageError: a name, a type or a root value is wrong.
+    """
+    parse(words)
+    plain, reference = _plain(tuple(words), source), _plain(_choices(words, source), source)
+    for section in SECTIONS:
+        if not isinstance(plain.get(section), dict):
+            raise UsageError(
+                f"{plain.get(section)!r} ({section}): a saved config holds values, not choices; change {section}.key=value, "
+                "or start from metarun's own config"
+            )
+        if plain[section].get("_target_") == reference[section].get("_target_"):
+            _check_types(section, plain[section], reference[section])
+    _check_types("", {key: value for key, value in plain.items() if key not in SECTIONS}, reference)
+    return checked(plain)
+
+
+@lru_cache(maxsize=256)
+def _plain(words: tuple[str, ...], source: Source) -> dict[str, Any]:
+    """The composed config, resolved, without the published settings that it refers to."""
+    try:
+        with initialize_config_dir(str(source.primary or conf_dir()), version_base="1.3"):
+            search = [f"hydra.searchpath=[file://{source.extra}]"] if source.extra else []
+            config = hydra_compose("config", [*words, *search])
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingConfigException as error:
+        raise UsageError(_missing(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_one_line(error, words, source)) from error
+    assert isinstance(plain, dict), "the root of a config is a mapping"
+    plain.pop("protocol", None)
+    return plain  # pyright: ignore[reportReturnType]
+
+
+def _choices(words: Iterable[str], source: Source) -> tuple[str, ...]:
+    """Those of the words that choose a file, as algo=fomaml does."""
+    overrides = [override for override in parse(list(words)) if not override.is_hydra_override()]
+    groups = [o for o in overrides if any((folder / o.key_or_group).is_dir() for folder in source.folders())]
+    return tuple(override.input_line or "" for override in groups)
+
+
+def _check_types(where: str, values: dict[str, Any], reference: dict[str, Any]) -> None:
+    """Every value has the type of the one that the YAML file has. Null there stands for any."""
+    for key, value in values.items():
+        name = f"{where}.{key}".lstrip(".")
+        if key not in reference:
+            raise UsageError(f"{name!r} (config): no such key; keys are {', '.join(reference)}{nearest(key, reference)}")
+        default = reference[key]
+        if isinstance(default, dict) and isinstance(value, dict):
+            if value.get("_target_") == default.get("_target_"):
+                _check_types(name, value, default)
+        elif (expected := _mismatch(value, default)) is not None:
+            raise UsageError(f"{value!r} ({name}): expected {expected}, such as {name}={default}")
+
+
+def _mismatch(value: Any, default: Any) -> str | None:
+    """What was expected instead of this value, or None."""
+    if default is None or isinstance(default, str) and not isinstance(value, (dict, list)) and value is not None:
+        return None  # words with more than one meaning, such as chunk=auto|4, are for the constructor
+    if isinstance(default, list):
+        if not isinstance(value, list):
+            return "a list"
+        return next((m for v in value if default and (m := _mismatch(v, default[0])) is not None), None)
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "a word", dict: "settings of its own"}
+    if type(value) is type(default) or isinstance(default, float) and type(value) is int:
+        return None
+    return names[type(default)]
+
+
+def _missing(error: MissingConfigException) -> str:
+    """A choice that has no file."""
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    options = list(error.options or [])
+    if not group:
+        return f"{choice!r} (config): not found; expected a folder with config.yaml"
+    return f"{choice!r} ({group}): expected one of {', '.join(options)}{nearest(choice, options)}"
+
+
+def _one_line(error: Exception, words: tuple[str, ...], source: Source) -> str:
+    """Hydra's and OmegaConf's messages have several lines, and no list of the names that would have been right."""
+    text = str(error).splitlines()[0].rstrip(".")
+    if match := re.search(r"Could not (?:override|delete from config) '?([\w.]+)", text):
+        node: Any = _plain(_choices(words, source), source)
+        *path, last = match[1].split(".")
+        for key in path:
+            node = node.get(key, {}) if isinstance(node, dict) else {}
+        if isinstance(node, dict) and last not in node:
+            where = ".".join(path) or "config"
+            return f"{match[1]!r} (command line): no such key; {where} has {', '.join(node)}{nearest(last, node)}"
+    if text.startswith("Ambiguous value for argument"):
+        return f"{text.split(chr(39))[1]!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"
+    return f"{text} (config)" + (f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else "")
+
+
+def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
+    """A saved config with some of its values changed.
+
+    The file stays plain data: nothing in it and nothing in the words is interpolated. A device or an engine can be
+    chosen by name; the other choices made the run what it is.
+
+    Raises:
+        UsageError: a word is not a change of a value that is there, or the result is not a valid config.
+    """
+    new = copy.deepcopy(plain)
+    for override in parse(words):
+        key, value = override.get_key_element(), override.value()
+        if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
+            raise UsageError(f"{override.input_line!r} (command line): expected key=value for a key of the saved config")
+        if key in ("device", "engine"):
+            new[key] = _plain((str(override.input_line),), Source())[key]
+            continue
+        *path, last = key.split(".")
+        node: Any = new
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node:
+            keys = list(node) if isinstance(node, dict) else list(plain)
+            raise UsageError(f"{key!r} (command line): no such key; {'.'.join(path) or 'config'} has {', '.join(keys)}{nearest(last, keys)}")
+        if key in SECTIONS:
+            raise UsageError(
+                f"{override.input_line!r} (command line): a saved config holds values, not choices; change {key}.key=value, "
+                "or start a new run"
+            )
+        value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore
+        _check_types("", {key: value}, {key: node[last]})
+        node[last] = value
+    return checked(new)

@@ -1,0 +1,131 @@
+"""Meta-training and meta-testing.
+
+T tasks, K inner steps.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarun.algos.base import Algorithm
+from metarun.engine import Engine
+from metarun.errors import DivergedError
+from metarun.inner import Params
+from metarun.tasks import Split, TaskSource
+
+
+@dataclass
+class Experiment:
+    """What is trained, on what, and how; built from a config, and never changed by a run."""
+
+    algorithm: Algorithm
+    source: TaskSource
+    engine: Engine
+    device: torch.device
+    seed: int
+
+
+@dataclass
+class State:
+    """What meta-training changes."""
+
+    meta: Params
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # outer steps done
+
+
+class OuterStep(NamedTuple):
+    """One outer step, done: its number from 1, and averages over the tasks of its meta-batch before the update."""
+
+    step: int
+    loss: Tensor
+    score: Tensor
+
+
+class Evaluation(NamedTuple):
+    """The metric over tasks, after each of 0..K inner steps."""
+
+    mean: list[float]
+    ci95: list[float]  # half the width of the 95% interval of that mean, over tasks
+    tasks: int
+
+
+def start(experiment: Experiment) -> State:
+    """The state before the first outer step."""
+    meta = {name: value.to(experiment.device) for name, value in experiment.algorithm.init().items()}
+    return State(meta, experiment.algorithm.optimizer(meta.values()))
+
+
+def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch: int) -> Iterator[OuterStep]:
+    """Runs outer steps until `meta_steps` are done, and yields after each; `state` is then that step's.
+
+    Outer step n takes the training tasks (n-1) meta_batch .. n meta_batch - 1, whatever happened before.
+
+    Raises:
+        DivergedError: the meta-loss or meta-gradient of a step is not finite. The state is then the step's before.
+    """
+    while state.step < meta_steps:
+        index = torch.arange(state.step * meta_batch, (state.step + 1) * meta_batch)
+        tasks = experiment.source.sample(experiment.seed, "train", index)
+        grads, losses, scores = experiment.engine.meta_gradient(experiment.algorithm, state.meta, tasks)
+        if not all(map(torch.isfinite, [losses.sum(), sum(grad.sum() for grad in grads.values())])):
+            bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
+            what = f"the meta-loss of task {int(index[bad[0]])}" if bad else "the meta-gradient"
+            raise DivergedError(
+                f"{what} is not finite (outer step {state.step + 1}): expected numbers; try a smaller algo.inner_lr or algo.meta_lr"
+            )
+        for name, value in state.meta.items():
+            value.grad = grads[name]
+        state.optimizer.step()
+        state.step += 1
+        yield OuterStep(state.step, losses.mean(), scores.mean())
+
+
+def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, batch: int = 100) -> Evaluation:
+    """Evaluates meta-parameters on tasks 0 .. tasks - 1 of a split. Changes nothing.
+
+    Args:
+        experiment: what to evaluate, and on which tasks.
+        meta: the meta-parameters.
+        split: val or test.
+        tasks: how many; at least 2.
+        batch: how many tasks are made at once.
+
+    Raises:
+        DivergedError: a metric is not finite, so that no mean could be believed.
+    """
+    curves = []
+    for first in range(0, tasks, batch):
+        index = torch.arange(first, min(first + batch, tasks))
+        some = experiment.source.sample(experiment.seed, split, index)
+        curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some).double().cpu())
+    return interval(torch.cat(curves), split)
+
+
+def interval(curves: Tensor, split: str) -> Evaluation:
+    """Mean and 95% interval over tasks of [T, K+1] metrics: 1.96 times the standard error, n = T."""
+    if not torch.isfinite(curves).all():
+        task, step = (~torch.isfinite(curves)).nonzero()[0].tolist()
+        raise DivergedError(
+            f"the metric of {split} task {task} is not finite after {step} inner steps: expected a number; try a smaller algo.inner_lr"
+        )
+    ci95 = 1.96 * curves.std(dim=0, correction=1) / math.sqrt(len(curves))
+    return Evaluation(curves.mean(dim=0).tolist(), ci95.tolist(), len(curves))
+
+
+def snapshot(state: State) -> dict[str, Any]:
+    """The state as tensors and plain values."""
+    return {"step": state.step, "meta": state.meta, "optimizer": state.optimizer.state_dict()}
+
+
+def restore(state: State, saved: dict[str, Any]) -> None:
+    """Makes the state that of a snapshot, which has to be of the same meta-parameters."""
+    with torch.no_grad():
+        for name, value in state.meta.items():
+            value.copy_(saved["meta"][name])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.step = saved["step"]

@@ -1,0 +1,71 @@
+"""curve.png: meta-training on the left, adaptation to a new task on the right."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from metarun.tasks import Metric
+
+
+def curves(rows: list[dict[str, Any]], summary: dict[str, Any], path: Path) -> None:
+    """Draws the metric over outer steps, and the test metric over inner steps with its 95% interval.
+
+    Args:
+        rows: of metrics.jsonl; without training rows only the adaptation curve is drawn.
+        summary: as in summary.json.
+        path: of the PNG file, replaced as a whole.
+    """
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(summary["title"], fontsize=11)
+    metric: Metric = summary["metric"]
+    training = [row for row in rows if row["split"] in ("train", "val")]
+    if training:
+        left, right = figure.subplots(1, 2)
+        _training(left, training, metric)
+    else:
+        right = figure.subplots()
+    _adaptation(right, summary["test"][metric], metric)
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png", dpi=120)
+    os.replace(temporary, path)
+
+
+def _training(axes: Axes, rows: list[dict[str, Any]], metric: Metric) -> None:
+    scale = 100 if metric == "accuracy" else 1
+    train = [(row["step"], scale * row[metric]) for row in rows if row["split"] == "train"]
+    val = [(row["step"], scale * row[metric], scale * row["ci95"]) for row in rows if row["split"] == "val"]
+    if train:
+        axes.plot(*zip(*train, strict=True), color="0.7", lw=1, label="train, one meta-batch")
+    if val:
+        steps, means, widths = zip(*val, strict=True)
+        axes.errorbar(steps, means, widths, color="tab:blue", marker="o", ms=3, capsize=2, label="val, 95% interval")
+    axes.set(title="meta-training", xlabel="outer step", ylabel=_label(metric))
+    _finish(axes, metric)
+
+
+def _adaptation(axes: Axes, test: dict[str, Any], metric: Metric) -> None:
+    scale = 100 if metric == "accuracy" else 1
+    means = [scale * point["mean"] for point in test["by_step"]]
+    widths = [scale * point["ci95"] for point in test["by_step"]]
+    label = f"test, {test['tasks']} tasks, 95% interval"
+    axes.errorbar(range(len(means)), means, widths, color="tab:red", marker="o", ms=4, capsize=3, label=label)
+    axes.set(title="adaptation to a new task", xlabel="inner step", ylabel=_label(metric))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish(axes, metric)
+
+
+def _finish(axes: Axes, metric: Metric) -> None:
+    if metric == "mse":
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+
+
+def _label(metric: Metric) -> str:
+    return "accuracy (%)" if metric == "accuracy" else "mean squared error"

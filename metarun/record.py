@@ -1,0 +1,138 @@
+"""What a run says: metrics and timing as JSON lines, progress on the terminal or in the log, and the closing words."""
+
+import json
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from metarun.loop import Evaluation, OuterStep
+from metarun.rundir import RunDir
+from metarun.tasks import Metric
+
+log = logging.getLogger("metarun")
+
+
+def shown(metric: Metric, value: float, ci95: float | None = None) -> str:
+    """A metric for people: accuracy in %, mean squared error as it is; with its interval if there is one."""
+    if metric == "accuracy":
+        return f"{100 * value:.1f}" + (f" ± {100 * ci95:.1f}" if ci95 is not None else "") + " %"
+    return f"{value:.4g}" + (f" ± {ci95:.2g}" if ci95 is not None else "")
+
+
+class Recorder:
+    """Appends to metrics.jsonl and timing.jsonl.
+
+    metrics.jsonl holds no clock: two runs of one config have the same bytes. On continuing a run, both files are cut
+    back to what the checkpoint knew.
+
+    Args:
+        rundir: of the run.
+        metric: of the task source.
+        offset: bytes of metrics.jsonl to keep.
+    """
+
+    def __init__(self, rundir: RunDir, metric: Metric, offset: int):
+        self.metric = metric
+        self.file = open(rundir.metrics, "ab")  # noqa: SIM115 (closed by close())
+        self.file.truncate(offset)
+        self.timing = open(rundir.timing, "a", encoding="utf-8")  # noqa: SIM115
+        self.began = time.monotonic()
+
+    def event(self, step: int, split: str, values: dict[str, Any]) -> None:
+        """One row of metrics.jsonl."""
+        row = {"step": step, "split": split, **values}
+        self.file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+        self.file.flush()
+
+    def train(self, report: OuterStep) -> None:
+        """The loss and the metric of one outer step, averaged over its meta-batch."""
+        self.event(report.step, "train", {"loss": float(report.loss), self.metric: float(report.score)})
+
+    def evaluation(self, step: int, split: str, result: Evaluation) -> None:
+        """The metric after the last inner step, its interval over tasks, and the whole adaptation curve."""
+        values = {self.metric: result.mean[-1], "ci95": result.ci95[-1], "tasks": result.tasks, "by_step": result.mean}
+        self.event(step, split, values)
+
+    def clock(self, step: int, memory_mb: int) -> None:
+        """One row of timing.jsonl: seconds since the start or the latest resumption, and the peak of memory in MiB."""
+        row = {"step": step, "seconds": round(time.monotonic() - self.began, 3), "memory_mb": memory_mb}
+        self.timing.write(json.dumps(row) + "\n")
+        self.timing.flush()
+
+    def seconds(self) -> float:
+        """Seconds of all sessions of the run, to the latest clock() of each."""
+        rows = [json.loads(line)["seconds"] for line in open(self.timing.name, encoding="utf-8")]
+        return round(sum(now for now, after in zip(rows, [*rows[1:], 0], strict=True) if after < now), 3)
+
+    def sync(self) -> int:
+        """Puts metrics.jsonl on disk; returns its length."""
+        os.fsync(self.file.fileno())
+        return self.file.tell()
+
+    def close(self) -> None:
+        """Closes both files."""
+        self.file.close()
+        self.timing.close()
+
+
+class Progress:
+    """A bar on a terminal; in a pipe and in sweeps, a log line for each validation.
+
+    Args:
+        metric: of the task source.
+        total: outer steps in all.
+        done: outer steps done already.
+        bar: whether a bar is wanted where there is a terminal.
+    """
+
+    def __init__(self, metric: Metric, total: int, done: int, bar: bool):
+        self.metric, self.total, self.first = metric, total, done
+        self.began = time.monotonic()
+        self.words: dict[str, str] = {}
+        visible = bar and sys.stderr.isatty()
+        self.bar = tqdm(total=total, initial=done, desc="meta-training", unit="step", dynamic_ncols=True, disable=not visible)
+
+    def train(self, report: OuterStep) -> None:
+        """Shows the training loss."""
+        self.words["loss"] = f"{float(report.loss):.4g}"
+        self.bar.set_postfix(self.words, refresh=False)
+
+    def validated(self, step: int, result: Evaluation) -> None:
+        """Shows a validation."""
+        self.words["val"] = shown(self.metric, result.mean[-1])
+        self.bar.set_postfix(self.words)
+        if self.bar.disable:
+            left = (time.monotonic() - self.began) / max(step - self.first, 1) * (self.total - step)
+            value = shown(self.metric, result.mean[-1], result.ci95[-1])
+            loss = f"  loss {self.words['loss']}" if "loss" in self.words else ""
+            log.info("step %d/%d%s  val %s %s  %s left", step, self.total, loss, self.metric, value, duration(left))
+
+    def close(self) -> None:
+        """Removes nothing: the bar stays as it ended."""
+        self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def closing(summary: dict[str, Any]) -> str:
+    """The closing words of a run or an evaluation: what ran, the result, what it depends on, where it is."""
+    metric = summary["metric"]
+    test = summary["test"][metric]
+    steps = "  ".join(f"{k}: {shown(metric, point['mean'])}" for k, point in enumerate(test["by_step"]))
+    lines = {
+        "": summary["title"],
+        "test": f"{metric} {shown(metric, test['mean'], test['ci95'])} (mean and 95% interval over {test['tasks']} tasks)",
+        "by step": f"{steps} (after that many inner steps)",
+        **summary["settings"],
+        **{name: summary[name] for name in ("files", "reproduce") if name in summary},
+    }
+    return "\n" + "\n".join(f"{name:<14}{text}".rstrip() if name else text for name, text in lines.items())

@@ -1,0 +1,280 @@
+"""The story of a run: build, start or resume, meta-train, meta-test, record, return the summary."""
+
+import json
+import logging
+import shlex
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from metarun import checkpoint, loop, plot, seeds
+from metarun.config import Config, build, differences, is_free
+from metarun.errors import RunDirError, StoppedError, UsageError
+from metarun.loop import Evaluation, Experiment, State
+from metarun.record import Progress, Recorder, shown
+from metarun.rundir import RunDir
+from metarun.runtime import environment, memory_mb
+from metarun.tasks import better
+
+log = logging.getLogger("metarun")
+MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
+EVAL_BATCH = 100  # tasks that are made at once in validation and test
+
+
+@dataclass
+class Best:
+    """The best validation so far."""
+
+    step: int = 0
+    value: float | None = None
+
+
+def assemble(config: Config) -> Experiment:
+    """Builds everything that a config names, and makes the data ready.
+
+    Raises:
+        UsageError: a setting is refused.
+        DataError: the data is missing, incomplete or altered.
+    """
+    device = build("device", config.device).set_up()
+    source = build("data", config.data)
+    engine = build("engine", config.engine)
+    with seeds.forked(config.seed, "init"):
+        model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
+        algorithm = build("algo", config.algo, model=model)
+    source.prepare(device)
+    return Experiment(algorithm, source, engine, device, config.seed)
+
+
+def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = None, bar: bool = True) -> dict[str, Any]:
+    """Runs a config in a directory: from the start, or on from its newest checkpoint, or not at all if it is done.
+
+    Args:
+        config: the composed config.
+        folder: the run directory; made if it is not there.
+        overrides: for .hydra/overrides.yaml.
+        hydra: Hydra's own config, for .hydra/hydra.yaml.
+        bar: whether to show a progress bar on a terminal.
+
+    Returns:
+        What summary.json holds.
+
+    Raises:
+        RunDirError: the directory holds another run, or one that is going on, or cannot be written.
+        MetarunError: whatever stopped the run; status.json and metarun.log say so too.
+    """
+    rundir = RunDir(folder)
+    with rundir.claimed():
+        if rundir.holds_run and (summary := _finished(rundir, config)) is not None:
+            log.info("%s is finished; this is its result", folder)
+            return summary
+        with rundir.logging():
+            try:
+                rundir.begin(config, overrides, hydra)
+                rundir.status("running")
+                return _run(config, rundir, bar)
+            except BaseException as error:
+                _failed(rundir, error)
+                raise
+
+
+def _run(config: Config, rundir: RunDir, bar: bool) -> dict[str, Any]:
+    experiment = assemble(config)
+    state, best = loop.start(experiment), Best()
+    saved = checkpoint.newest(rundir.checkpoints)
+    if saved is not None:
+        restore(experiment, state, saved)
+        best = Best(*saved["best"])
+        if state.step > config.meta_steps:
+            raise UsageError(f"{config.meta_steps} (meta_steps): expected at least {state.step}, which this run has done already")
+        log.info("going on after outer step %d of %d", state.step, config.meta_steps)
+    plan(config, experiment, state)
+    rundir.write("environment.json", environment_of(experiment, config))
+    progress = Progress(experiment.source.metric, config.meta_steps, state.step, bar)
+    recorder = Recorder(rundir, experiment.source.metric, saved["metrics_bytes"] if saved else 0)
+    with closing(recorder), closing(progress):
+        _train(config, experiment, state, best, rundir, recorder, progress)
+        summary = _test(config, experiment, best, rundir, recorder)
+    rundir.write("summary.json", summary)
+    plot.curves([json.loads(row) for row in rundir.metrics.read_text().splitlines()], summary, rundir.plot)
+    rundir.status("done")
+    return summary
+
+
+def _train(
+    config: Config, experiment: Experiment, state: State, best: Best, rundir: RunDir, recorder: Recorder, progress: Progress
+) -> None:
+    """Meta-trains, validates and saves, until meta_steps are done or a signal comes."""
+    metric = experiment.source.metric
+    with stop_signals() as received:
+        for report in loop.meta_train(experiment, state, config.meta_steps, config.meta_batch):
+            step, last = report.step, report.step == config.meta_steps
+            rundir.step = step
+            improved = False
+            if step % config.log_every == 0:
+                recorder.train(report)
+                progress.train(report)
+            if step % config.val_every == 0 or last:
+                result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
+                recorder.evaluation(step, "val", result)
+                recorder.clock(step, memory_mb(experiment.device))
+                progress.validated(step, result)
+                improved = better(metric, result.mean[-1], best.value)
+                if improved:
+                    best.step, best.value = step, result.mean[-1]
+            signum = received()
+            if improved or last or step % config.checkpoint_every == 0 or signum:
+                _save(experiment, state, best, rundir, recorder)
+            progress.bar.update()
+            if signum and not last:
+                name = signal.Signals(signum).name
+                raise StoppedError(
+                    f"{name}: stopped after outer step {step} of {config.meta_steps}, and saved; to go on: "
+                    f"metarun resume {shlex.quote(str(rundir.shown))}",
+                    signum,
+                )
+
+
+def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, recorder: Recorder) -> dict[str, Any]:
+    """Meta-tests the best checkpoint, read back from disk."""
+    state = loop.start(experiment)
+    restore(experiment, state, checkpoint.load(rundir.checkpoints, best.step))
+    result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
+    recorder.evaluation(best.step, "test", result)
+    recorder.clock(config.meta_steps, memory_mb(experiment.device))
+    recorder.sync()
+    assert best.value is not None, "the last outer step is always validated"
+    summary = summarize(config, experiment, state, result)
+    metric = experiment.source.metric
+    summary["settings"]["checkpoint"] = f"outer step {best.step} of {config.meta_steps}, best by validation: {metric} {shown(metric, best.value)}"
+    return {
+        **summary,
+        "val": {metric: {"mean": best.value, "step": best.step, "tasks": config.val_tasks}},
+        "objective": best.value if config.objective == "val" else result.mean[-1],
+        "wall_seconds": recorder.seconds(),
+    }
+
+
+def summarize(config: Config, experiment: Experiment, state: State, result: Evaluation) -> dict[str, Any]:
+    """What the summary of a run and of an evaluation have in common."""
+    algorithm, source = experiment.algorithm, experiment.source
+    metric = source.metric
+    points = [{"mean": mean, "ci95": ci95} for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
+    parameters = sum(value.numel() for value in state.meta.values())
+    settings = {"learner": f"{type(algorithm.model).__name__}, {parameters:,} meta-parameters", **algorithm.describe(source)}
+    if (norm := getattr(algorithm.model, "norm", "none")) != "none":
+        settings["batch norm"] = f"{norm} statistics"
+    return {
+        "title": f"{algorithm.name} on {source.describe()}, {config.meta_steps} outer steps of {config.meta_batch} tasks",
+        "metric": metric,
+        "test": {metric: {**points[-1], "tasks": result.tasks, "by_step": points}},
+        "meta_steps": config.meta_steps,
+        "parameters": parameters,
+        "settings": settings,
+    }
+
+
+def plan(config: Config, experiment: Experiment, state: State) -> None:
+    """Lets the engine choose its chunks."""
+    some = experiment.source.sample(config.seed, "train", torch.arange(MEASURING_TASKS))
+    experiment.engine.plan(experiment.algorithm, state.meta, some, config.meta_batch, EVAL_BATCH)
+
+
+def environment_of(experiment: Experiment, config: Config) -> dict[str, Any]:
+    """What environment.json holds."""
+    engine = experiment.engine
+    chunks = {"chunk": engine.chunk, "eval_chunk": engine.eval_chunk}
+    return {**environment(experiment.device), "seed": config.seed, **chunks, **experiment.source.identity()}
+
+
+def _save(experiment: Experiment, state: State, best: Best, rundir: RunDir, recorder: Recorder) -> None:
+    payload = {
+        **loop.snapshot(state),
+        "best": [best.step, best.value],
+        "chunks": [experiment.engine.chunk, experiment.engine.eval_chunk],
+        "split_hash": experiment.source.identity()["split_hash"],
+        "metrics_bytes": recorder.sync(),
+    }
+    checkpoint.save(rundir.checkpoints, state.step, payload, keep={best.step})
+    rundir.status("running")
+
+
+def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None:
+    """Puts a checkpoint into a state, and its chunks into the engine.
+
+    Raises:
+        RunDirError: it is of other meta-parameters, or of another class split.
+    """
+    if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
+        raise RunDirError(
+            f"split {now[:12]} (split_hash): the checkpoint was trained on split {saved['split_hash'][:12]}, so test classes could "
+            "be training classes; use its data.split_seed"
+        )
+    shapes = {name: list(value.shape) for name, value in state.meta.items()}
+    saved_shapes = {name: list(value.shape) for name, value in saved["meta"].items()}
+    if wrong := [name for name in {**shapes, **saved_shapes} if shapes.get(name) != saved_shapes.get(name)]:
+        name = wrong[0]
+        raise RunDirError(
+            f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it belongs to another "
+            "learner or number of ways; use the settings it was trained with"
+        )
+    loop.restore(state, saved)
+    engine = experiment.engine
+    engine.chunk, engine.eval_chunk = (new if new != "auto" else old for new, old in zip((engine.chunk, engine.eval_chunk), saved["chunks"], strict=True))
+
+
+def _finished(rundir: RunDir, config: Config) -> dict[str, Any] | None:
+    """Checks that a directory's run may go on under this config; its summary if there is nothing left to do."""
+    old, new = rundir.config().plain(), config.plain()
+    changed = differences(old, new)
+    if fixed := [key for key in changed if not is_free(key)]:
+        raise RunDirError(
+            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; choose another hydra.run.dir, "
+            "or repeat its command"
+        )
+    if rundir.read("status.json").get("status") == "done" and old["meta_steps"] == new["meta_steps"]:
+        return rundir.read("summary.json")
+    if any(key.startswith("device.") for key in changed):
+        log.warning("going on with other device settings: the last digits may differ from those of an uninterrupted run")
+    return None
+
+
+def _failed(rundir: RunDir, error: BaseException) -> None:
+    """Leaves the reason in status.json and the traceback in metarun.log; must not hide the error itself."""
+    stopped = isinstance(error, (StoppedError, KeyboardInterrupt))
+    message = str(error) or type(error).__name__
+    try:
+        log.error("%s", message, exc_info=None if stopped else error)
+        rundir.status("stopped" if stopped else "failed", message)
+    except OSError:
+        pass  # a full disk is often the very error that is being reported
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], int]]:
+    """Collects SIGINT, SIGTERM and SIGUSR1; a second one of a kind acts at once, as it would have.
+
+    Yields:
+        A function that returns the signal received, or 0.
+    """
+    received = [0]
+    old: dict[int, Any] = {}
+
+    def receive(signum: int, frame: FrameType | None) -> None:
+        received[0] = signum
+        signal.signal(signum, old[signum])
+
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        old.update({signum: signal.signal(signum, receive) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)})
+    try:
+        yield lambda: received[0]
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,90 @@
+"""Device, threads, and a record of the environment that a number came from."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarun.errors import SettingError, at_least, one_of
+
+PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
+
+
+class Device:
+    """Where a run computes.
+
+    Args:
+        name: auto (the GPU if there is one), cpu or cuda.
+        threads: CPU threads, None for torch's choice.
+        deterministic: use only algorithms that repeat themselves to the bit, and no TF32.
+    """
+
+    def __init__(self, name: str = "auto", threads: int | None = None, deterministic: bool = True):
+        one_of("name", name, ["auto", "cpu", "cuda"])
+        if threads is not None:
+            at_least(1, threads=threads)
+        if name == "cuda" and not torch.cuda.is_available():
+            raise SettingError(name, "name", "an NVIDIA GPU that torch can use, and found none; use device=cpu or device=auto")
+        gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+        self.torch_device = torch.device("cuda" if gpu else "cpu")
+        self.threads, self.deterministic = threads, deterministic
+
+    def set_up(self) -> torch.device:
+        """Makes torch follow these settings, for the whole process."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(self.deterministic)
+        torch.backends.cudnn.deterministic = self.deterministic
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not self.deterministic
+        return self.torch_device
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Everything outside the config that the last digits can depend on. No secrets: no environment variables."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git": _git(),
+        "argv": sys.orig_argv[1:],
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def memory_mb(device: torch.device) -> int:
+    """The most memory that the process (on a GPU: its tensors) has taken so far, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit of metarun's own checkout, or None outside one."""
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", checkout, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
