@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from metarun.tasks import Metric
 
@@ -39,12 +39,13 @@ def curves(rows: list[dict[str, Any]], summary: dict[str, Any], path: Path) -> N
 def _training(axes: Axes, rows: list[dict[str, Any]], metric: Metric) -> None:
     scale = 100 if metric == "accuracy" else 1
     train = [(row["step"], scale * row[metric]) for row in rows if row["split"] == "train"]
+    inner_steps = next((len(row["by_step"]) - 1 for row in rows if row["split"] == "val"), 0)
     val = [(row["step"], scale * row[metric], scale * row["ci95"]) for row in rows if row["split"] == "val"]
     if train:
-        axes.plot(*zip(*train, strict=True), color="0.7", lw=1, label="train, one meta-batch")
+        axes.plot(*zip(*train, strict=True), color="0.7", lw=1, label="train, one meta-batch, training's inner steps")
     if val:
         steps, means, widths = zip(*val, strict=True)
-        axes.errorbar(steps, means, widths, color="tab:blue", marker="o", ms=3, capsize=2, label="val, 95% interval")
+        axes.errorbar(steps, means, widths, color="tab:blue", marker="o", ms=3, capsize=2, label=f"val, {inner_steps} inner steps, 95% interval")
     axes.set(title="meta-training", xlabel="outer step", ylabel=_label(metric))
     _finish(axes, metric)
 
@@ -63,6 +64,8 @@ def _adaptation(axes: Axes, test: dict[str, Any], metric: Metric) -> None:
 def _finish(axes: Axes, metric: Metric) -> None:
     if metric == "mse":
         axes.set_yscale("log")
+        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            which(LogFormatter(minor_thresholds=(2, 0.5)))  # 0.2 rather than 2×10⁻¹
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
 

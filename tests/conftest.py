@@ -1,0 +1,93 @@
+"""What several tests share."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from metarun import cli, seeds
+from metarun.algos.maml import MAML
+from metarun.data.omniglot import Omniglot
+from metarun.data.sinusoid import Sinusoid
+from metarun.models import MLP, Conv4
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with the real Omniglot: $METARUN_DATA, or the one beside the checkout."""
+    root = Path(os.environ.get("METARUN_DATA") or ROOT.parent / "shared" / "data")
+    if not (root / "omniglot-py").is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"no Omniglot in {root}")
+        pytest.skip("no Omniglot: set METARUN_DATA")
+    return root
+
+
+@pytest.fixture(scope="session")
+def omniglot(data_root):
+    """Makes 5-way Omniglot sources from the real data."""
+
+    def make(**settings) -> Omniglot:
+        source = Omniglot(root=str(data_root), **settings)
+        source.prepare(torch.device("cpu"))
+        return source
+
+    return make
+
+
+@pytest.fixture
+def metarun(monkeypatch, tmp_path, capsys):
+    """Runs a command line in an empty directory, in this process; gives (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["metarun", *words])
+        capsys.readouterr()
+        try:
+            code = cli.main()
+        except SystemExit as exit_:
+            code = exit_.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(params=["mlp", "conv4 strided", "conv4 pooled", "conv4 support norm", "mlp support norm, scale"])
+def learner(request):
+    """(model, a batch of four float64 tasks): small versions of all learners."""
+    generator = torch.Generator().manual_seed(5)
+    with seeds.forked("test", request.param):
+        if request.param == "mlp":
+            model = MLP((1,), 1, hidden=[8, 8])
+            source = Sinusoid(shots=5, queries=7)
+            source.prepare(torch.device("cpu"))
+            return model.double(), source.sample(3, "train", torch.arange(4)).to(torch.float64)
+        if request.param.startswith("mlp"):
+            model = MLP((1, 16, 16), 3, hidden=[12, 8], norm="support", norm_scale=True)
+        else:
+            pooled = request.param.endswith("pooled")
+            norm = "support" if "support" in request.param else "transductive"
+            model = Conv4((1, 16, 16), 3, filters=4, downsampling="max_pool" if pooled else "stride", norm=norm)
+    for name in model.norm_parameters:  # a shift of zero puts channels that are constant right on a ReLU's kink
+        torch.nn.init.uniform_(model.get_parameter(name), 0.5, 1.5, generator)
+    return model.double(), image_tasks(generator)
+
+
+def image_tasks(generator, tasks=4, ways=3, shots=2, queries=2):
+    """Random 16x16 images with labels, float64."""
+    from metarun.tasks import Task
+
+    def part(each):
+        x = torch.rand(tasks, ways * each, 1, 16, 16, generator=generator, dtype=torch.float64)
+        return x, torch.arange(ways).repeat_interleave(each).expand(tasks, -1)
+
+    return Task(*part(shots), *part(queries))
+
+
+def maml(model, **settings) -> MAML:
+    """MAML with settings under which second derivatives matter."""
+    return MAML(model, **{"inner_lr": 0.3, "inner_steps": 2, "eval_inner_steps": 3, **settings})
