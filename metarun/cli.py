@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun import __version__
-from metarun.compose import Source, compose, conf_dir, jobs
+from metarun.compose import Source, compose, conf_dir, jobs, without_protocol
 from metarun.config import checked, read_saved
-from metarun.errors import MetarunError, UsageError, nearest
+from metarun.errors import MetarunError, RunDirError, StoppedError, UsageError, nearest
 
 HELP = """\
 metarun: a command-line experiment runner for meta-learning
@@ -55,13 +56,16 @@ def main() -> int:
         return _dispatch(sys.argv[1:])
     except MetarunError as error:
         return _say(str(error), error.code)
-    except (HydraException, OmegaConfBaseException) as error:
-        return _say(f"{str(error).splitlines()[0]} (Hydra)", 2)
-    except KeyboardInterrupt:
-        return _say("SIGINT: stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it shuts down
         return 1
+    except (HydraException, OmegaConfBaseException) as error:
+        return _say(f"{str(error).splitlines()[0]} (Hydra)", 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error} (file system): expected a place that can be written; set hydra.run.dir or make room", 4)
+    except KeyboardInterrupt:
+        return _say("SIGINT: stopped", 130)
     except Exception as error:
         if os.environ.get("METARUN_DEBUG"):
             raise
@@ -103,8 +107,6 @@ def _verb(name: str, *words: str) -> int:
         raise UsageError(f"{name} (command line): expected a run directory: metarun {name} DIR")
     folder, settings = Path(words[0]), list(words[1:])
     if not (folder / ".hydra" / "config.yaml").is_file():
-        from metarun.errors import RunDirError
-
         raise RunDirError(f"{folder}: no run there; expected a folder with .hydra/config.yaml")
     from metarun import record, rerun
 
@@ -121,7 +123,7 @@ def _hydra(argv: list[str]) -> int:
     """Checks every job of a command line, then hands it over to Hydra."""
     parser = get_args_parser()
     parser.error = _usage  # pyright: ignore[reportAttributeAccessIssue]
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # overrides may stand before and after options
     if args.experimental_rerun:
         raise UsageError("--experimental-rerun (command line): would unpickle a file, which can run code; use metarun reproduce DIR")
     if args.config_name:
@@ -136,15 +138,12 @@ def _hydra(argv: list[str]) -> int:
         for config in configs:
             run.assemble(config)
     defaults = _defaults(args.overrides, sweep, runs)
-    if source.primary:
-        defaults = ["--config-path", str(source.primary), *defaults]
-        at = next(i for i, word in enumerate(argv) if word.startswith(("-cp", "--config-path")))
-        argv = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
-    sys.argv = ["metarun", *argv, *defaults]
+    options = [word for word in argv if word not in args.overrides and word not in ("-cp", "--config-path", args.config_path)]
+    sys.argv = ["metarun", *options, *args.overrides, *defaults]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and main() reports
     outcomes.clear()
-    hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(job)()
-    return _sweep_outcome() if runs and sweep else 0
+    hydra.main(config_path=str(source.primary or conf_dir()), config_name="config", version_base="1.3")(job)()
+    return _outcome(sweep) if runs else 0
 
 
 def _usage(message: str) -> NoReturn:
@@ -180,43 +179,71 @@ def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
     return [f"{key}={value}" for key, value in wanted.items() if key not in given]
 
 
-outcomes: list[tuple[str, str]] = []  # of a sweep's jobs in this process: their words, and their result or error
+@dataclass
+class Outcome:
+    """How a job of this command ended."""
+
+    words: str
+    summary: dict[str, Any] | None = None
+    error: Exception | None = None
+
+
+outcomes: list[Outcome] = []
 
 
 def job(composed: DictConfig) -> float:
-    """One job, called by Hydra; returns the objective."""
-    from metarun import record, run
+    """One job, called by Hydra; returns the objective, nan for a job that failed.
+
+    An exception must not reach Hydra, which would print it in its own way and give up the jobs that are left.
+    """
+    from metarun import run
 
     plain: Any = OmegaConf.to_container(composed, resolve=True)
-    plain.pop("protocol", None)
     this = HydraConfig.get()
     words, folder = list(this.overrides.task), Path(this.runtime.output_dir)
     own = OmegaConf.to_container(this, resolve=False)
-    if this.mode != RunMode.MULTIRUN:
-        print(record.closing(_located(run.execute(checked(plain), folder, words, own), folder)))
-        return math.nan
-    name = " ".join(words)
-    log.info("job %s: %s", this.job.num, name)
+    sweep = this.mode == RunMode.MULTIRUN
+    if sweep:
+        log.info("job %s: %s", this.job.num, " ".join(words))
+    outcome = Outcome(" ".join(words))
+    outcomes.append(outcome)
     try:
-        summary = run.execute(checked(plain), folder, words, own, bar=False)
-    except MetarunError as error:
-        if error.code > 128:
-            raise SystemExit(_say(str(error), error.code)) from error  # a signal ends the whole sweep
-        outcomes.append((name, f"failed: {error}"))
+        summary = run.execute(checked(without_protocol(plain)), folder, words, own, bar=not sweep)
+    except StoppedError as error:
+        raise SystemExit(_say(str(error), error.code)) from error  # a signal ends a whole sweep
+    except Exception as error:
+        outcome.error = error
         return math.nan
-    test = summary["test"][summary["metric"]]
-    outcomes.append((name, f"{summary['metric']} {record.shown(summary['metric'], test['mean'], test['ci95'])}"))
+    outcome.summary = _located(summary, folder)
     return summary["objective"]
 
 
-def _sweep_outcome() -> int:
-    """The closing table of a sweep."""
-    width = max((len(name) for name, _ in outcomes), default=0)
-    print("\n" + "\n".join(f"{name:<{width}}  {result}" for name, result in outcomes))
-    failed = sum(result.startswith("failed") for _, result in outcomes)
-    if failed:
-        raise MetarunError(f"{failed} of {len(outcomes)} jobs failed (sweep): the log of each is in its directory; repeat the command to run them again")
+def _outcome(sweep: bool) -> int:
+    """The closing words of a command; raises what went wrong in it."""
+    from metarun import record
+
+    if not sweep:
+        if error := outcomes[0].error:
+            raise error
+        print(record.closing(outcomes[0].summary or {}))
+        return 0
+    width = max(len(outcome.words) for outcome in outcomes)
+    print()
+    for outcome in outcomes:
+        print(f"{outcome.words:<{width}}  {_result(outcome)}")
+    if failed := sum(outcome.error is not None for outcome in outcomes):
+        raise MetarunError(f"{failed} of {len(outcomes)} jobs failed (sweep): expected all to finish; metarun.log in their directories says why")
     return 0
+
+
+def _result(outcome: Outcome) -> str:
+    from metarun import record
+
+    if outcome.summary is None:
+        return f"failed: {outcome.error}"
+    metric = outcome.summary["metric"]
+    test = outcome.summary["test"][metric]
+    return f"test {metric} {record.shown(metric, test['mean'], test['ci95'])}  {outcome.summary['files']}"
 
 
 def _located(summary: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def parse(words: list[str]) -> list[Override]:
     seen = {}
     for override in overrides:
         key = override.get_key_element().lstrip("+~")
+        if not key:
+            raise UsageError(f"{override.input_line!r} (command line): expected key=value")
         if key in seen:
             raise UsageError(f"{key!r} (command line): given twice, as {seen[key]} and {override.input_line}; give it once")
         seen[key] = override.input_line
@@ -97,12 +99,17 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
         if plain[section].get("_target_") == reference[section].get("_target_"):
             _check_types(section, plain[section], reference[section])
     _check_types("", {key: value for key, value in plain.items() if key not in SECTIONS}, reference)
-    return checked(plain)
+    return checked(without_protocol(plain))
+
+
+def without_protocol(plain: dict[str, Any]) -> dict[str, Any]:
+    """A resolved config without the published settings of its task source, which it no longer refers to."""
+    return {key: value for key, value in plain.items() if key != "protocol"}
 
 
 @lru_cache(maxsize=256)
 def _plain(words: tuple[str, ...], source: Source) -> dict[str, Any]:
-    """The composed config, resolved, without the published settings that it refers to."""
+    """The composed config, resolved."""
     try:
         with initialize_config_dir(str(source.primary or conf_dir()), version_base="1.3"):
             search = [f"hydra.searchpath=[file://{source.extra}]"] if source.extra else []
@@ -113,7 +120,6 @@ def _plain(words: tuple[str, ...], source: Source) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_one_line(error, words, source)) from error
     assert isinstance(plain, dict), "the root of a config is a mapping"
-    plain.pop("protocol", None)
     return plain  # pyright: ignore[reportReturnType]
 
 
@@ -129,7 +135,7 @@ def _check_types(where: str, values: dict[str, Any], reference: dict[str, Any]) 
     for key, value in values.items():
         name = f"{where}.{key}".lstrip(".")
         if key not in reference:
-            raise UsageError(f"{name!r} (config): no such key; keys are {', '.join(reference)}{nearest(key, reference)}")
+            raise UsageError(f"{name!r} (config): no such key; {known(where, key, reference)}")
         default = reference[key]
         if isinstance(default, dict) and isinstance(value, dict):
             if value.get("_target_") == default.get("_target_"):
@@ -152,6 +158,12 @@ def _mismatch(value: Any, default: Any) -> str | None:
     return names[type(default)]
 
 
+def known(where: str, name: str, keys: Iterable[str]) -> str:
+    """The names that would have been right in this part of a config."""
+    names = [key for key in keys if not key.startswith("_")]
+    return f"{where or 'config'} has {', '.join(names)}{nearest(name, names)}"
+
+
 def _missing(error: MissingConfigException) -> str:
     """A choice that has no file."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
@@ -170,8 +182,7 @@ def _one_line(error: Exception, words: tuple[str, ...], source: Source) -> str:
         for key in path:
             node = node.get(key, {}) if isinstance(node, dict) else {}
         if isinstance(node, dict) and last not in node:
-            where = ".".join(path) or "config"
-            return f"{match[1]!r} (command line): no such key; {where} has {', '.join(node)}{nearest(last, node)}"
+            return f"{match[1]!r} (command line): no such key; {known('.'.join(path), last, node)}"
     if text.startswith("Ambiguous value for argument"):
         return f"{text.split(chr(39))[1]!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"
     return f"{text} (config)" + (f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else "")
@@ -199,8 +210,8 @@ def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node:
-            keys = list(node) if isinstance(node, dict) else list(plain)
-            raise UsageError(f"{key!r} (command line): no such key; {'.'.join(path) or 'config'} has {', '.join(keys)}{nearest(last, keys)}")
+            keys = node if isinstance(node, dict) else plain
+            raise UsageError(f"{key!r} (command line): no such key; {known('.'.join(path), last, keys)}")
         if key in SECTIONS:
             raise UsageError(
                 f"{override.input_line!r} (command line): a saved config holds values, not choices; change {key}.key=value, "

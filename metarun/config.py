@@ -172,7 +172,7 @@ def read_saved(path: Path) -> dict[str, Any]:
                 raise RunDirError(f"{path}: holds the interpolation {event.value!r}; expected plain values, as metarun saved them")
         plain = yaml.load(text, Loader=get_yaml_loader())  # noqa: S506 (a SafeLoader that reads 1e-3 as a number)
     except FileNotFoundError as error:
-        raise RunDirError(f"{path.parent.parent}: no run there; expected a folder with .hydra/config.yaml") from error
+        raise RunDirError(f"{path}: not found; expected the config.yaml that metarun saved in a run directory's .hydra") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RunDirError(f"{path}: cannot be read as a saved config: {str(error).splitlines()[0]}") from error
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):

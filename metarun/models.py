@@ -110,7 +110,7 @@ class Conv4(Learner):
         one_of("norm", norm, ["transductive", "support"])
         positive("norm_eps", norm_eps)
         if len(input_shape) != 3:
-            raise SettingError("conv4", "_target_", f"a learner for inputs of shape {list(input_shape)}, try model=mlp")
+            raise SettingError(list(input_shape), "input_shape", "images: channels, height, width; for other inputs take model=mlp")
         channels, height, width = input_shape
         self.norm, self.pool = norm, downsampling == "max_pool"
         self.blocks = nn.ModuleList()

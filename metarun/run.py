@@ -73,7 +73,7 @@ def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = Non
     rundir = RunDir(folder)
     with rundir.claimed():
         if rundir.holds_run and (summary := _finished(rundir, config)) is not None:
-            log.info("%s is finished; this is its result", folder)
+            log.info("%s is finished; this is its result", rundir.shown)
             return summary
         with rundir.logging():
             try:

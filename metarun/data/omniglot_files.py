@@ -12,11 +12,10 @@ import hashlib
 import io
 import logging
 import os
-import urllib.error
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -98,11 +97,15 @@ def _download(root: Path) -> None:
             f"torchvision cannot be imported ({str(error).splitlines()[0]}): it has to be the build that goes with the installed "
             "torch; reinstall both together: pip install --force-reinstall torch torchvision"
         ) from error
+    new = [folder for folder in (root / FOLDER, root) if not folder.exists()]
     try:
         log.info("downloading Omniglot to %s", root)
         for background in (True, False):
             Omniglot(str(root), background=background, download=True)
-    except (OSError, RuntimeError, urllib.error.URLError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # URLError is an OSError
+        with suppress(OSError):  # leave nothing behind but what arrived
+            for folder in new:
+                folder.rmdir()
         raise DataError(
             f"Omniglot could not be downloaded to {root} ({str(error) or type(error).__name__}): expected "
             f"{FOLDER}/images_background.zip and images_evaluation.zip there; put them there by hand, or set data.root or METARUN_DATA"
