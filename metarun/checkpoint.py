@@ -9,30 +9,15 @@ import hashlib
 import io
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from metarun.errors import RunDirError
+from metarun.files import write_atomically
 
 log = logging.getLogger("metarun")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file has this content afterwards, or is as it was; never anything in between."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def save(folder: Path, step: int, payload: dict[str, Any], keep: set[int]) -> None:
@@ -73,7 +58,9 @@ def load(folder: Path, step: int) -> dict[str, Any]:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
-        raise RunDirError(f"{path}: not a checkpoint of metarun ({type(error).__name__}); expected tensors and plain values") from error
+        raise RunDirError(
+            f"{path}: not a checkpoint of metarun ({type(error).__name__}); expected tensors and plain values"
+        ) from error
 
 
 def newest(folder: Path) -> dict[str, Any] | None:

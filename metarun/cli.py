@@ -1,4 +1,7 @@
-"""The entry point: verbs, Hydra's defaults, and one line for each error. Imports no torch until the words are checked."""
+"""The entry point: verbs, Hydra's defaults, and one line for each error.
+
+Nothing here imports torch before the words of the command line are checked.
+"""
 
 import argparse
 import logging
@@ -63,13 +66,21 @@ def main() -> int:
         return _say(f"{str(error).splitlines()[0]} (Hydra)", 2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{where}{error.strerror or error} (file system): expected a place that can be written; set hydra.run.dir or make room", 4)
+        return _say(
+            f"{where}{error.strerror or error} (file system): expected a place that can be written; set "
+            f"hydra.run.dir or make room",
+            4,
+        )
     except KeyboardInterrupt:
         return _say("SIGINT: stopped", 130)
     except Exception as error:
         if os.environ.get("METARUN_DEBUG"):
             raise
-        return _say(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (metarun itself): METARUN_DEBUG=1 shows where", 1)
+        return _say(
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (metarun itself): "
+            f"METARUN_DEBUG=1 shows where",
+            1,
+        )
 
 
 def _say(message: str, code: int) -> int:
@@ -79,7 +90,9 @@ def _say(message: str, code: int) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     console = logging.StreamHandler()
-    console.addFilter(lambda line: line.levelno < logging.ERROR)  # errors end the command, and are said once, at its end
+    console.addFilter(
+        lambda line: line.levelno < logging.ERROR
+    )  # errors end the command, and are said once, at its end
     log.handlers, log.propagate = [console], False
     log.setLevel(logging.INFO)
     if argv and argv[0] in ("--help", "-h", "help"):
@@ -102,7 +115,9 @@ def _choices() -> str:
 def _verb(name: str, *words: str) -> int:
     verbs = ("eval", "resume", "reproduce")
     if name not in verbs:
-        raise UsageError(f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}")
+        raise UsageError(
+            f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}"
+        )
     if not words or words[0].startswith("-") or "=" in words[0]:
         raise UsageError(f"{name} (command line): expected a run directory: metarun {name} DIR")
     folder, settings = Path(words[0]), list(words[1:])
@@ -125,9 +140,13 @@ def _hydra(argv: list[str]) -> int:
     parser.error = _usage  # pyright: ignore[reportAttributeAccessIssue]
     args = parser.parse_intermixed_args(argv)  # overrides may stand before and after options
     if args.experimental_rerun:
-        raise UsageError("--experimental-rerun (command line): would unpickle a file, which can run code; use metarun reproduce DIR")
+        raise UsageError(
+            "--experimental-rerun (command line): would unpickle a file, which can run code; use metarun reproduce DIR"
+        )
     if args.config_name:
-        raise UsageError(f"--config-name {args.config_name} (command line): metarun has one config; choose experiment=name")
+        raise UsageError(
+            f"--config-name {args.config_name} (command line): metarun has one config; choose experiment=name"
+        )
     source = _source(args)
     runs = not (args.cfg or args.hydra_help or args.info or args.shell_completion)
     sweep = args.multirun
@@ -138,7 +157,9 @@ def _hydra(argv: list[str]) -> int:
         for config in configs:
             run.assemble(config)
     defaults = _defaults(args.overrides, sweep, runs)
-    options = [word for word in argv if word not in args.overrides and word not in ("-cp", "--config-path", args.config_path)]
+    options = [
+        word for word in argv if word not in args.overrides and word not in ("-cp", "--config-path", args.config_path)
+    ]
     sys.argv = ["metarun", *options, *args.overrides, *defaults]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and main() reports
     outcomes.clear()
@@ -232,7 +253,10 @@ def _outcome(sweep: bool) -> int:
     for outcome in outcomes:
         print(f"{outcome.words:<{width}}  {_result(outcome)}")
     if failed := sum(outcome.error is not None for outcome in outcomes):
-        raise MetarunError(f"{failed} of {len(outcomes)} jobs failed (sweep): expected all to finish; metarun.log in their directories says why")
+        raise MetarunError(
+            f"{failed} of {len(outcomes)} jobs failed (sweep): expected all to finish; metarun.log in their "
+            f"directories says why"
+        )
     return 0
 
 

@@ -49,7 +49,9 @@ def parse(words: list[str]) -> list[Override]:
         if not key:
             raise UsageError(f"{override.input_line!r} (command line): expected key=value")
         if key in seen:
-            raise UsageError(f"{key!r} (command line): given twice, as {seen[key]} and {override.input_line}; give it once")
+            raise UsageError(
+                f"{key!r} (command line): given twice, as {seen[key]} and {override.input_line}; give it once"
+            )
         seen[key] = override.input_line
     return overrides
 
@@ -93,7 +95,8 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
     for section in SECTIONS:
         if not isinstance(plain.get(section), dict):
             raise UsageError(
-                f"{plain.get(section)!r} ({section}): a saved config holds values, not choices; change {section}.key=value, "
+                f"{plain.get(section)!r} ({section}): a saved config holds values, not choices; change "
+                f"{section}.key=value, "
                 "or start from metarun's own config"
             )
         if plain[section].get("_target_") == reference[section].get("_target_"):
@@ -146,14 +149,14 @@ def _check_types(where: str, values: dict[str, Any], reference: dict[str, Any]) 
 
 def _mismatch(value: Any, default: Any) -> str | None:
     """What was expected instead of this value, or None."""
-    if default is None or isinstance(default, str) and not isinstance(value, (dict, list)) and value is not None:
+    if default is None or (isinstance(default, str) and not isinstance(value, (dict, list)) and value is not None):
         return None  # words with more than one meaning, such as chunk=auto|4, are for the constructor
     if isinstance(default, list):
         if not isinstance(value, list):
             return "a list"
         return next((m for v in value if default and (m := _mismatch(v, default[0])) is not None), None)
     names = {bool: "true or false", int: "an integer", float: "a number", str: "a word", dict: "settings of its own"}
-    if type(value) is type(default) or isinstance(default, float) and type(value) is int:
+    if type(value) is type(default) or (isinstance(default, float) and type(value) is int):
         return None
     return names[type(default)]
 
@@ -184,7 +187,9 @@ def _one_line(error: Exception, words: tuple[str, ...], source: Source) -> str:
         if isinstance(node, dict) and last not in node:
             return f"{match[1]!r} (command line): no such key; {known('.'.join(path), last, node)}"
     if text.startswith("Ambiguous value for argument"):
-        return f"{text.split(chr(39))[1]!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"
+        return (
+            f"{text.split(chr(39))[1]!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"
+        )
     return f"{text} (config)" + (f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else "")
 
 
@@ -201,7 +206,9 @@ def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
     for override in parse(words):
         key, value = override.get_key_element(), override.value()
         if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
-            raise UsageError(f"{override.input_line!r} (command line): expected key=value for a key of the saved config")
+            raise UsageError(
+                f"{override.input_line!r} (command line): expected key=value for a key of the saved config"
+            )
         if key in ("device", "engine"):
             new[key] = _plain((str(override.input_line),), Source())[key]
             continue
@@ -214,7 +221,8 @@ def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
             raise UsageError(f"{key!r} (command line): no such key; {known('.'.join(path), last, keys)}")
         if key in SECTIONS:
             raise UsageError(
-                f"{override.input_line!r} (command line): a saved config holds values, not choices; change {key}.key=value, "
+                f"{override.input_line!r} (command line): a saved config holds values, not choices; change "
+                f"{key}.key=value, "
                 "or start a new run"
             )
         value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore

@@ -1,4 +1,4 @@
-"""What a run is made of: the typed root of the config, what may be built from it, and when two configs are the same run.
+"""The typed root of a config, what may be built from it, and when two configs are the same run.
 
 Works on plain dictionaries, and imports no torch, so that a wrong name or type is reported in under a second.
 """
@@ -127,7 +127,10 @@ def build(section: str, node: dict[str, Any], **given: Any) -> Any:
         for name in settings:
             if name not in takes:
                 keys = [key for key in takes if key not in given]
-                raise UsageError(f"{section}.{name}: no such setting of {cls.__name__}; it has {', '.join(keys)}{nearest(name, keys)}")
+                raise UsageError(
+                    f"{section}.{name}: no such setting of {cls.__name__}; it has "
+                    f"{', '.join(keys)}{nearest(name, keys)}"
+                )
     try:
         return instantiate({**node, "_partial_": True}, _convert_="all")(**given)
     except SettingError as error:
@@ -167,12 +170,18 @@ def read_saved(path: Path) -> dict[str, Any]:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) or depth > 20:
-                raise RunDirError(f"{path}: holds an alias, a tag or deep nesting; expected plain values, as metarun saved them")
+                raise RunDirError(
+                    f"{path}: holds an alias, a tag or deep nesting; expected plain values, as metarun saved them"
+                )
             if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
-                raise RunDirError(f"{path}: holds the interpolation {event.value!r}; expected plain values, as metarun saved them")
-        plain = yaml.load(text, Loader=get_yaml_loader())  # noqa: S506 (a SafeLoader that reads 1e-3 as a number)
+                raise RunDirError(
+                    f"{path}: holds the interpolation {event.value!r}; expected plain values, as metarun saved them"
+                )
+        plain = yaml.load(text, Loader=get_yaml_loader())
     except FileNotFoundError as error:
-        raise RunDirError(f"{path}: not found; expected the config.yaml that metarun saved in a run directory's .hydra") from error
+        raise RunDirError(
+            f"{path}: not found; expected the config.yaml that metarun saved in a run directory's .hydra"
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RunDirError(f"{path}: cannot be read as a saved config: {str(error).splitlines()[0]}") from error
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):

@@ -2,8 +2,8 @@
 
     meta-gradient = 1/T Σ_t ∇_θ meta_loss(θ, task_t)
 
-T tasks. `vmap` runs the one-task function on a chunk of tasks at once; `loop` runs it task by task, and is the reference
-that vmap is tested against, and the mode to step through with a debugger. Both add up the chunks' gradients.
+T tasks. `vmap` runs the one-task function on a chunk of tasks at once. `loop` runs it task by task: the reference that
+vmap is tested against, and the mode to step through with a debugger. Both add up the chunks' gradients.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarun.algos.base import Algorithm
-from metarun.errors import SettingError, at_least, one_of
+from metarun.errors import SettingError, one_of
 from metarun.inner import Params
 from metarun.memory import budget, peak_bytes
 from metarun.tasks import Task

@@ -72,11 +72,12 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         index = torch.arange(state.step * meta_batch, (state.step + 1) * meta_batch)
         tasks = experiment.source.sample(experiment.seed, "train", index)
         grads, losses, scores = experiment.engine.meta_gradient(experiment.algorithm, state.meta, tasks)
-        if not all(map(torch.isfinite, [losses.sum(), sum(grad.sum() for grad in grads.values())])):
+        if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
             bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
             what = f"the meta-loss of task {int(index[bad[0]])}" if bad else "the meta-gradient"
             raise DivergedError(
-                f"{what} is not finite (outer step {state.step + 1}): expected numbers; try a smaller algo.inner_lr or algo.meta_lr"
+                f"{what} is not finite (outer step {state.step + 1}): expected numbers; try a smaller "
+                f"algo.inner_lr or algo.meta_lr"
             )
         for name, value in state.meta.items():
             value.grad = grads[name]
@@ -111,7 +112,8 @@ def interval(curves: Tensor, split: str) -> Evaluation:
     if not torch.isfinite(curves).all():
         task, step = (~torch.isfinite(curves)).nonzero()[0].tolist()
         raise DivergedError(
-            f"the metric of {split} task {task} is not finite after {step} inner steps: expected a number; try a smaller algo.inner_lr"
+            f"the metric of {split} task {task} is not finite after {step} inner steps: expected a number; "
+            f"try a smaller algo.inner_lr"
         )
     ci95 = 1.96 * curves.std(dim=0, correction=1) / math.sqrt(len(curves))
     return Evaluation(curves.mean(dim=0).tolist(), ci95.tolist(), len(curves))

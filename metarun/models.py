@@ -8,6 +8,7 @@ Batch norm has two modes, and results must say which:
 In both, the support set is normalised by its own statistics.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -110,7 +111,9 @@ class Conv4(Learner):
         one_of("norm", norm, ["transductive", "support"])
         positive("norm_eps", norm_eps)
         if len(input_shape) != 3:
-            raise SettingError(list(input_shape), "input_shape", "images: channels, height, width; for other inputs take model=mlp")
+            raise SettingError(
+                list(input_shape), "input_shape", "images: channels, height, width; for other inputs take model=mlp"
+            )
         channels, height, width = input_shape
         self.norm, self.pool = norm, downsampling == "max_pool"
         self.blocks = nn.ModuleList()
@@ -161,7 +164,7 @@ class MLP(Learner):
         positive("norm_eps", norm_eps)
         self.norm = norm
         sizes = [int(torch.Size(input_shape).numel()), *hidden]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(TaskNorm(size, norm_scale, norm_eps) for size in hidden if norm != "none")
         self.head = nn.Linear(sizes[-1], outputs)
 

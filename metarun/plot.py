@@ -45,7 +45,16 @@ def _training(axes: Axes, rows: list[dict[str, Any]], metric: Metric) -> None:
         axes.plot(*zip(*train, strict=True), color="0.7", lw=1, label="train, one meta-batch, training's inner steps")
     if val:
         steps, means, widths = zip(*val, strict=True)
-        axes.errorbar(steps, means, widths, color="tab:blue", marker="o", ms=3, capsize=2, label=f"val, {inner_steps} inner steps, 95% interval")
+        axes.errorbar(
+            steps,
+            means,
+            widths,
+            color="tab:blue",
+            marker="o",
+            ms=3,
+            capsize=2,
+            label=f"val, {inner_steps} inner steps, 95% interval",
+        )
     axes.set(title="meta-training", xlabel="outer step", ylabel=_label(metric))
     _finish(axes, metric)
 

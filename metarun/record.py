@@ -16,7 +16,7 @@ from metarun.tasks import Metric
 log = logging.getLogger("metarun")
 
 
-def shown(metric: Metric, value: float, ci95: float | None = None) -> str:
+def shown(metric: Metric | str, value: float, ci95: float | None = None) -> str:
     """A metric for people: accuracy in %, mean squared error as it is; with its interval if there is one."""
     if metric == "accuracy":
         return f"{100 * value:.1f}" + (f" ± {100 * ci95:.1f}" if ci95 is not None else "") + " %"
@@ -94,7 +94,9 @@ class Progress:
         self.began = time.monotonic()
         self.words: dict[str, str] = {}
         visible = bar and sys.stderr.isatty()
-        self.bar = tqdm(total=total, initial=done, desc="meta-training", unit="step", dynamic_ncols=True, disable=not visible)
+        self.bar = tqdm(
+            total=total, initial=done, desc="meta-training", unit="step", dynamic_ncols=True, disable=not visible
+        )
 
     def train(self, report: OuterStep) -> None:
         """Shows the training loss."""
@@ -125,12 +127,13 @@ def duration(seconds: float) -> str:
 
 def closing(summary: dict[str, Any]) -> str:
     """The closing words of a run or an evaluation: what ran, the result, what it depends on, where it is."""
-    metric = summary["metric"]
+    metric: Metric = summary["metric"]
     test = summary["test"][metric]
     steps = "  ".join(f"{k}: {shown(metric, point['mean'])}" for k, point in enumerate(test["by_step"]))
     lines = {
         "": summary["title"],
-        "test": f"{metric} {shown(metric, test['mean'], test['ci95'])} (mean and 95% interval over {test['tasks']} tasks)",
+        "test": f"{metric} {shown(metric, test['mean'], test['ci95'])} (mean and 95% interval over "
+        "{test['tasks']} tasks)",
         "by step": f"{steps} (after that many inner steps)",
         **summary["settings"],
         **{name: summary[name] for name in ("files", "reproduce") if name in summary},

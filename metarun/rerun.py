@@ -35,7 +35,10 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
     newest = checkpoint.newest(rundir.checkpoints)
     if newest is None or not newest["best"][0]:
-        raise RunDirError(f"{folder}: has no checkpoint with a validation yet; expected a run that got that far; metarun resume {folder}")
+        raise RunDirError(
+            f"{folder}: has no checkpoint with a validation yet; expected a run that got that far; metarun "
+            f"resume {folder}"
+        )
     step, _ = newest["best"]
     experiment = assemble(config)
     state = loop.start(experiment)
@@ -63,7 +66,10 @@ def reproduce(folder: Path, words: list[str]) -> str:
         RunDirError: the run has not finished.
     """
     if words:
-        raise UsageError(f"{words[0]!r} (command line): reproduce takes no settings; for another run: metarun -cp {folder}/.hydra {words[0]}")
+        raise UsageError(
+            f"{words[0]!r} (command line): reproduce takes no settings; for another run: metarun -cp "
+            f"{folder}/.hydra {words[0]}"
+        )
     rundir = RunDir(folder)
     config, environment = rundir.config(), rundir.read("environment.json")
     if rundir.read("status.json").get("status") != "done":

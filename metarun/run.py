@@ -4,12 +4,9 @@ import json
 import logging
 import shlex
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -21,6 +18,7 @@ from metarun.loop import Evaluation, Experiment, State
 from metarun.record import Progress, Recorder, shown
 from metarun.rundir import RunDir
 from metarun.runtime import environment, memory_mb
+from metarun.stop import stop_signals
 from metarun.tasks import better
 
 log = logging.getLogger("metarun")
@@ -93,7 +91,9 @@ def _run(config: Config, rundir: RunDir, bar: bool) -> dict[str, Any]:
         restore(experiment, state, saved)
         best = Best(*saved["best"])
         if state.step > config.meta_steps:
-            raise UsageError(f"{config.meta_steps} (meta_steps): expected at least {state.step}, which this run has done already")
+            raise UsageError(
+                f"{config.meta_steps} (meta_steps): expected at least {state.step}, which this run has done already"
+            )
         log.info("going on after outer step %d of %d", state.step, config.meta_steps)
     plan(config, experiment, state)
     rundir.write("environment.json", environment_of(experiment, config))
@@ -109,7 +109,13 @@ def _run(config: Config, rundir: RunDir, bar: bool) -> dict[str, Any]:
 
 
 def _train(
-    config: Config, experiment: Experiment, state: State, best: Best, rundir: RunDir, recorder: Recorder, progress: Progress
+    config: Config,
+    experiment: Experiment,
+    state: State,
+    best: Best,
+    rundir: RunDir,
+    recorder: Recorder,
+    progress: Progress,
 ) -> None:
     """Meta-trains, validates and saves, until meta_steps are done or a signal comes."""
     metric = experiment.source.metric
@@ -153,7 +159,9 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     assert best.value is not None, "the last outer step is always validated"
     summary = summarize(config, experiment, state, result)
     metric = experiment.source.metric
-    summary["settings"]["checkpoint"] = f"outer step {best.step} of {config.meta_steps}, best by validation: {metric} {shown(metric, best.value)}"
+    summary["settings"]["checkpoint"] = (
+        f"outer step {best.step} of {config.meta_steps}, best by validation: {metric} {shown(metric, best.value)}"
+    )
     return {
         **summary,
         "val": {metric: {"mean": best.value, "step": best.step, "tasks": config.val_tasks}},
@@ -168,11 +176,14 @@ def summarize(config: Config, experiment: Experiment, state: State, result: Eval
     metric = source.metric
     points = [{"mean": mean, "ci95": ci95} for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
     parameters = sum(value.numel() for value in state.meta.values())
-    settings = {"learner": f"{type(algorithm.model).__name__}, {parameters:,} meta-parameters", **algorithm.describe(source)}
+    settings = {
+        "learner": f"{type(algorithm.model).__name__}, {parameters:,} meta-parameters",
+        **algorithm.describe(source),
+    }
     if (norm := getattr(algorithm.model, "norm", "none")) != "none":
         settings["batch norm"] = f"{norm} statistics"
     return {
-        "title": f"{algorithm.name} on {source.describe()}, {config.meta_steps} outer steps of {config.meta_batch} tasks",
+        "title": f"{algorithm.name} on {source.describe()}, {training}",
         "metric": metric,
         "test": {metric: {**points[-1], "tasks": result.tasks, "by_step": points}},
         "meta_steps": config.meta_steps,
@@ -214,7 +225,8 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
     """
     if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
         raise RunDirError(
-            f"split {now[:12]} (split_hash): the checkpoint was trained on split {saved['split_hash'][:12]}, so test classes could "
+            f"split {now[:12]} (split_hash): the checkpoint was trained on split {saved['split_hash'][:12]}, "
+            f"so test classes could "
             "be training classes; use its data.split_seed"
         )
     shapes = {name: list(value.shape) for name, value in state.meta.items()}
@@ -222,12 +234,16 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
     if wrong := [name for name in {**shapes, **saved_shapes} if shapes.get(name) != saved_shapes.get(name)]:
         name = wrong[0]
         raise RunDirError(
-            f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it belongs to another "
+            f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it "
+            f"belongs to another "
             "learner or number of ways; use the settings it was trained with"
         )
     loop.restore(state, saved)
     engine = experiment.engine
-    engine.chunk, engine.eval_chunk = (new if new != "auto" else old for new, old in zip((engine.chunk, engine.eval_chunk), saved["chunks"], strict=True))
+    engine.chunk, engine.eval_chunk = (
+        new if new != "auto" else old
+        for new, old in zip((engine.chunk, engine.eval_chunk), saved["chunks"], strict=True)
+    )
 
 
 def _finished(rundir: RunDir, config: Config) -> dict[str, Any] | None:
@@ -236,13 +252,16 @@ def _finished(rundir: RunDir, config: Config) -> dict[str, Any] | None:
     changed = differences(old, new)
     if fixed := [key for key in changed if not is_free(key)]:
         raise RunDirError(
-            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; choose another hydra.run.dir, "
+            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; choose "
+            f"another hydra.run.dir, "
             "or repeat its command"
         )
     if rundir.read("status.json").get("status") == "done" and old["meta_steps"] == new["meta_steps"]:
         return rundir.read("summary.json")
     if any(key.startswith("device.") for key in changed):
-        log.warning("going on with other device settings: the last digits may differ from those of an uninterrupted run")
+        log.warning(
+            "going on with other device settings: the last digits may differ from those of an uninterrupted run"
+        )
     return None
 
 
@@ -255,26 +274,3 @@ def _failed(rundir: RunDir, error: BaseException) -> None:
         rundir.status("stopped" if stopped else "failed", message)
     except OSError:
         pass  # a full disk is often the very error that is being reported
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], int]]:
-    """Collects SIGINT, SIGTERM and SIGUSR1; a second one of a kind acts at once, as it would have.
-
-    Yields:
-        A function that returns the signal received, or 0.
-    """
-    received = [0]
-    old: dict[int, Any] = {}
-
-    def receive(signum: int, frame: FrameType | None) -> None:
-        received[0] = signum
-        signal.signal(signum, old[signum])
-
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-        old.update({signum: signal.signal(signum, receive) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)})
-    try:
-        yield lambda: received[0]
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)

@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from metarun.checkpoint import write_atomically
 from metarun.config import Config, checked, dump, read_saved
 from metarun.errors import RunDirError
+from metarun.files import write_atomically
 
 log = logging.getLogger("metarun")
 
@@ -71,7 +71,9 @@ class RunDir:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise RunDirError(f"{self.path / name}: cannot be read ({error}); expected JSON, as metarun wrote it") from error
+            raise RunDirError(
+                f"{self.path / name}: cannot be read ({error}); expected JSON, as metarun wrote it"
+            ) from error
         if not isinstance(content, dict):
             raise RunDirError(f"{self.path / name}: expected a JSON object, as metarun wrote it")
         return content
@@ -96,14 +98,18 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise RunDirError(f"{self.path} ({error.strerror}): expected a directory that can be written; choose another hydra.run.dir") from error
+            raise RunDirError(
+                f"{self.path} ({error.strerror}): expected a directory that can be written; choose another "
+                f"hydra.run.dir"
+            ) from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 by = self.read("status.json")
                 raise RunDirError(
-                    f"{self.path}: in use by process {by.get('pid')} on {by.get('host')}; wait for it, or choose another hydra.run.dir"
+                    f"{self.path}: in use by process {by.get('pid')} on {by.get('host')}; wait for it, or "
+                    f"choose another hydra.run.dir"
                 ) from error
             yield
         finally:
@@ -138,4 +144,6 @@ def fresh(parent: Path) -> Path:
             if not path.is_dir():
                 raise RunDirError(f"{parent}: is a file; expected a folder for run directories") from None
         except OSError as error:
-            raise RunDirError(f"{path} ({error.strerror}): expected a folder that can be written; set hydra.run.dir") from error
+            raise RunDirError(
+                f"{path} ({error.strerror}): expected a folder that can be written; set hydra.run.dir"
+            ) from error

@@ -29,7 +29,9 @@ class Device:
         if threads is not None:
             at_least(1, threads=threads)
         if name == "cuda" and not torch.cuda.is_available():
-            raise SettingError(name, "name", "an NVIDIA GPU that torch can use, and found none; use device=cpu or device=auto")
+            raise SettingError(
+                name, "name", "an NVIDIA GPU that torch can use, and found none; use device=cpu or device=auto"
+            )
         gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
         self.torch_device = torch.device("cuda" if gpu else "cpu")
         self.threads, self.deterministic = threads, deterministic
@@ -82,7 +84,9 @@ def _git() -> dict[str, Any] | None:
         return None
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", checkout, *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", checkout, *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}

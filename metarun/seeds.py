@@ -100,5 +100,5 @@ def forked(*address: object) -> Iterator[None]:
     For building a learner, whose modules initialise themselves from that generator.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(key(*address) >> 1)
+        torch.default_generator.manual_seed(key(*address) >> 1)
         yield

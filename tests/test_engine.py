@@ -105,7 +105,10 @@ def test_peak_bytes_counts_what_lives_at_once():
 def test_auto_chunk_fits_the_memory_and_is_even(learner, monkeypatch):
     model, tasks = learner
     algorithm = maml(model)
-    needed = {n: peak_bytes(lambda n=n: Engine().meta_gradient(algorithm, algorithm.init(), tasks.select(slice(0, n)))) for n in (1, 2, 3, 4)}
+    needed = {
+        n: peak_bytes(lambda n=n: Engine().meta_gradient(algorithm, algorithm.init(), tasks.select(slice(0, n))))
+        for n in (1, 2, 3, 4)
+    }
     monkeypatch.setattr(engine_module, "budget", lambda device: needed[4])
     engine = Engine()
     engine.plan(algorithm, algorithm.init(), tasks, meta_batch=6, most=6)
@@ -119,7 +122,10 @@ def test_auto_chunk_fits_the_memory_and_is_even(learner, monkeypatch):
     assert (engine.chunk, engine.eval_chunk) == (5, 2), "what was asked for is not changed"
 
 
-@pytest.mark.parametrize("settings", [("map",), ("vmap", 0), ("vmap", -1), ("vmap", "many"), ("vmap", True), ("loop", 4), ("vmap", "auto", 2.5)])
+@pytest.mark.parametrize(
+    "settings",
+    [("map",), ("vmap", 0), ("vmap", -1), ("vmap", "many"), ("vmap", True), ("loop", 4), ("vmap", "auto", 2.5)],
+)
 def test_bad_engines_are_refused(settings):
     with pytest.raises(SettingError):
         Engine(*settings)

@@ -68,7 +68,9 @@ def test_each_second_order_factor_is_there():
         *_, last = trajectory(lambda p: 0.5 * p["x"] ** 2, {"x": x}, Rates(0.0), 5, first_order=first_order)
         return torch.autograd.grad(0.5 * last["x"] ** 2, x)[0]
 
-    torch.testing.assert_close(gradient(False) / gradient(True), torch.tensor(0.1512, dtype=torch.float64), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        gradient(False) / gradient(True), torch.tensor(0.1512, dtype=torch.float64), rtol=1e-12, atol=0
+    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"adapt_norm": True}, {"inner_loss_reduction": "per_shot"}])
@@ -98,7 +100,10 @@ def test_meta_gradient_agrees_with_central_differences(learner, settings):
 
 def test_first_order_gradient_differs_from_the_second_order_one(learner):
     model, tasks = learner
-    one, two = (Engine().meta_gradient(maml(model, first_order=first), maml(model).init(), tasks).grads for first in (True, False))
+    one, two = (
+        Engine().meta_gradient(maml(model, first_order=first), maml(model).init(), tasks).grads
+        for first in (True, False)
+    )
     assert any((one[name] - two[name]).norm() > 0.01 * two[name].norm() for name in one)
 
 
@@ -143,7 +148,9 @@ def test_five_outer_steps_agree_with_higher(learner, first_order):
         optimizer.zero_grad()
         for sx, sy, qx, qy in zip(*batch, strict=True):
             inner = torch.optim.SGD(theirs.parameters(), lr=0.3)
-            with higher.innerloop_ctx(theirs, inner, copy_initial_weights=False, track_higher_grads=not first_order) as (net, opt):
+            with higher.innerloop_ctx(
+                theirs, inner, copy_initial_weights=False, track_higher_grads=not first_order
+            ) as (net, opt):
                 for _ in range(2):
                     opt.step(_loss(net(sx), sy))
                 loss = _loss(net(qx), qy) / len(batch.support_x)
@@ -173,7 +180,10 @@ def test_five_outer_steps_agree_with_torchopt(learner):
     inner = torchopt.MetaSGD(theirs, lr=0.3)
     for batch in _batches(tasks):
         optimizer.zero_grad()
-        start, start_inner = torchopt.extract_state_dict(theirs, by="reference"), torchopt.extract_state_dict(inner, by="reference")
+        start, start_inner = (
+            torchopt.extract_state_dict(theirs, by="reference"),
+            torchopt.extract_state_dict(inner, by="reference"),
+        )
         for sx, sy, qx, qy in zip(*batch, strict=True):
             for _ in range(2):
                 inner.step(_loss(theirs(sx), sy))
@@ -214,7 +224,9 @@ def test_per_shot_reduction_is_ways_times_the_mean(learner):
     """The authors' code sums N·K losses divided by K: under it, rate α acts like N·α on the mean."""
     model, tasks = learner
     ways = 1 if tasks.support_y.is_floating_point() else 3
-    per_shot = Engine().meta_gradient(maml(model, inner_lr=0.1, inner_loss_reduction="per_shot"), maml(model).init(), tasks)
+    per_shot = Engine().meta_gradient(
+        maml(model, inner_lr=0.1, inner_loss_reduction="per_shot"), maml(model).init(), tasks
+    )
     mean = Engine().meta_gradient(maml(model, inner_lr=0.1 * ways), maml(model).init(), tasks)
     torch.testing.assert_close(per_shot.losses, mean.losses, rtol=1e-12, atol=1e-12)
 

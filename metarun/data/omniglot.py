@@ -21,7 +21,7 @@ from metarun.data.omniglot_index import DRAWERS
 from metarun.errors import SettingError, at_least, one_of
 from metarun.tasks import Metric, Split, Task
 
-SIZES = {"train": 1100, "val": 100, "test": 423}
+SIZES: dict[Split, int] = {"train": 1100, "val": 100, "test": 423}
 
 
 class Omniglot:
@@ -61,7 +61,9 @@ class Omniglot:
             raise SettingError(ways, "ways", f"at most {min(SIZES.values())}, the classes of the smallest split (val)")
         if shots + queries > DRAWERS:
             raise SettingError(
-                shots + queries, "shots + queries", f"at most {DRAWERS}, the drawings of a class; lower shots or queries"
+                shots + queries,
+                "shots + queries",
+                f"at most {DRAWERS}, the drawings of a class; lower shots or queries",
             )
         self.ways, self.shots, self.queries = ways, shots, queries
         self.rotations, self.split_seed, self.download = rotations, split_seed, download
@@ -70,7 +72,9 @@ class Omniglot:
 
     def classes(self, split: Split) -> list[str]:
         """The class names of a split, in the split's order."""
-        shuffled = sorted(files.classes(), key=lambda name: hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest())
+        shuffled = sorted(
+            files.classes(), key=lambda name: hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
+        )
         start = {"train": 0, "val": SIZES["train"], "test": SIZES["train"] + SIZES["val"]}[split]
         return shuffled[start : start + SIZES[split]]
 
@@ -109,4 +113,3 @@ class Omniglot:
     def describe(self) -> str:
         """See TaskSource."""
         return f"omniglot {self.ways}-way {self.shots}-shot"
-

@@ -40,7 +40,9 @@ def cache() -> Path:
 
 def classes() -> list[str]:
     """The 1623 class names, sorted: `<Alphabet>/character<NN>`."""
-    return sorted(f"{alphabet}/character{n:02d}" for alphabet, (_, count, _) in ALPHABETS.items() for n in range(1, count + 1))
+    return sorted(
+        f"{alphabet}/character{n:02d}" for alphabet, (_, count, _) in ALPHABETS.items() for n in range(1, count + 1)
+    )
 
 
 def digest() -> str:
@@ -66,7 +68,8 @@ def load(root: Path, download: bool) -> np.ndarray:
     if missing := [name for name, source in sources.items() if source is None]:
         if not download:
             raise DataError(
-                f"no Omniglot (data.root={root}): expected {' and '.join(f'{FOLDER}/{m}.zip' for m in missing)}, or folders of "
+                f"no Omniglot (data.root={root}): expected "
+                f"{' and '.join(f'{FOLDER}/{m}.zip' for m in missing)}, or folders of "
                 "these names; set data.root or METARUN_DATA, or allow data.download=true"
             )
         _download(root)
@@ -94,7 +97,8 @@ def _download(root: Path) -> None:
         from torchvision.datasets import Omniglot
     except (ImportError, RuntimeError) as error:
         raise DataError(
-            f"torchvision cannot be imported ({str(error).splitlines()[0]}): it has to be the build that goes with the installed "
+            f"torchvision cannot be imported ({str(error).splitlines()[0]}): it has to be the build that goes "
+            f"with the installed "
             "torch; reinstall both together: pip install --force-reinstall torch torchvision"
         ) from error
     new = [folder for folder in (root / FOLDER, root) if not folder.exists()]
@@ -108,7 +112,8 @@ def _download(root: Path) -> None:
                 folder.rmdir()
         raise DataError(
             f"Omniglot could not be downloaded to {root} ({str(error) or type(error).__name__}): expected "
-            f"{FOLDER}/images_background.zip and images_evaluation.zip there; put them there by hand, or set data.root or METARUN_DATA"
+            f"{FOLDER}/images_background.zip and images_evaluation.zip there; put them there by hand, or set "
+            f"data.root or METARUN_DATA"
         ) from error
 
 
@@ -130,7 +135,9 @@ def _packed_file(home: Path) -> Path:
     try:
         cache().mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{cache()} cannot be made ({error.strerror}): expected a folder to pack Omniglot in; set XDG_CACHE_HOME") from error
+        raise DataError(
+            f"{cache()} cannot be made ({error.strerror}): expected a folder to pack Omniglot in; set XDG_CACHE_HOME"
+        ) from error
     return cache() / f"{place}-{name}"
 
 
@@ -147,7 +154,9 @@ def _read(packed: Path, signature: bytes) -> np.ndarray | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"{packed} cannot be read ({error.strerror}): expected packed Omniglot images; remove it") from error
+        raise DataError(
+            f"{packed} cannot be read ({error.strerror}): expected packed Omniglot images; remove it"
+        ) from error
     body = memoryview(content)[32:]
     if hashlib.sha256(body).digest() != content[:32] or body[:32] != signature or len(body) != 32 + int(np.prod(shape)):
         log.info("%s is out of date; packing Omniglot again", packed)
@@ -163,7 +172,9 @@ def _lock(packed: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
     except OSError as error:
-        raise DataError(f"{packed} cannot be written ({error.strerror or error}): expected a writable folder with 30 MB free") from error
+        raise DataError(
+            f"{packed} cannot be written ({error.strerror or error}): expected a writable folder with 30 MB free"
+        ) from error
 
 
 def _write(packed: Path, signature: bytes, images: np.ndarray) -> None:
@@ -187,7 +198,9 @@ def _decode(sources: dict[str, Path]) -> np.ndarray:
     images = {}
     with ExitStack() as stack:
         openers = {name: _opener(source, stack) for name, source in sources.items()}
-        alphabets = tqdm(sorted(ALPHABETS.items()), "packing Omniglot, once", unit="alphabet", disable=None, leave=False)
+        alphabets = tqdm(
+            sorted(ALPHABETS.items()), "packing Omniglot, once", unit="alphabet", disable=None, leave=False
+        )
         for alphabet, (name, count, expected) in alphabets:
             pixels = hashlib.sha256()
             for number in range(1, count + 1):
@@ -219,14 +232,22 @@ def _list(source: Path, name: str) -> dict[str, list[str]]:
     else:
         try:
             with zipfile.ZipFile(source) as archive:
-                paths = [p.removeprefix(f"{name}/") for p in archive.namelist() if p.startswith(f"{name}/") and p.endswith(".png")]
+                paths = [
+                    p.removeprefix(f"{name}/")
+                    for p in archive.namelist()
+                    if p.startswith(f"{name}/") and p.endswith(".png")
+                ]
         except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{source} is not a readable zip file ({error}): expected Omniglot's {name}.zip; replace it") from error
+            raise DataError(
+                f"{source} is not a readable zip file ({error}): expected Omniglot's {name}.zip; replace it"
+            ) from error
     by_class: dict[str, list[str]] = {}
     for path in sorted(paths):
         by_class.setdefault(path.rpartition("/")[0], []).append(path)
     wanted = [c for c in classes() if ALPHABETS[c.partition("/")[0]][0] == name]
-    bad = [f"{c} ({len(by_class.get(c, []))} of {DRAWERS} drawings)" for c in wanted if len(by_class.get(c, [])) != DRAWERS]
+    bad = [
+        f"{c} ({len(by_class.get(c, []))} of {DRAWERS} drawings)" for c in wanted if len(by_class.get(c, [])) != DRAWERS
+    ]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise DataError(
@@ -255,6 +276,15 @@ def _image(source: Path, file: str, opener: Callable[[str], IO[bytes]]) -> Image
         if image.size != (105, 105):
             raise ValueError(f"{image.size[0]}x{image.size[1]} pixels instead of 105x105")
         return image.convert("1", dither=Image.Dither.NONE)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError) as error:
-        raise DataError(f"unreadable drawing {file} ({source}): {error}; replace it from the original archive") from error
-
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        UnidentifiedImageError,
+        zipfile.BadZipFile,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise DataError(
+            f"unreadable drawing {file} ({source}): {error}; replace it from the original archive"
+        ) from error

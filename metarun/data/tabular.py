@@ -2,8 +2,8 @@
 
     class(x) = which of N equal parts of the task's points, ordered by teacher(r ⊙ x), holds x;     x ~ N(0, 1)^F
 
-The scales r (log-uniform in [0.03, 3], drawn once, by `split_seed`) are what all tasks share: the teachers look at some features
-closely and at others hardly. A learner sees x alone, so knowing r is what there is to learn across tasks.
+The scales r (log-uniform in [0.03, 3], drawn once, by `split_seed`) are what all tasks share: the teachers look at some
+features closely and at others hardly. A learner sees x alone, so knowing r is what there is to learn across tasks.
 
 T tasks, P points of a task (support and query), F features, N ways, H hidden units.
 """
@@ -28,9 +28,9 @@ class Tabular:
         ways: N.
         shots: support points of each class.
         queries: query points of each class.
-        teacher: drawn anew for every task. `linear`: w·(r⊙x). `mlp`: one hidden layer of 16 tanh units. `tree`: a decision
-            tree of depth 3 with a small slope in its leaves, which keeps all scores different. `noise`: a random number
-            that has nothing to do with x; nothing can be learned from it, so it has to stay at chance.
+        teacher: drawn anew for every task. `linear`: w·(r⊙x). `mlp`: one hidden layer of 16 tanh units. `tree`: a
+            decision tree of depth 3 with a small slope in its leaves, which keeps all scores different. `noise`: a
+            random number that has nothing to do with x; nothing can be learned from it, so it has to stay at chance.
         split_seed: draws the feature scales.
     """
 
@@ -56,7 +56,9 @@ class Tabular:
 
     def prepare(self, device: torch.device) -> None:
         """See TaskSource."""
-        draws = seeds.uniform((self.split_seed, "tabular", "scales"), torch.zeros(1, dtype=torch.int64), self.features)[0]
+        draws = seeds.uniform((self.split_seed, "tabular", "scales"), torch.zeros(1, dtype=torch.int64), self.features)[
+            0
+        ]
         low, high = torch.tensor(SCALES, dtype=torch.float64).log()
         self.scales = (low + (high - low) * draws).exp().to(device)
 

@@ -1,0 +1,258 @@
+"""The command line: what it refuses, in which words, with which exit code, and that nothing is left behind."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+QUICK = ("meta_steps=4", "val_every=2", "val_tasks=4", "test_tasks=6", "log_every=1")
+
+
+def _one_line(err):
+    lines = err.strip().split("\n")
+    assert len(lines) == 1, err
+    assert lines[0].startswith("metarun: error: ")
+    assert "Traceback" not in err
+    return lines[0]
+
+
+BAD = [  # words, exit code, what the line has to say: the value, the rule, the remedy
+    (["algo=mamll"], 2, ["'mamll'", "algo", "fomaml, maml", "did you mean maml?"]),
+    (["data=omniglott"], 2, ["'omniglott'", "omniglot, sinusoid, tabular", "did you mean omniglot?"]),
+    (["model=conv5"], 2, ["'conv5'", "conv4, mlp"]),
+    (["engine=fast"], 2, ["'fast'", "loop, vmap"]),
+    (["device=gpu"], 2, ["'gpu'", "auto, cpu, cuda"]),
+    (["experiment=none"], 2, ["'none'", "omniglot_5way_1shot"]),
+    (["algo.inner_lrr=1"], 2, ["algo.inner_lrr", "did you mean inner_lr?"]),
+    (["meta_step=3"], 2, ["meta_step", "did you mean meta_steps?"]),
+    (["foo.bar=3"], 2, ["foo.bar"]),
+    (["protocol.inner=1"], 2, ["protocol.inner", "inner_lr"]),
+    (["seed=1", "seed=2"], 2, ["seed", "given twice"]),
+    (["algo=maml", "algo=fomaml"], 2, ["algo", "given twice"]),
+    (["data.shots=1", "+data.shots=2"], 2, ["data.shots", "given twice"]),
+    (["seed=abc"], 2, ["'abc'", "seed", "integer"]),
+    (["seed=-1"], 2, ["-1", "seed", "at least 0"]),
+    (["seed=null"], 2, ["None", "seed", "integer"]),
+    (["seed=1.5"], 2, ["1.5", "integer"]),
+    (["meta_steps=0"], 2, ["0", "meta_steps", "at least 1"]),
+    (["meta_steps=1e3"], 2, ["1000.0", "meta_steps", "integer"]),
+    (["test_tasks=1"], 2, ["test_tasks", "at least 2"]),
+    (["test_tasks=true"], 2, ["True", "integer"]),
+    (["objective=best"], 2, ["'best'", "val, test"]),
+    (["algo.inner_lr=abc"], 2, ["'abc'", "algo.inner_lr", "a number"]),
+    (["algo.inner_lr=-1"], 2, ["-1", "algo.inner_lr", "above 0"]),
+    (["algo.inner_lr=0"], 2, ["0", "algo.inner_lr", "above 0"]),
+    (["algo.inner_lr=nan"], 2, ["nan", "algo.inner_lr", "finite"]),
+    (["algo.inner_lr=inf"], 2, ["inf", "algo.inner_lr", "finite"]),
+    (["algo.inner_lr=[1,2]"], 2, ["algo.inner_lr", "a number"]),
+    (["algo.inner_steps=0"], 2, ["algo.inner_steps", "at least 1"]),
+    (["algo.meta_lr=-0.1"], 2, ["-0.1", "algo.meta_lr"]),
+    (["algo.first_order=maybe"], 2, ["'maybe'", "true or false"]),
+    (["algo.inner_optimizer=rmsprop"], 2, ["'rmsprop'", "sgd, adam"]),
+    (["algo.inner_betas=[0.9,0.99]"], 2, ["algo.inner_betas", "null with inner_optimizer=sgd"]),
+    (["algo.inner_loss_reduction=per_shots"], 2, ["did you mean per_shot?"]),
+    (["data=omniglot", "data.ways=101"], 2, ["101", "data.ways", "at most 100"]),
+    (["data=omniglot", "data.ways=1"], 2, ["data.ways", "at least 2"]),
+    (["data=omniglot", "data.ways=5.0"], 2, ["5.0", "data.ways", "integer"]),
+    (["data=omniglot", "data.shots=15", "data.queries=6"], 2, ["21", "at most 20"]),
+    (["data=omniglot", "data.shots=11"], 2, ["22", "at most 20"]),
+    (["data=omniglot", "data.rotations=al"], 2, ["did you mean all?"]),
+    (["data.shots=0"], 2, ["data.shots", "at least 1"]),
+    (["data.ways=5"], 2, ["data.ways", "data has shots, queries"]),
+    (["data=tabular", "data.teacher=forest"], 2, ["'forest'", "linear, mlp, tree, noise"]),
+    (["model=conv4"], 2, ["model", "images", "model=mlp"]),
+    (["model.hidden=40"], 2, ["40", "model.hidden", "a list"]),
+    (["model.hidden=[0]"], 2, ["model.hidden", "at least 1"]),
+    (["model.hidden=[a]"], 2, ["integer"]),
+    (["model.norm=batch"], 2, ["'batch'", "none, transductive, support"]),
+    (["device=cuda"], 2, ["'cuda'", "device=cpu"]),
+    (["device.threads=0"], 2, ["device.threads", "at least 1"]),
+    (["engine.chunk=0"], 2, ["engine.chunk", "auto, or an integer"]),
+    (["engine.chunk=many"], 2, ["'many'", "engine.chunk"]),
+    (["engine=loop", "engine.chunk=3"], 2, ["engine.chunk", "no such key"]),
+    (["+foo=1"], 2, ["'foo'", "no such key"]),
+    (["+algo.foo=1"], 2, ["algo.foo", "no such key"]),
+    (["~seed"], 2, ["'seed'", "missing"]),
+    (["~algo"], 2, ["algo"]),
+    (["algo._target_=os.system"], 2, ["'os.system'", "METARUN_TRUST"]),
+    (["algo._target_=metarun.algos.maml.Mamll"], 2, ["Mamll"]),
+    (["algo._target_=metarun.runtime.subprocess.Popen"], 2, ["define themselves"]),
+    (["algo.meta_optimizer._target_=subprocess.Popen"], 2, ["'subprocess.Popen'", "METARUN_TRUST"]),
+    (["algo.meta_optimizer._target_=metarun.runtime.subprocess.Popen"], 2, ["define themselves"]),
+    (["algo.meta_optimizer._target_=torch.optim.Adamm"], 2, ["Adamm"]),
+    (["seed=0,1"], 2, ["'seed=0,1'", "add -m"]),
+    (["seed=[1"], 2, ["'seed=[1'", "key=value"]),
+    (["=5"], 2, ["key=value"]),
+    (["seed"], 2, ["'seed'", "key=value"]),
+    (["evl", "x"], 2, ["did you mean eval?"]),
+    (["eval"], 2, ["metarun eval DIR"]),
+    (["eval", "seed=1"], 2, ["metarun eval DIR"]),
+    (["eval", "nowhere"], 4, ["nowhere", "no run there"]),
+    (["resume", "nowhere"], 4, ["nowhere", "no run there"]),
+    (["reproduce", "nowhere"], 4, ["nowhere", "no run there"]),
+    (["-x"], 2, ["-x", "metarun --help"]),
+    (["-cp", "nowhere"], 4, ["nowhere", "config.yaml"]),
+    (["-cd", "nowhere"], 2, ["nowhere", "folder"]),
+    (["-cn", "other"], 2, ["other", "experiment=name"]),
+    (["--experimental-rerun", "x.pickle"], 2, ["unpickle"]),
+    (["-m", "algo=maml,mamll"], 2, ["'mamll'", "did you mean maml?"]),
+    (["-m", "algo.inner_lr=0.1,-1"], 2, ["-1", "algo.inner_lr"]),
+    (["data=omniglot", "data.root=/nowhere", "data.download=false"], 3, ["/nowhere", "images_background.zip", "METARUN_DATA"]),
+    (["hydra.run.dir=/dev/null/x"], 4, ["/dev/null/x", "hydra.run.dir"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "code", "said"), BAD, ids=[" ".join(words) for words, *_ in BAD])
+def test_bad_input_gets_one_line_and_leaves_nothing(metarun, words, code, said):
+    got, out, err = metarun(*words)
+    line = _one_line(err)
+    assert got == code, line
+    assert not out
+    assert all(part in line for part in said), line
+    assert not list(Path().iterdir())
+
+
+def test_a_download_that_cannot_be_is_a_data_error(metarun, monkeypatch):
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+    code, _, err = metarun("data=omniglot", "data.root=new/folder")
+    assert code == 3
+    assert "no network" in err
+    assert "METARUN_DATA" in err
+    assert not Path("new/folder").exists()
+
+
+def test_a_wrong_name_is_reported_without_torch_in_under_a_second(tmp_path):
+    code = "import sys\nfrom metarun.cli import main\ncode = main()\nassert 'torch' not in sys.modules\nsys.exit(code)"
+    for words in (["algo=mamll"], ["seed=x"], ["algo._target_=os.system"]):
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2, done.stderr
+        assert time.monotonic() - began < 5, "a second on a machine that does nothing else"
+
+
+def test_help_names_every_choice_and_verb(metarun):
+    code, out, _ = metarun("--help")
+    assert code == 0
+    for word in (
+        "maml",
+        "fomaml",
+        "omniglot",
+        "sinusoid",
+        "tabular",
+        "conv4",
+        "eval",
+        "resume",
+        "reproduce",
+        "Exit codes",
+    ):
+        assert word in out
+    assert metarun("--version")[1].startswith("metarun ")
+
+
+def test_every_choice_composes(metarun):
+    conf = ROOT / "conf"
+    for group in ("algo", "data", "device", "engine", "experiment", "sweep"):
+        for file in (conf / group).glob("*.yaml"):
+            code, out, err = metarun(f"{group}={file.stem}", "--cfg", "job", "--resolve")
+            assert code == 0, err
+            config = yaml.safe_load(out)
+            assert {"seed", "algo", "data", "model", "device", "engine"} <= set(config)
+    assert not list(Path().iterdir())
+
+
+def test_experiments_name_the_command_that_runs_them():
+    for file in (ROOT / "conf" / "experiment").glob("*.yaml"):
+        assert file.read_text().splitlines()[1] == f"# metarun experiment={file.stem}"
+
+
+def test_a_learner_chosen_by_hand_wins(metarun):
+    for words, target in (
+        (["data=omniglot"], "Conv4"),
+        (["data=omniglot", "model=mlp"], "MLP"),
+        (["model=mlp", "data=omniglot"], "MLP"),
+    ):
+        assert f"_target_: metarun.models.{target}" in metarun(*words, "--cfg", "job")[1]
+
+
+def test_choices_of_ones_own_from_another_folder(metarun):
+    Path("mine/algo").mkdir(parents=True)
+    Path("mine/algo/slow.yaml").write_text("defaults: [maml, _self_]\ninner_lr: 0.001\n")
+    code, out, err = metarun("-cd", "mine", "algo=slow", "hydra.run.dir=run", *QUICK)
+    assert code == 0, err
+    assert "inner rate    0.001" in out
+
+
+def test_options_may_stand_anywhere(metarun):
+    code, _, err = metarun("seed=1,2", "-m", *QUICK)
+    assert code == 0, err
+    assert len(list(Path("outputs/sweeps").glob("*/*/*/summary.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [1]\nb: *a\n", "alias"),
+        ("seed: !!python/object/apply:os.system ['touch owned']\n", "tag"),
+        ("seed: ${oc.env:HOME}\n", "interpolation"),
+        ("[" * 100 + "]" * 100, "nesting"),
+        ("hydra: {run: {dir: x}}\n", "'hydra'"),
+        ("defaults: [algo: maml]\n", "'defaults'"),
+        ("- 1\n", "mapping"),
+        ("seed: [\n", "cannot be read"),
+        ("x" * 2_000_000, "1000000"),
+        ("\x00\x01", "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["eval", "run"], ["resume", "run"], ["reproduce", "run"], ["-cp", "run/.hydra"]])
+def test_a_strangers_config_is_read_as_plain_data(metarun, text, said, verb):
+    Path("run/.hydra").mkdir(parents=True)
+    Path("run/.hydra/config.yaml").write_text(text)
+    before = sorted(map(str, Path().rglob("*")))
+    code, _, err = metarun(*verb)
+    assert code in (2, 4)
+    assert said in _one_line(err)
+    assert sorted(map(str, Path().rglob("*"))) == before
+
+
+def test_runs_as_a_module_and_in_a_pipe_without_a_bar(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "metarun", *QUICK, "hydra.run.dir=run"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 2/4" in done.stderr
+    assert "\r" not in done.stderr
+    assert "95% interval over 6 tasks" in done.stdout
+
+
+def test_on_a_terminal_there_is_a_bar(tmp_path):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "metarun", *QUICK, "hydra.run.dir=run"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while part := os.read(main, 4096):
+            shown += part
+    except OSError:
+        pass  # the terminal ends with the process
+    os.close(main)
+    assert process.wait() == 0
+    assert b"4/4" in shown
+    assert b"loss=" in shown
+    assert b"val=" in shown
+    assert b"step 2/4" not in shown, "no log lines beside the bar"

@@ -1,0 +1,91 @@
+"""The interval over tasks, and what an outer step is."""
+
+import math
+
+import pytest
+import torch
+from conftest import maml
+
+from metarun import loop, seeds
+from metarun.data.sinusoid import Sinusoid
+from metarun.engine import Engine
+from metarun.errors import DivergedError
+from metarun.models import MLP
+
+
+def _experiment(seed=0, **settings):
+    source = Sinusoid()
+    source.prepare(torch.device("cpu"))
+    with seeds.forked(seed, "init"):
+        algorithm = maml(MLP((1,), 1), **{"inner_lr": 0.01, "inner_steps": 1, **settings})
+    return loop.Experiment(algorithm, source, Engine(), torch.device("cpu"), seed)
+
+
+def test_the_interval_covers_the_mean_95_times_in_100():
+    """5-way 1-shot with 5 query points: an accuracy is a multiple of 0.2 whose task varies more than its points."""
+    generator = torch.Generator().manual_seed(0)
+    covered, trials, tasks = 0, 4000, 600
+    skill = torch.distributions.Beta(8.0, 2.0)  # how easy a task is; the mean accuracy is 0.8
+    torch.manual_seed(0)
+    for _ in range(trials):
+        easy = skill.sample((tasks,)).double()
+        accuracy = torch.bernoulli(easy[:, None].expand(-1, 5), generator=generator).mean(dim=1, keepdim=True)
+        result = loop.interval(accuracy, "test")
+        covered += abs(result.mean[0] - 0.8) <= result.ci95[0]
+        assert result.tasks == tasks
+    assert abs(covered / trials - 0.95) < 4 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_the_interval_is_196_standard_errors():
+    result = loop.interval(torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=torch.float64), "test")
+    assert result.mean == [2.5]
+    assert abs(result.ci95[0] - 1.96 * math.sqrt(5 / 3) / 2) < 1e-12
+
+
+def test_a_metric_that_is_not_finite_is_named_and_enters_no_mean():
+    curves = torch.ones(5, 3)
+    curves[3, 2] = float("nan")
+    with pytest.raises(DivergedError, match="test task 3 is not finite after 2 inner steps"):
+        loop.interval(curves, "test")
+
+
+def test_divergence_stops_before_the_update():
+    experiment = _experiment(inner_lr=1e30)
+    state = loop.start(experiment)
+    before = {name: value.clone() for name, value in state.meta.items()}
+    with pytest.raises(DivergedError, match=r"task \d+ is not finite \(outer step 1\)"):
+        next(loop.meta_train(experiment, state, 5, 4))
+    assert state.step == 0
+    assert all(torch.equal(state.meta[name], before[name]) for name in before)
+
+
+def test_evaluating_between_steps_changes_no_training_number():
+    def losses(evaluate):
+        experiment = _experiment()
+        state = loop.start(experiment)
+        found = []
+        for report in loop.meta_train(experiment, state, 10, 4):
+            found.append(report.loss.item())
+            if evaluate:
+                loop.meta_test(experiment, state.meta, "val", 20)
+        return found
+
+    assert losses(True) == losses(False)
+
+
+def test_meta_training_goes_on_bitwise_from_a_snapshot():
+    experiment = _experiment()
+    whole = loop.start(experiment)
+    list(loop.meta_train(experiment, whole, 12, 4))
+    first, second = loop.start(experiment), loop.start(experiment)
+    list(loop.meta_train(experiment, first, 7, 4))
+    loop.restore(second, loop.snapshot(first))
+    list(loop.meta_train(experiment, second, 12, 4))
+    assert all(torch.equal(whole.meta[name], second.meta[name]) for name in whole.meta)
+
+
+def test_algorithms_are_tested_on_the_same_tasks_in_any_batches():
+    experiment = _experiment()
+    state = loop.start(experiment)
+    a, b = (loop.meta_test(experiment, state.meta, "test", 50, batch) for batch in (50, 7))
+    torch.testing.assert_close(torch.tensor(a.mean), torch.tensor(b.mean), rtol=1e-6, atol=0)

@@ -1,0 +1,313 @@
+"""A run and its directory: the same twice, interrupted and resumed, evaluated again, reproduced, swept."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from metarun import checkpoint
+from metarun.errors import RunDirError
+
+QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
+
+
+def _weights(run):
+    return checkpoint.newest(Path(run) / "checkpoints")["meta"]
+
+
+def test_a_run_directory_is_complete_and_strict_json(metarun):
+    code, out, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 0, err
+    run = Path("run")
+    names = {
+        ".hydra",
+        "status.json",
+        "environment.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "summary.json",
+        "checkpoints",
+        "metarun.log",
+        "curve.png",
+    }
+    assert {path.name for path in run.iterdir()} == names
+    assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "overrides.yaml", "hydra.yaml"}
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["split"]) for row in rows] == [
+        (3, "train"), (4, "val"), (6, "train"), (8, "val"), (9, "train"), (12, "train"), (12, "val"),
+        (json.loads((run / "summary.json").read_text())["val"]["mse"]["step"], "test"),
+    ]  # fmt: skip
+    summary = json.loads((run / "summary.json").read_text(), parse_constant=pytest.fail)
+    test = summary["test"]["mse"]
+    assert len(test["by_step"]) == 11
+    assert test["tasks"] == 20
+    assert test["by_step"][-1]["mean"] == test["mean"] == rows[-1]["mse"]
+    assert (
+        summary["objective"]
+        == summary["val"]["mse"]["mean"]
+        == min(row["mse"] for row in rows if row["split"] == "val")
+    )
+    assert summary["meta_steps"] == 12
+    assert summary["wall_seconds"] > 0
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert environment["chunk"] == 25
+    assert json.loads((run / "status.json").read_text())["status"] == "done"
+    image = Image.open(run / "curve.png")
+    assert image.size[0] > 800
+    assert len(image.convert("RGB").getcolors(1 << 24)) > 50, "something is drawn"
+    assert "metarun reproduce run" in out
+
+
+def test_the_same_command_twice_gives_the_same_bytes(metarun):
+    for run in ("a", "b"):
+        assert metarun(*QUICK, f"hydra.run.dir={run}", "algo.inner_steps=2")[0] == 0
+    assert Path("a/metrics.jsonl").read_bytes() == Path("b/metrics.jsonl").read_bytes()
+    assert all(torch.equal(value, _weights("b")[name]) for name, value in _weights("a").items())
+    assert metarun(*QUICK, "hydra.run.dir=c", "algo.inner_steps=2", "seed=1")[0] == 0
+    assert Path("a/metrics.jsonl").read_bytes() != Path("c/metrics.jsonl").read_bytes()
+
+
+def test_loop_and_vmap_runs_agree(metarun):
+    rows = {}
+    for engine in ("loop", "vmap"):
+        assert metarun(*QUICK, f"hydra.run.dir={engine}", f"engine={engine}")[0] == 0
+        rows[engine] = [json.loads(line) for line in Path(engine, "metrics.jsonl").read_text().splitlines()]
+    for a, b in zip(rows["loop"], rows["vmap"], strict=True):
+        assert a["mse"] == pytest.approx(b["mse"], rel=1e-4)
+
+
+def test_cadences_change_no_training_number(metarun):
+    assert metarun(*QUICK, "hydra.run.dir=a")[0] == 0
+    other = ["meta_steps=12", "val_every=5", "val_tasks=6", "test_tasks=20", "log_every=1", "checkpoint_every=2"]
+    assert metarun(*other, "hydra.run.dir=b")[0] == 0
+    assert all(torch.equal(value, _weights("b")[name]) for name, value in _weights("a").items())
+
+
+def test_a_finished_run_is_not_run_again(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    for words in ([*QUICK, "hydra.run.dir=run"], ["resume", "run"]):
+        code, out, err = metarun(*words)
+        assert code == 0
+        assert "is finished" in err
+        assert "95% interval over 20 tasks" in out
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+
+
+def test_another_config_in_the_same_directory_is_refused(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    before = Path("run/.hydra/config.yaml").read_bytes()
+    code, _, err = metarun(*QUICK, "hydra.run.dir=run", "algo.inner_lr=0.02", "seed=3")
+    assert code == 4
+    assert "different in seed, algo.inner_lr" in err
+    assert err.count("\n") == 1
+    assert Path("run/.hydra/config.yaml").read_bytes() == before
+
+
+def _start(cwd, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "metarun", *words], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _wait_for_step(run, step):
+    for _ in range(1200):
+        try:
+            if any(json.loads(line)["step"] >= step for line in (run / "metrics.jsonl").read_text().splitlines()):
+                return
+        except (FileNotFoundError, ValueError):
+            pass
+        time.sleep(0.05)
+    pytest.fail("the run did not get that far")
+
+
+LONG = ("meta_steps=600", "val_every=100", "val_tasks=6", "test_tasks=20", "log_every=20", "checkpoint_every=50")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(metarun, tmp_path, signum):
+    process = _start(tmp_path, *LONG, "hydra.run.dir=cut")
+    _wait_for_step(tmp_path / "cut", 160)
+    process.send_signal(signum)
+    _, err = process.communicate()
+    if signum == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + signum, err
+        assert "metarun resume cut" in err.splitlines()[-1]
+        assert json.loads((tmp_path / "cut/status.json").read_text())["status"] == "stopped"
+    assert not (tmp_path / "cut/summary.json").exists()
+    code, _, err = metarun("resume", "cut")
+    assert code == 0, err
+    assert "going on after outer step" in err
+    assert metarun(*LONG, "hydra.run.dir=whole")[0] == 0
+    assert Path("cut/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
+    assert all(torch.equal(value, _weights("whole")[name]) for name, value in _weights("cut").items())
+
+
+def test_a_live_run_is_left_alone(metarun, tmp_path):
+    process = _start(tmp_path, *LONG, "seed=5", "hydra.run.dir=live")
+    _wait_for_step(tmp_path / "live", 20)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        code, _, err = metarun("resume", "live")
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert code == 4
+    assert f"in use by process {process.pid}" in err
+    assert process.wait() == 0
+
+
+def test_a_run_can_be_made_longer_but_not_shorter(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    code, _, err = metarun("resume", "run", "meta_steps=16")
+    assert code == 0, err
+    assert json.loads(Path("run/summary.json").read_text())["meta_steps"] == 16
+    code, _, err = metarun("resume", "run", "meta_steps=8")
+    assert code == 2
+    assert "at least 16" in err
+
+
+def test_reproduce_says_identical_or_names_the_first_difference(metarun):
+    metarun(*QUICK, "hydra.run.dir=run", "engine.chunk=7")
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    assert "bitwise identical: 8 of 8 events" in out
+    rows = Path("run/metrics.jsonl").read_text().splitlines()
+    row = json.loads(rows[4])
+    row["loss"] += 1e-9
+    Path("run/metrics.jsonl").write_text("\n".join([*rows[:4], json.dumps(row), *rows[5:]]) + "\n")
+    code, out, err = metarun("reproduce", "run")
+    assert code == 6
+    assert "event 5 of 8 differs (step 9, train, loss)" in err
+
+
+def test_reproduce_keeps_the_chunk_that_auto_chose(metarun, monkeypatch):
+    """A machine with less memory would choose another, and other last digits."""
+    metarun(*QUICK, "hydra.run.dir=run")
+    monkeypatch.setattr("metarun.engine.budget", lambda device: 1)
+    assert metarun("reproduce", "run")[0] == 0
+    again = next(Path("outputs").glob("*/*/environment.json"))
+    assert json.loads(again.read_text())["chunk"] == 25
+
+
+def test_resume_keeps_the_chunk_that_auto_chose(metarun, monkeypatch):
+    metarun(*QUICK, "hydra.run.dir=run")
+    monkeypatch.setattr("metarun.engine.budget", lambda device: 1)
+    assert metarun("resume", "run", "meta_steps=14")[0] == 0
+    assert json.loads(Path("run/environment.json").read_text())["chunk"] == 25
+
+
+def test_eval_under_other_settings(metarun):
+    metarun(*QUICK, "data=tabular", "hydra.run.dir=run")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    code, out, err = metarun("eval", "run", "data.shots=9", "algo.eval_inner_steps=3", "test_tasks=30", "engine=loop")
+    assert code == 0, err
+    assert "2-way 9-shot" in out
+    summary = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())
+    assert len(summary["test"]["accuracy"]["by_step"]) == 4
+    assert summary["test"]["accuracy"]["tasks"] == 30
+    assert {path: path.read_bytes() for path in before} == before, "the run stays as it was"
+    code, _, err = metarun("eval", "run")
+    same = json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
+    assert same["test"] == json.loads(Path("run/summary.json").read_text())["test"]
+    for words, said in (
+        (["data.ways=3"], "head.weight"), (["meta_steps=3"], "no effect"), (["data.way=3"], "did you mean ways?"),
+        (["algo=fomaml"], "values, not choices"), (["seed=1,2"], "key=value"), (["data.shots=x"], "an integer"), (["seed=${oc.env:HOME}"], "seed"),
+    ):  # fmt: skip
+        code, _, err = metarun("eval", "run", *words)
+        assert code in (2, 4)
+        assert said in err
+        assert err.count("\n") == 1
+
+
+def test_eval_refuses_another_class_split(metarun, data_root, monkeypatch):
+    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    code, _, err = metarun(
+        "data=omniglot",
+        "model.filters=4",
+        "meta_steps=2",
+        "meta_batch=2",
+        "val_tasks=2",
+        "test_tasks=2",
+        "hydra.run.dir=run",
+    )
+    assert code == 0, err
+    assert metarun("eval", "run", "data.shots=5")[0] == 0
+    code, _, err = metarun("eval", "run", "data.split_seed=1")
+    assert code == 4
+    assert "data.split_seed" in err
+
+
+def test_a_saved_config_runs_again(metarun):
+    metarun(*QUICK, "hydra.run.dir=run", "algo.inner_lr=0.02")
+    os.chdir("run")
+    code, out, err = metarun("-cp", ".hydra", "seed=4", "hydra.run.dir=../again")
+    os.chdir("..")
+    assert code == 0, err
+    assert "inner rate    0.02" in out
+    config = Path("again/.hydra/config.yaml").read_text()
+    assert "seed: 4" in config
+    assert "protocol" not in config
+    code, _, err = metarun("-cp", "run/.hydra", "algo=fomaml")
+    assert code == 2
+    assert "values, not choices" in err
+
+
+def test_a_sweep_tries_everything_and_says_what_failed(metarun):
+    words = ["-m", *QUICK, "algo=maml,fomaml", "algo.inner_lr=0.01,1e30", "hydra.sweep.dir=sweep"]
+    code, out, err = metarun(*words)
+    assert code == 1
+    assert out.count("test mse") == 2
+    assert out.count("failed: ") == 2
+    assert "2 of 4 jobs failed" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    statuses = {path.parent.name: json.loads(path.read_text()) for path in Path("sweep").glob("*/status.json")}
+    assert sorted(status["status"] for status in statuses.values()) == ["done", "done", "failed", "failed"]
+    failed = next(Path("sweep", name) for name, status in statuses.items() if status["status"] == "failed")
+    assert "Traceback" in (failed / "metarun.log").read_text()
+    done = next(Path("sweep", name, "metrics.jsonl") for name, status in statuses.items() if status["status"] == "done")
+    before = done.stat().st_mtime_ns
+    assert metarun(*words)[0] == 1
+    assert done.stat().st_mtime_ns == before, "what is done is not run again"
+
+
+def test_divergence_has_its_exit_code_and_keeps_the_good_checkpoint(metarun):
+    code, _, err = metarun(*QUICK, "hydra.run.dir=run", "algo.meta_lr=1e20")
+    assert code == 5
+    assert "not finite" in err
+    assert json.loads(Path("run/status.json").read_text())["status"] == "failed"
+    for step in checkpoint.steps(Path("run/checkpoints")):
+        assert all(
+            torch.isfinite(value).all() for value in checkpoint.load(Path("run/checkpoints"), step)["meta"].values()
+        )
+
+
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    folder = Path("run/checkpoints")
+    newest, before = checkpoint.steps(folder)[:2]
+    path = folder / f"step-{newest:08d}.pt"
+    content = path.read_bytes()
+    for place in range(0, len(content), 997):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        with pytest.raises(RunDirError, match="damaged"):
+            checkpoint.load(folder, newest)
+    assert checkpoint.newest(folder)["step"] == before
+
+
+def test_starting_together_gives_directories_of_ones_own(tmp_path):
+    code = "from metarun.rundir import fresh; from pathlib import Path; print(fresh(Path('outputs')))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    assert len({process.communicate()[0] for process in processes}) == 8
