@@ -95,6 +95,8 @@ def _dispatch(argv: list[str]) -> int:
     )  # errors end the command, and are said once, at its end
     log.handlers, log.propagate = [console], False
     log.setLevel(logging.INFO)
+    if os.environ.get("METARUN_TRUST"):
+        sys.path.append(os.getcwd())  # a trusted module may lie there; last, so that it can stand in for no other
     if argv and argv[0] in ("--help", "-h", "help"):
         print(HELP.format(choices=_choices()))
         return 0
@@ -118,7 +120,7 @@ def _verb(name: str, *words: str) -> int:
         raise UsageError(
             f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}"
         )
-    if not words or words[0].startswith("-") or "=" in words[0]:
+    if not words or words[0].startswith("-") or ("=" in words[0] and not Path(words[0]).exists()):
         raise UsageError(f"{name} (command line): expected a run directory: metarun {name} DIR")
     folder, settings = Path(words[0]), list(words[1:])
     if not (folder / ".hydra" / "config.yaml").is_file():
@@ -157,11 +159,13 @@ def _hydra(argv: list[str]) -> int:
         for config in configs:
             run.assemble(config)
     defaults = _defaults(args.overrides, sweep, runs)
-    options = [
-        word for word in argv if word not in args.overrides and word not in ("-cp", "--config-path", args.config_path)
-    ]
+    named = args.config_path
+    elsewhere = ("-cp", "--config-path", named, f"-cp={named}", f"--config-path={named}")  # it is given to Hydra below
+    options = [word for word in argv if word not in args.overrides and word not in elsewhere]
     sys.argv = ["metarun", *options, *args.overrides, *defaults]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and main() reports
+    global _main_process
+    _main_process = os.getpid()
     outcomes.clear()
     hydra.main(config_path=str(source.primary or conf_dir()), config_name="config", version_base="1.3")(job)()
     return _outcome(sweep) if runs else 0
@@ -210,6 +214,7 @@ class Outcome:
 
 
 outcomes: list[Outcome] = []
+_main_process: int | None = None  # None in the processes of a launcher
 
 
 def job(composed: DictConfig) -> float:
@@ -233,6 +238,8 @@ def job(composed: DictConfig) -> float:
     except StoppedError as error:
         raise SystemExit(_say(str(error), error.code)) from error  # a signal ends a whole sweep
     except Exception as error:
+        if os.getpid() != _main_process:
+            raise  # a launcher's own process, whose outcomes the main one does not see
         outcome.error = error
         return math.nan
     outcome.summary = _located(summary, folder)
@@ -248,7 +255,7 @@ def _outcome(sweep: bool) -> int:
             raise error
         print(record.closing(outcomes[0].summary or {}))
         return 0
-    width = max(len(outcome.words) for outcome in outcomes)
+    width = max((len(outcome.words) for outcome in outcomes), default=0)
     print()
     for outcome in outcomes:
         print(f"{outcome.words:<{width}}  {_result(outcome)}")

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -37,7 +38,7 @@ class Recorder:
 
     def __init__(self, rundir: RunDir, metric: Metric, offset: int):
         self.metric = metric
-        self.file = open(rundir.metrics, "ab")  # noqa: SIM115 (closed by close())
+        self.file = open(rundir.metrics, "ab")  # noqa: SIM115
         self.file.truncate(offset)
         self.timing = open(rundir.timing, "a", encoding="utf-8")  # noqa: SIM115
         self.began = time.monotonic()
@@ -65,7 +66,7 @@ class Recorder:
 
     def seconds(self) -> float:
         """Seconds of all sessions of the run, to the latest clock() of each."""
-        rows = [json.loads(line)["seconds"] for line in open(self.timing.name, encoding="utf-8")]
+        rows = [json.loads(line)["seconds"] for line in Path(self.timing.name).read_text().splitlines()]
         return round(sum(now for now, after in zip(rows, [*rows[1:], 0], strict=True) if after < now), 3)
 
     def sync(self) -> int:
@@ -133,7 +134,7 @@ def closing(summary: dict[str, Any]) -> str:
     lines = {
         "": summary["title"],
         "test": f"{metric} {shown(metric, test['mean'], test['ci95'])} (mean and 95% interval over "
-        "{test['tasks']} tasks)",
+        f"{test['tasks']} tasks)",
         "by step": f"{steps} (after that many inner steps)",
         **summary["settings"],
         **{name: summary[name] for name in ("files", "reproduce") if name in summary},

@@ -89,6 +89,7 @@ def _run(config: Config, rundir: RunDir, bar: bool) -> dict[str, Any]:
     saved = checkpoint.newest(rundir.checkpoints)
     if saved is not None:
         restore(experiment, state, saved)
+        experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
         best = Best(*saved["best"])
         if state.step > config.meta_steps:
             raise UsageError(
@@ -176,6 +177,7 @@ def summarize(config: Config, experiment: Experiment, state: State, result: Eval
     metric = source.metric
     points = [{"mean": mean, "ci95": ci95} for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
     parameters = sum(value.numel() for value in state.meta.values())
+    training = f"{config.meta_steps} outer steps of {config.meta_batch} tasks"
     settings = {
         "learner": f"{type(algorithm.model).__name__}, {parameters:,} meta-parameters",
         **algorithm.describe(source),
@@ -218,7 +220,7 @@ def _save(experiment: Experiment, state: State, best: Best, rundir: RunDir, reco
 
 
 def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None:
-    """Puts a checkpoint into a state, and its chunks into the engine.
+    """Puts a checkpoint into a state.
 
     Raises:
         RunDirError: it is of other meta-parameters, or of another class split.
@@ -239,11 +241,6 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
             "learner or number of ways; use the settings it was trained with"
         )
     loop.restore(state, saved)
-    engine = experiment.engine
-    engine.chunk, engine.eval_chunk = (
-        new if new != "auto" else old
-        for new, old in zip((engine.chunk, engine.eval_chunk), saved["chunks"], strict=True)
-    )
 
 
 def _finished(rundir: RunDir, config: Config) -> dict[str, Any] | None:

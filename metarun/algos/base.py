@@ -37,9 +37,9 @@ class Algorithm(ABC):
         self.meta_lr = meta_lr
         self.meta_optimizer = meta_optimizer
 
-    @abstractmethod
     def init(self) -> Params:
-        """The meta-parameters before the first outer step; new tensors, by name."""
+        """The meta-parameters before the first outer step, new tensors by name: by default the learner's own."""
+        return {name: value.detach().clone() for name, value in self.model.named_parameters()}
 
     @abstractmethod
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:

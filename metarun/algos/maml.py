@@ -76,10 +76,6 @@ class MAML(Algorithm):
         """MAML or FOMAML."""
         return "FOMAML" if self.first_order else "MAML"
 
-    def init(self) -> Params:
-        """The learner's own initial parameters."""
-        return {name: value.detach().clone() for name, value in self.model.named_parameters()}
-
     def adapt(self, meta: Params, task: Task, steps: int) -> Iterator[Params]:
         """The learner's parameters after 0, 1, ..., `steps` inner steps on the support set."""
         fixed = {name: value for name, value in meta.items() if name in self.fixed}

@@ -1,0 +1,34 @@
+"""What takes minutes: the main job, and the published sinusoid figures. Run with -m slow."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_main_job_on_the_real_omniglot(metarun, data_root, monkeypatch):
+    """Finn et al. reach 98.7 after 60,000 outer steps; 1,500 have to give 94 at the least."""
+    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    code, _, err = metarun("algo=maml", "data=omniglot", "meta_steps=1500", "hydra.run.dir=run")
+    assert code == 0, err
+    test = json.loads(Path("run/summary.json").read_text())["test"]["accuracy"]
+    assert test["tasks"] == 600
+    assert test["mean"] > 0.94
+    assert abs(test["by_step"][0]["mean"] - 0.2) < 0.02, "chance before the first inner step"
+
+
+def test_sinusoids_at_full_length_reach_the_published_errors(metarun):
+    """Finn et al. 2017, table 2: trained with 10 shots, tested with 5: 0.67, 0.38, 0.35 after 1, 5, 10 steps."""
+    assert metarun("experiment=sinusoid", "hydra.run.dir=run")[0] == 0
+    assert metarun("eval", "run", "data.shots=5")[0] == 0
+    by_step = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())["test"]["mse"]["by_step"]
+    for step, published in ((1, 0.67), (5, 0.38), (10, 0.35)):
+        assert by_step[step]["mean"] - by_step[step]["ci95"] < 1.2 * published
+
+
+def test_noise_stays_at_chance_however_long_it_is_trained(metarun):
+    assert metarun("data=tabular", "data.teacher=noise", "test_tasks=2000", "hydra.run.dir=run")[0] == 0
+    test = json.loads(Path("run/summary.json").read_text())["test"]["accuracy"]
+    assert abs(test["mean"] - 0.5) < 2 * test["ci95"]
