@@ -2,8 +2,8 @@
 
     python scripts/speed.py [data=omniglot ...]
 
-Times are the median of rounds that alternate between the engines, so that a noisy machine disturbs both alike; the ratio is what
-to look at.
+Times are medians of rounds that alternate between the engines, so that a noisy machine disturbs both alike: look at the
+ratios.
 """
 
 import statistics
