@@ -191,7 +191,7 @@ def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
     given = {word.lstrip("+~").partition("=")[0] for word in overrides}
     wanted = {
         "hydra.sweep.subdir": "${hydra.job.override_dirname}",
-        "hydra.job.config.override_dirname.exclude_keys": "[data.root,experiment]",
+        "hydra.job.config.override_dirname.exclude_keys": "[data.root]",
         "hydra.output_subdir": "null",  # run.py writes .hydra itself, once it has seen what is there
         "hydra/job_logging": "none",
         "hydra/hydra_logging": "none",
