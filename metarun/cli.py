@@ -89,6 +89,9 @@ def _say(message: str, code: int) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    # OpenMP's threads wait for each other by spinning, unless told before torch starts: two runs on the same cores are
+    # then ten times slower than one after the other. A short spin costs a run alone nothing (scripts/speed.py).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     console = logging.StreamHandler()
     console.addFilter(
         lambda line: line.levelno < logging.ERROR
