@@ -54,7 +54,10 @@ def load(folder: Path, step: int) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunDirError(f"{path}: cannot be read ({error}); expected a checkpoint with its manifest") from error
     if not whole:
-        raise RunDirError(f"{path}: damaged: size or SHA-256 differ from its manifest; remove it to use an older one")
+        raise RunDirError(
+            f"{path}: damaged: size or SHA-256 differ from its manifest; "
+            "restore it from a copy, or start again in another directory"
+        )
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:

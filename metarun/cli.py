@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metarun import __version__
 from metarun.compose import Source, compose, conf_dir, jobs, without_protocol
-from metarun.config import checked, read_saved
+from metarun.config import checked, dump, read_saved
 from metarun.errors import MetarunError, RunDirError, StoppedError, UsageError, nearest
 
 HELP = """\
@@ -98,17 +99,19 @@ def _dispatch(argv: list[str]) -> int:
     )  # errors end the command, and are said once, at its end
     log.handlers, log.propagate = [console], False
     log.setLevel(logging.INFO)
-    if os.environ.get("METARUN_TRUST"):
-        sys.path.append(os.getcwd())  # a trusted module may lie there; last, so that it can stand in for no other
     if argv and argv[0] in ("--help", "-h", "help"):
-        print(HELP.format(choices=_choices()))
-        return 0
+        return _help()
     if argv == ["--version"]:
         print(f"metarun {__version__}")
         return 0
     if argv and "=" not in argv[0] and argv[0][:1] not in ("-", "+", "~"):
         return _verb(*argv)
     return _hydra(argv)
+
+
+def _help() -> int:
+    print(HELP.format(choices=_choices()))
+    return 0
 
 
 def _choices() -> str:
@@ -144,6 +147,8 @@ def _hydra(argv: list[str]) -> int:
     parser = get_args_parser()
     parser.error = _usage  # pyright: ignore[reportAttributeAccessIssue]
     args = parser.parse_intermixed_args(argv)  # overrides may stand before and after options
+    if args.help:
+        return _help()
     if args.experimental_rerun:
         raise UsageError(
             "--experimental-rerun (command line): would unpickle a file, which can run code; use metarun reproduce DIR"
@@ -152,41 +157,63 @@ def _hydra(argv: list[str]) -> int:
         raise UsageError(
             f"--config-name {args.config_name} (command line): metarun has one config; choose experiment=name"
         )
-    source = _source(args)
-    runs = not (args.cfg or args.hydra_help or args.info or args.shell_completion)
-    sweep = args.multirun
-    if runs:
-        configs = [compose(words, source) for words in (jobs(args.overrides) if sweep else [args.overrides])]
-        from metarun import run
+    if args.resolve and not args.cfg:
+        raise UsageError("--resolve (command line): expected --cfg job beside it")
+    with tempfile.TemporaryDirectory() as temporary:
+        return _handed_over(args, argv, _source(args, Path(temporary)))
 
-        for config in configs:
-            run.assemble(config)
-    defaults = _defaults(args.overrides, sweep, runs)
+
+def _handed_over(args: argparse.Namespace, argv: list[str], source: Source) -> int:
+    runs = not (args.cfg or args.hydra_help or args.info or args.shell_completion)
+    if runs:
+        _check(args, source)
+    # Where configs come from is settled; Hydra wants the options first, and all overrides together.
     named = args.config_path
-    elsewhere = ("-cp", "--config-path", named, f"-cp={named}", f"--config-path={named}")  # it is given to Hydra below
+    elsewhere = ("-cp", "--config-path", named, f"-cp={named}", f"--config-path={named}")
     options = [word for word in argv if word not in args.overrides and word not in elsewhere]
-    sys.argv = ["metarun", *options, *args.overrides, *defaults]
+    sys.argv = ["metarun", *options, *args.overrides, *_defaults(args.overrides, args.multirun, runs)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and main() reports
     global _main_process
     _main_process = os.getpid()
     outcomes.clear()
     hydra.main(config_path=str(source.primary or conf_dir()), config_name="config", version_base="1.3")(job)()
-    return _outcome(sweep) if runs else 0
+    return _outcome(args.multirun) if runs else 0
+
+
+def _check(args: argparse.Namespace, source: Source) -> None:
+    """Every job is composed and built, and the data of each made ready, before the first one starts."""
+    chosen = [word for word in args.overrides if word.partition("=")[0] == "sweep" and word != "sweep=null"]
+    if chosen and not args.multirun:
+        raise UsageError(f"{chosen[0]!r} (command line): a sweep has several runs; add -m")
+    combinations = jobs(args.overrides, source) if args.multirun else [args.overrides]
+    configs = [compose(words, source) for words in combinations]
+    from metarun import run
+
+    prepared = []
+    for config in configs:
+        experiment = run.assemble(config)
+        if config.data not in prepared:
+            experiment.source.prepare(experiment.device)
+            prepared.append(config.data)
 
 
 def _usage(message: str) -> NoReturn:
     raise UsageError(f"{message} (command line): see metarun --help")
 
 
-def _source(args: argparse.Namespace) -> Source:
-    """The folders named on the command line, made absolute: Hydra would look for them beside this file."""
-    primary = Path(args.config_path).resolve() if args.config_path else None
-    if primary:
-        checked(read_saved(primary / "config.yaml"))  # a stranger's file, until it is seen to hold values only
+def _source(args: argparse.Namespace, temporary: Path) -> Source:
+    """The folders named on the command line.
+
+    A saved config may be a stranger's, and Hydra would use whatever else lies in its folder; so Hydra is given a copy
+    of the config alone, once that is seen to hold values only.
+    """
+    if args.config_path:
+        plain = checked(read_saved(Path(args.config_path, "config.yaml"))).plain()
+        (temporary / "config.yaml").write_text(dump(plain), encoding="utf-8")
     extra = Path(args.config_dir).resolve() if args.config_dir else None
     if extra and not extra.is_dir():
         raise UsageError(f"{args.config_dir} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
-    return Source(primary, extra)
+    return Source(temporary if args.config_path else None, extra)
 
 
 def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:

@@ -8,6 +8,7 @@ import copy
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,19 +57,6 @@ def parse(words: list[str]) -> list[Override]:
     return overrides
 
 
-def jobs(words: list[str]) -> Iterator[list[str]]:
-    """The combinations of a sweep, each as the words of one job, in the order of Hydra's basic sweeper."""
-    choices = []
-    for override in parse(words):
-        # Intervals and globs belong to other sweepers, which choose values as they go; those are checked job by job.
-        if override.is_discrete_sweep() and not override.is_hydra_override():
-            key = override.get_key_element()
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        elif not override.is_sweep_override():
-            choices.append([override.input_line or ""])
-    return map(list, itertools.product(*choices))
-
-
 class Source(NamedTuple):
     """Where configs are looked up."""
 
@@ -78,6 +66,19 @@ class Source(NamedTuple):
     def folders(self) -> list[Path]:
         """The folders whose subfolders are groups of choices."""
         return [self.primary or conf_dir(), *filter(None, [self.extra])]
+
+
+def jobs(words: list[str], source: Source) -> Iterator[list[str]]:
+    """The combinations of a sweep, each as the words of one job, in the order of Hydra's basic sweeper."""
+    choices = []
+    for override in parse([*_sweeper_params(words, source), *words]):
+        # Intervals and globs belong to other sweepers, which choose values as they go; those are checked job by job.
+        if override.is_discrete_sweep() and not override.is_hydra_override():
+            key = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        elif not override.is_sweep_override():
+            choices.append([override.input_line or ""])
+    return map(list, itertools.product(*choices))
 
 
 def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B008 (immutable)
@@ -105,6 +106,15 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
     return checked(without_protocol(plain))
 
 
+def _sweeper_params(words: list[str], source: Source) -> list[str]:
+    """What a file of the group sweep adds to the command line."""
+    chosen = [o.input_line or "" for o in parse(words) if o.get_key_element() == "sweep" and not o.is_sweep_override()]
+    with initialize_config_dir(str(source.primary or conf_dir()), version_base="1.3"), _as_usage_errors(chosen, source):
+        composed = hydra_compose("config", [*chosen, *_search(source)], return_hydra_config=True)
+        params = OmegaConf.select(composed, "hydra.sweeper.params") or {}
+    return [f"{key}={value}" for key, value in params.items()]
+
+
 def without_protocol(plain: dict[str, Any]) -> dict[str, Any]:
     """A resolved config without the published settings of its task source, which it no longer refers to."""
     return {key: value for key, value in plain.items() if key != "protocol"}
@@ -113,17 +123,25 @@ def without_protocol(plain: dict[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _plain(words: tuple[str, ...], source: Source) -> dict[str, Any]:
     """The composed config, resolved."""
-    try:
-        with initialize_config_dir(str(source.primary or conf_dir()), version_base="1.3"):
-            search = [f"hydra.searchpath=[file://{source.extra}]"] if source.extra else []
-            config = hydra_compose("config", [*words, *search])
+    with initialize_config_dir(str(source.primary or conf_dir()), version_base="1.3"), _as_usage_errors(words, source):
+        config = hydra_compose("config", [*words, *_search(source)])
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict), "the root of a config is a mapping"
+    return plain  # pyright: ignore[reportReturnType]
+
+
+def _search(source: Source) -> list[str]:
+    return [f"hydra.searchpath=[file://{source.extra}]"] if source.extra else []
+
+
+@contextmanager
+def _as_usage_errors(words: Iterable[str], source: Source) -> Iterator[None]:
+    try:
+        yield
     except MissingConfigException as error:
         raise UsageError(_missing(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_one_line(error, words, source)) from error
-    assert isinstance(plain, dict), "the root of a config is a mapping"
-    return plain  # pyright: ignore[reportReturnType]
+        raise UsageError(_one_line(error, tuple(words), source)) from error
 
 
 def _choices(words: Iterable[str], source: Source) -> tuple[str, ...]:
@@ -138,6 +156,8 @@ def _check_types(where: str, values: dict[str, Any], reference: dict[str, Any]) 
     for key, value in values.items():
         name = f"{where}.{key}".lstrip(".")
         if key not in reference:
+            if "_target_" in reference and "." in where:
+                continue  # an argument more of a nested class, such as algo.meta_optimizer; its signature decides
             raise UsageError(f"{name!r} (config): no such key; {known(where, key, reference)}")
         default = reference[key]
         if isinstance(default, dict) and isinstance(value, dict):
@@ -203,14 +223,18 @@ def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
         UsageError: a word is not a change of a value that is there, or the result is not a valid config.
     """
     new = copy.deepcopy(plain)
-    for override in parse(words):
-        key, value = override.get_key_element(), override.value()
+    overrides = parse(words)
+    for override in overrides:
+        key = override.get_key_element()
         if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
             raise UsageError(
                 f"{override.input_line!r} (command line): expected key=value for a key of the saved config"
             )
         if key in ("device", "engine"):
-            new[key] = _plain((str(override.input_line),), Source())[key]
+            new[key] = copy.deepcopy(_plain((str(override.input_line),), Source())[key])
+    for override in overrides:
+        key, value = override.get_key_element(), override.value()
+        if key in ("device", "engine"):
             continue
         *path, last = key.split(".")
         node: Any = new

@@ -3,10 +3,14 @@
 Works on plain dictionaries, and imports no torch, so that a wrong name or type is reported in under a second.
 """
 
+import importlib
+import importlib.util
 import inspect
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from metarun.errors import RunDirError, SettingError, UsageError, at_least, near
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
 # What may differ when a run is continued: it changes how long, how often or where, but not which experiment this is.
-FREE = ("meta_steps", "val_every", "checkpoint_every", "log_every", "device")
+FREE = ("meta_steps", "val_every", "checkpoint_every", "log_every", "device", "data.root", "data.download")
 LARGEST_CONFIG = 1_000_000  # bytes
 
 
@@ -108,50 +112,87 @@ def _within(name: str, packages: list[str]) -> bool:
 def build(section: str, node: dict[str, Any], **given: Any) -> Any:
     """Builds the object that a section of the config describes. The only place where a config becomes code.
 
+    Hydra's own instantiate would resolve interpolations on the way, which can call whatever a resolver can; here a
+    config is plain data, and the only calls are those of trusted classes.
+
     Args:
         section: for messages, such as "algo".
-        node: `_target_` and its arguments.
+        node: `_target_`, perhaps `_partial_: true`, and arguments, which may be such nodes themselves.
         given: arguments that the run supplies.
 
     Raises:
-        UsageError: the target is not a trusted class, or does not take these arguments, or refuses their values.
+        UsageError: a target is not a trusted class, or does not take these arguments, or refuses their values.
     """
-    from hydra.utils import instantiate
-
-    classes = {key: _trusted_class(key, target) for key, target in targets(node, section)}
-    if (cls := classes.get(f"{section}._target_")) is None:
+    if "_target_" not in node:
         raise UsageError(f"{section}._target_: missing; expected the class to build")
-    settings = {name: value for name, value in node.items() if not name.startswith("_")}
+    cls = _trusted_class(f"{section}._target_", node["_target_"])
+    settings = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
     takes = inspect.signature(cls).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
         for name in settings:
             if name not in takes:
                 keys = [key for key in takes if key not in given]
                 raise UsageError(
-                    f"{section}.{name}: no such setting of {cls.__name__}; it has "
-                    f"{', '.join(keys)}{nearest(name, keys)}"
+                    f"{section}.{name}: no such setting of {cls.__name__}; "
+                    f"it has {', '.join(keys)}{nearest(name, keys)}"
                 )
+    built = {name: _built(f"{section}.{name}", value) for name, value in settings.items()}
+    if node.get("_partial_"):
+        return partial(cls, **given, **built)
     try:
-        return instantiate({**node, "_partial_": True}, _convert_="all")(**given)
+        return cls(**given, **built)
     except SettingError as error:
         raise UsageError(f"{error.value!r} ({section}.{error.name}): expected {error.expected}") from error
     except (TypeError, ValueError) as error:
         raise UsageError(f"{section}: {cls.__name__} cannot be built: {error}") from error
 
 
+def _built(key: str, value: Any) -> Any:
+    """A value of the config, with the nodes in it that have a `_target_` built."""
+    if isinstance(value, list):
+        return [_built(f"{key}[{number}]", item) for number, item in enumerate(value)]
+    if isinstance(value, dict):
+        if "_target_" in value:
+            return build(key, value)
+        return {name: _built(f"{key}.{name}", item) for name, item in value.items()}
+    return value
+
+
 def _trusted_class(key: str, target: Any) -> type:
     """The class of a `_target_`. A trusted package may import anything; only classes that it defines itself count."""
-    from hydra.utils import get_object
-
     check_target(key, target)
+    module, _, name = target.rpartition(".")
     try:
-        found = get_object(target)
+        _import_trusted(target.partition(".")[0])
+        found = getattr(importlib.import_module(module), name)
     except Exception as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UsageError(f"{target!r} ({key}): expected a class that can be imported: {reason}") from error
+        raise UsageError(
+            f"{target!r} ({key}): expected a class that can be imported: {str(error).splitlines()[0]}"
+        ) from error
     if not inspect.isclass(found) or not _within(found.__module__, trusted()):
         raise UsageError(f"{target!r} ({key}): expected a class that {', '.join(trusted())} define themselves")
     return found
+
+
+def _import_trusted(name: str) -> None:
+    """Imports a package that the user trusts from the working directory, if it is not installed.
+
+    It alone: with the directory on sys.path, everything else that lies there could be imported too.
+    """
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        return
+    for path in (Path(f"{name}.py").resolve(), Path(name, "__init__.py").resolve()):
+        if path.is_file():
+            spec = importlib.util.spec_from_file_location(name, path)
+            assert spec is not None, "a .py file has a loader"
+            assert spec.loader is not None, "a .py file has a loader"
+            module = sys.modules[name] = importlib.util.module_from_spec(spec)
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+            return
 
 
 def read_saved(path: Path) -> dict[str, Any]:
@@ -209,4 +250,4 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
 
 def is_free(key: str) -> bool:
     """Whether a run may be continued with another value of this key."""
-    return key.split(".")[0] in FREE
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)

@@ -80,6 +80,13 @@ def at_least(least: int, **values: int) -> None:
             raise SettingError(value, name, f"an integer of at least {least}")
 
 
+def boolean(**values: bool) -> None:
+    """Raises SettingError unless every value is true or false."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise SettingError(value, name, "true or false")
+
+
 def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raises SettingError unless value is one of the choices."""
     choices = list(choices)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metarun.errors import SettingError, at_least, one_of, positive
+from metarun.errors import SettingError, at_least, boolean, one_of, positive
 
 
 class TaskNorm(nn.Module):
@@ -53,6 +53,7 @@ class Learner(nn.Module):
     """
 
     norm: str
+    form = ""  # which of the published forms it is, for the summary
 
     @property
     def norm_parameters(self) -> set[str]:
@@ -107,6 +108,7 @@ class Conv4(Learner):
     ):
         super().__init__()
         at_least(1, filters=filters)
+        boolean(norm_scale=norm_scale)
         one_of("downsampling", downsampling, ["stride", "max_pool"])
         one_of("norm", norm, ["transductive", "support"])
         positive("norm_eps", norm_eps)
@@ -116,6 +118,7 @@ class Conv4(Learner):
             )
         channels, height, width = input_shape
         self.norm, self.pool = norm, downsampling == "max_pool"
+        self.form = " with max-pooling" if self.pool else " with stride 2"
         self.blocks = nn.ModuleList()
         for _ in range(4):
             stride = 1 if self.pool else 2
@@ -158,6 +161,7 @@ class MLP(Learner):
         norm_eps: float = 1e-3,
     ):
         super().__init__()
+        boolean(norm_scale=norm_scale)
         for size in hidden:
             at_least(1, hidden=size)
         one_of("norm", norm, ["none", "transductive", "support"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from metarun.errors import RunDirError
 from metarun.loop import Evaluation, OuterStep
 from metarun.rundir import RunDir
 from metarun.tasks import Metric
@@ -27,19 +28,29 @@ def shown(metric: Metric | str, value: float, ci95: float | None = None) -> str:
 class Recorder:
     """Appends to metrics.jsonl and timing.jsonl.
 
-    metrics.jsonl holds no clock: two runs of one config have the same bytes. On continuing a run, both files are cut
-    back to what the checkpoint knew.
+    metrics.jsonl holds no clock: two runs of one config have the same bytes. On continuing a run it is cut back to what
+    the checkpoint knew; timing.jsonl is not, for that time was spent.
 
     Args:
         rundir: of the run.
         metric: of the task source.
+        session: 0 for the run's first process, 1 for the one that continued it, and so on.
         offset: bytes of metrics.jsonl to keep.
+
+    Raises:
+        RunDirError: metrics.jsonl is shorter than that.
     """
 
-    def __init__(self, rundir: RunDir, metric: Metric, offset: int):
-        self.metric = metric
+    def __init__(self, rundir: RunDir, metric: Metric, session: int, offset: int):
+        self.metric, self.session = metric, session
         self.file = open(rundir.metrics, "ab")  # noqa: SIM115
+        if self.file.tell() < offset:
+            raise RunDirError(
+                f"{rundir.metrics}: has {self.file.tell()} bytes; expected at least the {offset} that the checkpoint "
+                "was saved with; restore it, or start again in another directory"
+            )
         self.file.truncate(offset)
+        self.file.seek(offset)
         self.timing = open(rundir.timing, "a", encoding="utf-8")  # noqa: SIM115
         self.began = time.monotonic()
 
@@ -58,16 +69,23 @@ class Recorder:
         values = {self.metric: result.mean[-1], "ci95": result.ci95[-1], "tasks": result.tasks, "by_step": result.mean}
         self.event(step, split, values)
 
-    def clock(self, step: int, memory_mb: int) -> None:
-        """One row of timing.jsonl: seconds since the start or the latest resumption, and the peak of memory in MiB."""
-        row = {"step": step, "seconds": round(time.monotonic() - self.began, 3), "memory_mb": memory_mb}
-        self.timing.write(json.dumps(row) + "\n")
+    def clock(self, step: int, tasks: int, memory_mb: int) -> None:
+        """One row of timing.jsonl.
+
+        Args:
+            step: outer steps done.
+            tasks: training tasks done in this session.
+            memory_mb: peak of memory in MiB.
+        """
+        seconds = time.monotonic() - self.began  # of this session
+        row = {"step": step, "session": self.session, "seconds": round(seconds, 3), "memory_mb": memory_mb}
+        self.timing.write(json.dumps({**row, "tasks_per_second": round(tasks / seconds, 1)}) + "\n")
         self.timing.flush()
 
     def seconds(self) -> float:
-        """Seconds of all sessions of the run, to the latest clock() of each."""
-        rows = [json.loads(line)["seconds"] for line in Path(self.timing.name).read_text().splitlines()]
-        return round(sum(now for now, after in zip(rows, [*rows[1:], 0], strict=True) if after < now), 3)
+        """Seconds of all sessions of the run, each to its latest clock()."""
+        rows = [json.loads(line) for line in Path(self.timing.name).read_text().splitlines()]
+        return round(sum({row["session"]: row["seconds"] for row in rows}.values()), 3)
 
     def sync(self) -> int:
         """Puts metrics.jsonl on disk; returns its length."""

@@ -7,13 +7,15 @@ from typing import Any
 
 from metarun import checkpoint, loop, plot
 from metarun.compose import adjusted
-from metarun.config import Config
+from metarun.config import Config, build, checked, dump
 from metarun.errors import DiffersError, RunDirError, UsageError
+from metarun.files import write_atomically
 from metarun.run import EVAL_BATCH, assemble, environment_of, execute, plan, restore, summarize
 from metarun.rundir import RunDir, fresh
 
 # They act in meta-training only, so that an evaluation would have to ignore them.
 TRAINING_KEYS = ("meta_steps", "meta_batch", "val_every", "val_tasks", "checkpoint_every", "log_every", "objective")
+PLACES = ("device", "data.root", "data.download")  # where a run computes and reads, not what it is
 
 
 def resume(folder: Path, words: list[str]) -> dict[str, Any]:
@@ -29,26 +31,32 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
         RunDirError: the run has no checkpoint, or it does not fit the settings.
     """
     rundir = RunDir(folder)
-    config = adjusted(rundir.config().plain(), words)
+    trained = rundir.config()
+    config = adjusted(trained.plain(), words)
+    experiment = assemble(config)
+    ignored = (*TRAINING_KEYS, *(f"algo.{key}" for key in experiment.algorithm.training_only))
     for word in words:
-        if word.partition("=")[0] in TRAINING_KEYS:
+        if any(f"{word.partition('=')[0]}.".startswith(f"{key}.") for key in ignored):
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
     newest = checkpoint.newest(rundir.checkpoints)
     if newest is None or not newest["best"][0]:
         raise RunDirError(
-            f"{folder}: has no checkpoint with a validation yet; expected a run that got that far; metarun "
-            f"resume {folder}"
+            f"{folder}: has no checkpoint with a validation yet; expected a run that got that far; "
+            f"{rundir.resume_command}"
         )
     step, _ = newest["best"]
-    experiment = assemble(config)
+    experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     restore(experiment, state, checkpoint.load(rundir.checkpoints, step))
     plan(config, experiment, state)
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     summary = summarize(config, experiment, state, result)
+    training = build("data", trained.data).describe()
+    if training != experiment.source.describe():
+        summary["settings"]["trained on"] = training
     summary["settings"]["checkpoint"] = f"outer step {step} of {rundir.shown}"
     out = RunDir(fresh(rundir.path / "eval"))
-    out.begin(config, words)
+    write_atomically(out.path / "config.yaml", dump(config.plain()).encode())
     out.write("environment.json", environment_of(experiment, config))
     out.write("summary.json", summary)
     plot.curves([], summary, out.plot)
@@ -58,42 +66,71 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
 def reproduce(folder: Path, words: list[str]) -> str:
     """Runs the saved config again in a new directory, and compares metrics.jsonl byte for byte.
 
+    Args:
+        folder: of a finished run.
+        words: where to compute and to read, if it is elsewhere now; nothing else may change.
+
     Returns:
         A line that says how many events were identical.
 
     Raises:
         DiffersError: they are not; names the first difference.
-        RunDirError: the run has not finished.
+        RunDirError: the run has not finished, or its files are damaged.
     """
-    if words:
-        raise UsageError(
-            f"{words[0]!r} (command line): reproduce takes no settings; for another run: metarun -cp "
-            f"{folder}/.hydra {words[0]}"
-        )
+    for word in words:
+        if not word.startswith(tuple(f"{place}{sign}" for place in PLACES for sign in ".=")):
+            raise UsageError(
+                f"{word!r} (command line): reproduce changes nothing but {', '.join(PLACES)}; "
+                f"for another run: metarun -cp {folder}/.hydra {word}"
+            )
     rundir = RunDir(folder)
-    config, environment = rundir.config(), rundir.read("environment.json")
+    config, environment = adjusted(rundir.config().plain(), words), rundir.read("environment.json")
     if rundir.read("status.json").get("status") != "done":
-        raise RunDirError(f"{folder}: not finished, so there is nothing to compare with; metarun resume {folder}")
+        raise RunDirError(f"{folder}: not finished, so there is nothing to compare with; {rundir.resume_command}")
+    original = _rows(rundir)
+    pinned = _pinned(rundir, config, environment)
+    for session in environment.get("continued", []):
+        if costly := [key for key in session["changed"] if not key.startswith("data.")]:
+            print(f"continued after step {session['after_step']} with other {', '.join(costly)}: may well differ")
     copy = RunDir(fresh(Path("outputs")))
     print(f"reproducing {rundir.shown} in {copy.shown}", file=sys.stderr)
-    execute(_pinned(config, environment), copy.path, [])
+    execute(pinned, copy.path, [])
     for line in _environment_differences(environment, copy.read("environment.json")):
         print(line)
-    return compare(rundir.metrics.read_text().splitlines(), copy.metrics.read_text().splitlines())
+    return compare(original, _rows(copy))
 
 
-def _pinned(config: Config, environment: dict[str, Any]) -> Config:
+def _rows(rundir: RunDir) -> list[str]:
+    """The lines of metrics.jsonl, each of them JSON."""
+    try:
+        rows = rundir.metrics.read_text(encoding="utf-8").splitlines()
+        for row in rows:
+            if not {"step", "split"} <= json.loads(row).keys():
+                raise ValueError("a row without step and split")
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunDirError(
+            f"{rundir.metrics}: cannot be read ({error!r}); expected JSON lines, as metarun wrote them"
+        ) from error
+    return rows
+
+
+def _pinned(rundir: RunDir, config: Config, environment: dict[str, Any]) -> Config:
     """The config with the choices that decide the last digits, as the first run made them."""
     plain = config.plain()
-    plain["device"]["threads"] = environment["threads"]
-    if plain["engine"].get("mode") == "vmap":
-        plain["engine"].update({key: environment[key] for key in ("chunk", "eval_chunk")})
-    return Config(**plain)
+    try:
+        plain["device"]["threads"] = plain["device"]["threads"] or environment["threads"]
+        if plain["engine"].get("mode") == "vmap":
+            plain["engine"].update({key: environment[key] for key in ("chunk", "eval_chunk")})
+    except KeyError as error:
+        raise RunDirError(
+            f"{rundir.path / 'environment.json'}: has no {error}; expected it as metarun wrote it"
+        ) from error
+    return checked(plain)
 
 
 def _environment_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     flat = [{**env, **env.get("versions", {}), **(env.get("git") or {})} for env in (old, new)]
-    names = [name for name in flat[0] if name not in ("argv", "versions", "git")]
+    names = [name for name in flat[0] if name not in ("argv", "versions", "git", "continued")]
     return [f"environment: {n} was {flat[0][n]}, is {flat[1].get(n)}" for n in names if flat[0][n] != flat[1].get(n)]
 
 
@@ -102,10 +139,10 @@ def compare(old: list[str], new: list[str]) -> str:
     for number, (a, b) in enumerate(zip(old, new, strict=False), start=1):
         if a != b:
             first, second = json.loads(a), json.loads(b)
-            field = next(key for key in {**first, **second} if first.get(key) != second.get(key))
+            field = next((key for key in {**first, **second} if first.get(key) != second.get(key)), "spelling")
             raise DiffersError(
-                f"event {number} of {len(old)} differs (step {first['step']}, {first['split']}, {field}): expected "
-                f"{first.get(field)!r}, got {second.get(field)!r}"
+                f"event {number} of {len(old)} differs (step {first['step']}, {first['split']}, {field}): "
+                f"expected {first.get(field)!r}, got {second.get(field)!r}"
             )
     if len(old) != len(new):
         raise DiffersError(f"{len(new)} events (metrics.jsonl): expected {len(old)}")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shlex
 import signal
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from metarun.loop import Evaluation, Experiment, State
 from metarun.record import Progress, Recorder, shown
 from metarun.rundir import RunDir
 from metarun.runtime import environment, memory_mb
-from metarun.stop import stop_signals
+from metarun.stop import at_once, between_steps
 from metarun.tasks import better
 
 log = logging.getLogger("metarun")
@@ -35,11 +34,10 @@ class Best:
 
 
 def assemble(config: Config) -> Experiment:
-    """Builds everything that a config names, and makes the data ready.
+    """Builds everything that a config names, and reads nothing; the source has yet to be prepared.
 
     Raises:
         UsageError: a setting is refused.
-        DataError: the data is missing, incomplete or altered.
     """
     device = build("device", config.device).set_up()
     source = build("data", config.data)
@@ -47,7 +45,10 @@ def assemble(config: Config) -> Experiment:
     with seeds.forked(config.seed, "init"):
         model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
         algorithm = build("algo", config.algo, model=model)
-    source.prepare(device)
+    try:
+        algorithm.optimizer(algorithm.init().values())
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"algo.meta_optimizer: cannot be built: {error}") from error
     return Experiment(algorithm, source, engine, device, config.seed)
 
 
@@ -69,44 +70,79 @@ def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = Non
         MetarunError: whatever stopped the run; status.json and metarun.log say so too.
     """
     rundir = RunDir(folder)
-    with rundir.claimed():
-        if rundir.holds_run and (summary := _finished(rundir, config)) is not None:
+    with rundir.claimed(), at_once(f"to go on: {rundir.resume_command}"):
+        old = rundir.config() if rundir.holds_run else None
+        if old is not None and (summary := _finished(rundir, old, config)) is not None:
             log.info("%s is finished; this is its result", rundir.shown)
             return summary
+        # A run that goes on is left as it is until nothing is left that could be refused.
+        prepared = _prepare(config, rundir) if old is not None else None
         with rundir.logging():
             try:
                 rundir.begin(config, overrides, hydra)
                 rundir.status("running")
-                return _run(config, rundir, bar)
+                return _run(config, rundir, prepared or _prepare(config, rundir), changed(old, config), bar)
             except BaseException as error:
                 _failed(rundir, error)
                 raise
 
 
-def _run(config: Config, rundir: RunDir, bar: bool) -> dict[str, Any]:
+@dataclass
+class _Prepared:
+    """Where a run goes on from: its first outer step, or its newest checkpoint."""
+
+    experiment: Experiment
+    state: State
+    best: Best
+    metrics_bytes: int
+
+
+def _prepare(config: Config, rundir: RunDir) -> _Prepared:
+    """Builds everything, and reads the newest checkpoint if there is one. Writes nothing."""
     experiment = assemble(config)
-    state, best = loop.start(experiment), Best()
+    experiment.source.prepare(experiment.device)
+    state = loop.start(experiment)
     saved = checkpoint.newest(rundir.checkpoints)
-    if saved is not None:
-        restore(experiment, state, saved)
-        experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
-        best = Best(*saved["best"])
-        if state.step > config.meta_steps:
-            raise UsageError(
-                f"{config.meta_steps} (meta_steps): expected at least {state.step}, which this run has done already"
-            )
+    if saved is None:
+        return _Prepared(experiment, state, Best(), 0)
+    restore(experiment, state, saved)
+    if state.step > config.meta_steps:
+        raise UsageError(
+            f"{config.meta_steps} (meta_steps): expected at least {state.step}, which this run has done already"
+        )
+    best = Best(*saved["best"])
+    if best.step:
+        checkpoint.load(rundir.checkpoints, best.step)  # better to hear now than after training that it is damaged
+    experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
+    rundir.step = state.step
+    return _Prepared(experiment, state, best, saved["metrics_bytes"])
+
+
+def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], bar: bool) -> dict[str, Any]:
+    experiment, state = start.experiment, start.state
+    if state.step:
         log.info("going on after outer step %d of %d", state.step, config.meta_steps)
     plan(config, experiment, state)
-    rundir.write("environment.json", environment_of(experiment, config))
+    sessions = _record_environment(config, rundir, experiment, changes)
     progress = Progress(experiment.source.metric, config.meta_steps, state.step, bar)
-    recorder = Recorder(rundir, experiment.source.metric, saved["metrics_bytes"] if saved else 0)
+    recorder = Recorder(rundir, experiment.source.metric, sessions, start.metrics_bytes)
     with closing(recorder), closing(progress):
-        _train(config, experiment, state, best, rundir, recorder, progress)
-        summary = _test(config, experiment, best, rundir, recorder)
+        _train(config, experiment, state, start.best, rundir, recorder, progress)
+        summary = _test(config, experiment, start.best, rundir, recorder)
     rundir.write("summary.json", summary)
     plot.curves([json.loads(row) for row in rundir.metrics.read_text().splitlines()], summary, rundir.plot)
     rundir.status("done")
     return summary
+
+
+def _record_environment(config: Config, rundir: RunDir, experiment: Experiment, changes: list[str]) -> int:
+    """Writes environment.json, or adds to it where a run goes on; returns how many sessions there were before."""
+    now, before = environment_of(experiment, config), rundir.read("environment.json")
+    later = before.get("continued", [])
+    if before:
+        later = [*later, {"after_step": rundir.step, "changed": changes, **now}]
+    rundir.write("environment.json", {**(before or now), **({"continued": later} if before else {})})
+    return len(later)
 
 
 def _train(
@@ -119,8 +155,8 @@ def _train(
     progress: Progress,
 ) -> None:
     """Meta-trains, validates and saves, until meta_steps are done or a signal comes."""
-    metric = experiment.source.metric
-    with stop_signals() as received:
+    metric, first = experiment.source.metric, state.step
+    with between_steps() as received:
         for report in loop.meta_train(experiment, state, config.meta_steps, config.meta_batch):
             step, last = report.step, report.step == config.meta_steps
             rundir.step = step
@@ -131,7 +167,7 @@ def _train(
             if step % config.val_every == 0 or last:
                 result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
                 recorder.evaluation(step, "val", result)
-                recorder.clock(step, memory_mb(experiment.device))
+                recorder.clock(step, (step - first) * config.meta_batch, memory_mb(experiment.device))
                 progress.validated(step, result)
                 improved = better(metric, result.mean[-1], best.value)
                 if improved:
@@ -140,11 +176,11 @@ def _train(
             if improved or last or step % config.checkpoint_every == 0 or signum:
                 _save(experiment, state, best, rundir, recorder)
             progress.bar.update()
-            if signum and not last:
+            if signum:
                 name = signal.Signals(signum).name
                 raise StoppedError(
-                    f"{name}: stopped after outer step {step} of {config.meta_steps}, and saved; to go on: "
-                    f"metarun resume {shlex.quote(str(rundir.shown))}",
+                    f"{name}: stopped after outer step {step} of {config.meta_steps}, and saved; "
+                    f"to go on: {rundir.resume_command}",
                     signum,
                 )
 
@@ -155,7 +191,6 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     restore(experiment, state, checkpoint.load(rundir.checkpoints, best.step))
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     recorder.evaluation(best.step, "test", result)
-    recorder.clock(config.meta_steps, memory_mb(experiment.device))
     recorder.sync()
     assert best.value is not None, "the last outer step is always validated"
     summary = summarize(config, experiment, state, result)
@@ -177,9 +212,10 @@ def summarize(config: Config, experiment: Experiment, state: State, result: Eval
     metric = source.metric
     points = [{"mean": mean, "ci95": ci95} for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
     parameters = sum(value.numel() for value in state.meta.values())
+    form = getattr(algorithm.model, "form", "")
     training = f"{config.meta_steps} outer steps of {config.meta_batch} tasks"
     settings = {
-        "learner": f"{type(algorithm.model).__name__}, {parameters:,} meta-parameters",
+        "learner": f"{type(algorithm.model).__name__}{form}, {parameters:,} meta-parameters",
         **algorithm.describe(source),
     }
     if (norm := getattr(algorithm.model, "norm", "none")) != "none":
@@ -243,23 +279,24 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
     loop.restore(state, saved)
 
 
-def _finished(rundir: RunDir, config: Config) -> dict[str, Any] | None:
+def _finished(rundir: RunDir, old: Config, config: Config) -> dict[str, Any] | None:
     """Checks that a directory's run may go on under this config; its summary if there is nothing left to do."""
-    old, new = rundir.config().plain(), config.plain()
-    changed = differences(old, new)
-    if fixed := [key for key in changed if not is_free(key)]:
+    changes = changed(old, config)
+    if fixed := [key for key in changes if not is_free(key)]:
         raise RunDirError(
-            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; choose "
-            f"another hydra.run.dir, "
-            "or repeat its command"
+            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; "
+            "choose another hydra.run.dir, or repeat its command"
         )
-    if rundir.read("status.json").get("status") == "done" and old["meta_steps"] == new["meta_steps"]:
-        return rundir.read("summary.json")
-    if any(key.startswith("device.") for key in changed):
-        log.warning(
-            "going on with other device settings: the last digits may differ from those of an uninterrupted run"
-        )
+    if rundir.read("status.json").get("status") == "done" and "meta_steps" not in changes:
+        return rundir.read("summary.json") or None
+    if costly := [key for key in changes if not key.startswith("data.")]:
+        log.warning("going on with other %s: the result may differ from an uninterrupted run's", ", ".join(costly))
     return None
+
+
+def changed(old: Config | None, new: Config) -> list[str]:
+    """The keys in which a config differs from the one that a run was begun with."""
+    return [] if old is None else differences(old.plain(), new.plain())
 
 
 def _failed(rundir: RunDir, error: BaseException) -> None:

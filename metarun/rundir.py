@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,12 +48,23 @@ class RunDir:
         return self.path.relative_to(Path.cwd()) if self.path.is_relative_to(Path.cwd()) else self.path
 
     @property
+    def resume_command(self) -> str:
+        """What to type to go on with the run."""
+        return f"metarun resume {shlex.quote(str(self.shown))}"
+
+    @property
     def holds_run(self) -> bool:
         """Whether a run was begun here."""
         return (self.path / ".hydra" / "config.yaml").exists()
 
     def begin(self, config: Config, overrides: list[str], hydra: Any = None) -> None:
-        """Saves the config as Hydra does, resolved; config.yaml comes last and makes this a run."""
+        """Saves the config as Hydra does, resolved; config.yaml comes last and makes this a run.
+
+        A run that goes on keeps the words that it was begun with.
+        """
+        if self.holds_run:
+            write_atomically(self.path / ".hydra" / "config.yaml", dump(config.plain()).encode())
+            return
         folder = self.path / ".hydra"
         folder.mkdir(exist_ok=True)
         write_atomically(folder / "overrides.yaml", dump(overrides).encode())
@@ -118,7 +130,7 @@ class RunDir:
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Sends metarun's log to metarun.log as well."""
-        handler = logging.FileHandler(self.path / "metarun.log", encoding="utf-8")
+        handler = logging.FileHandler(self.path / "metarun.log", encoding="utf-8", delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         try:

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from metarun.errors import SettingError, at_least, one_of
+from metarun.errors import SettingError, at_least, boolean, one_of
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
+DEFAULT_THREADS = torch.get_num_threads()
 
 
 class Device:
@@ -26,6 +27,7 @@ class Device:
 
     def __init__(self, name: str = "auto", threads: int | None = None, deterministic: bool = True):
         one_of("name", name, ["auto", "cpu", "cuda"])
+        boolean(deterministic=deterministic)
         if threads is not None:
             at_least(1, threads=threads)
         if name == "cuda" and not torch.cuda.is_available():
@@ -38,8 +40,7 @@ class Device:
 
     def set_up(self) -> torch.device:
         """Makes torch follow these settings, for the whole process."""
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        torch.set_num_threads(self.threads or DEFAULT_THREADS)  # an earlier job of a sweep may have changed it
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(self.deterministic)

@@ -1,4 +1,4 @@
-"""Stopping a run between two outer steps, when a signal asks for it."""
+"""Stopping a run when a signal asks for it: after the outer step and a save in training, at once elsewhere."""
 
 import signal
 import threading
@@ -7,27 +7,47 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from metarun.errors import StoppedError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], int]]:
-    """Collects SIGINT, SIGTERM and SIGUSR1; a second one of a kind acts at once, as it would have.
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[dict[int, Any]]:
+    """Handles the signals inside; yields the handlers from before. Python allows this in the main thread only."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before.update({signum: signal.signal(signum, handler) for signum in SIGNALS})
+    try:
+        yield before
+    finally:
+        for signum, old in before.items():
+            signal.signal(signum, old)
+
+
+@contextmanager
+def at_once(remedy: str) -> Iterator[None]:
+    """Inside, a signal raises StoppedError."""
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        raise StoppedError(f"{signal.Signals(signum).name}: stopped; {remedy}", signum)
+
+    with _handled_by(handler):
+        yield
+
+
+@contextmanager
+def between_steps() -> Iterator[Callable[[], int]]:
+    """Inside, a signal is only remembered; a second one of its kind acts as it would have outside.
 
     Yields:
         A function that returns the signal received, or 0.
     """
     received = [0]
-    old: dict[int, Any] = {}
 
-    def receive(signum: int, frame: FrameType | None) -> None:
+    def handler(signum: int, frame: FrameType | None) -> None:
         received[0] = signum
-        signal.signal(signum, old[signum])
+        signal.signal(signum, before[signum])
 
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-        old.update(
-            {signum: signal.signal(signum, receive) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-        )
-    try:
+    with _handled_by(handler) as before:
         yield lambda: received[0]
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)

@@ -88,10 +88,14 @@ def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def score(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The metric, averaged over a task's query points: accuracy in [0, 1], or mean squared error."""
+    """The metric, averaged over a task's query points: accuracy in [0, 1], or mean squared error.
+
+    Logits that are not finite give nan rather than the accuracy of a guess.
+    """
     if targets.is_floating_point():
         return (outputs - targets).square().mean()
-    return (outputs.argmax(dim=-1) == targets).to(outputs.dtype).mean()
+    accuracy = (outputs.argmax(dim=-1) == targets).to(outputs.dtype).mean()
+    return torch.where(outputs.isfinite().all(), accuracy, torch.nan)
 
 
 def better(metric: Metric, new: float, old: float | None) -> bool:

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as cli.py does, and for the same reason; before torch is imported
+
 import pytest
 import torch
 

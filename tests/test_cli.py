@@ -1,5 +1,6 @@
 """The command line: what it refuses, in which words, with which exit code, and that nothing is left behind."""
 
+import json
 import os
 import subprocess
 import sys
@@ -103,6 +104,13 @@ BAD = [  # words, exit code, what the line has to say: the value, the rule, the 
     (["-m", "algo=maml,mamll"], 2, ["'mamll'", "did you mean maml?"]),
     (["-m", "algo.inner_lr=0.1,-1"], 2, ["-1", "algo.inner_lr"]),
     (["data=omniglot", "data.root=/nowhere", "data.download=false"], 3, ["/nowhere", "images_background.zip", "METARUN_DATA"]),
+    (["sweep=seeds"], 2, ["sweep=seeds", "add -m"]),
+    (["-m", "sweep=none"], 2, ["'none'", "seeds"]),
+    (["-m", "sweep=seeds", "seed=1"], 2, ["seed", "given twice"]),
+    (["--resolve"], 2, ["--cfg job"]),
+    (["+algo.meta_optimizer.momentumm=0.9"], 2, ["momentumm", "Adam"]),
+    (["algo.meta_optimizer._target_=torch.optim.SGD", "+algo.meta_optimizer.betas=[0,1]"], 2, ["betas", "SGD"]),
+    (["+algo.meta_optimizer.betas=[2,3]"], 2, ["algo.meta_optimizer", "beta"]),
     (["hydra.run.dir=/dev/null/x"], 4, ["/dev/null/x", "hydra.run.dir"]),
 ]  # fmt: skip
 
@@ -115,6 +123,19 @@ def test_bad_input_gets_one_line_and_leaves_nothing(metarun, words, code, said):
     assert not out
     assert all(part in line for part in said), line
     assert not list(Path().iterdir())
+
+
+def test_help_behind_a_setting_is_metaruns_and_leaves_nothing(metarun):
+    code, out, _ = metarun("seed=1", "--help")
+    assert code == 0
+    assert "metarun reproduce DIR" in out
+    assert not list(Path().iterdir())
+
+
+def test_the_outer_optimiser_takes_its_arguments(metarun):
+    code, _, err = metarun(*QUICK, "+algo.meta_optimizer.weight_decay=0.1", "hydra.run.dir=run")
+    assert code == 0, err
+    assert "weight_decay: 0.1" in Path("run/.hydra/config.yaml").read_text()
 
 
 def test_a_download_that_cannot_be_is_a_data_error(metarun, monkeypatch):
@@ -217,6 +238,71 @@ def test_a_strangers_config_is_read_as_plain_data(metarun, text, said, verb):
     assert code in (2, 4)
     assert said in _one_line(err)
     assert sorted(map(str, Path().rglob("*"))) == before
+
+
+MARK = "open('owned', 'w').close()"
+
+
+def test_a_strangers_environment_is_plain_data(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    path = Path("run/environment.json")
+    good = path.read_text()
+    before = set(Path().rglob("*"))
+    for bad in (
+        "${oc.create:{_target_: logging.FileHandler, filename: owned}}",
+        {"_target_": "os.system", "_args_": ["touch owned"]},
+        -1,
+        "x",
+    ):
+        for key in ("threads", "chunk"):
+            path.write_text(json.dumps({**json.loads(good), key: bad}))
+            code, _, err = metarun("reproduce", "run")
+            assert code in (2, 4), (bad, err)
+            _one_line("\n".join(line for line in err.splitlines() if not line.startswith("reproducing")))
+    path.unlink()
+    code, _, err = metarun("reproduce", "run")
+    assert code == 4
+    assert "environment.json" in err
+    assert not Path("owned").exists()
+    assert {p for p in set(Path().rglob("*")) - before if p.is_file()} == set()
+
+
+def test_nothing_else_in_a_strangers_config_folder_is_used(metarun):
+    """Hydra would compose this launcher instead of its own, and call back whatever it names."""
+    metarun(*QUICK, "hydra.run.dir=run")
+    evil = Path("run/.hydra/hydra/launcher/basic.yaml")
+    evil.parent.mkdir(parents=True)
+    evil.write_text("# @package hydra.callbacks.evil\n_target_: logging.FileHandler\nfilename: owned\n")
+    code, _, err = metarun("-cp", "run/.hydra", "seed=2", "hydra.run.dir=again")
+    assert code == 0, err
+    assert not Path("owned").exists()
+
+
+def test_trusting_one_package_trusts_nothing_beside_it(metarun, monkeypatch):
+    monkeypatch.setenv("METARUN_TRUST", "mine")
+    Path("hydra_plugins").mkdir()
+    Path("hydra_plugins/evil.py").write_text(MARK)
+    Path("other.py").write_text(MARK)
+    Path("mine.py").write_text(
+        "from metarun.algos.maml import MAML\nclass Mine(MAML): pass\nfrom subprocess import Popen\n"
+    )
+    Path("choices/algo").mkdir(parents=True)
+    Path("choices/algo/mine.yaml").write_text("_target_: mine.Mine\n")
+    code, _, err = metarun("-cd", "choices", "algo=mine", "hydra.run.dir=run", *QUICK)
+    assert code == 0, err
+    for target in ("other.Mine", "mine.Popen", "mine.Nothing"):
+        code, _, err = metarun(f"algo._target_={target}")
+        assert code == 2, err
+    assert not Path("owned").exists()
+
+
+def test_settings_of_a_saved_config_are_checked_by_type(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    path = Path("run/.hydra/config.yaml")
+    path.write_text(path.read_text().replace("first_order: false", "first_order: 'no'"))
+    code, _, err = metarun("-cp", "run/.hydra", "hydra.run.dir=again")
+    assert code == 2
+    assert "true or false" in _one_line(err)
 
 
 def test_runs_as_a_module_and_in_a_pipe_without_a_bar(tmp_path):

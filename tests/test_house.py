@@ -12,7 +12,7 @@ ALLOWED = {  # module: what it may import of metarun; the leaves import none of 
     "compose": {"config", "errors"}, "config": {"errors"}, "errors": set(), "seeds": set(), "memory": set(),
     "inner": set(), "tasks": set(), "models": {"errors"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks"},
     "loop": {"engine", "tasks", "algos.base", "errors", "inner"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors"},
-    "rundir": {"config", "errors", "files"}, "record": {"loop", "rundir", "tasks"}, "plot": {"tasks"}, "stop": set(),
+    "rundir": {"config", "errors", "files"}, "record": {"errors", "loop", "rundir", "tasks"}, "plot": {"tasks"}, "stop": {"errors"},
 }  # fmt: skip
 
 
@@ -48,19 +48,19 @@ def test_imports_run_one_way():
             if name.startswith("algos."):
                 assert rest in ("algos.base", "inner", "tasks", "errors"), f"{name} imports {rest}"
             elif name.startswith("data."):
-                assert rest in ("tasks", "seeds", "errors") or rest.startswith("data."), f"{name} imports {rest}"
-            elif name in ALLOWED and ALLOWED[name] is not None:
+                assert rest in ("tasks", "seeds", "errors", "files") or rest.startswith("data."), (
+                    f"{name} imports {rest}"
+                )
+            elif ALLOWED[name] is not None:  # a new module has to be entered there
                 assert rest in ALLOWED[name], f"{name} imports {rest}"
 
 
-def test_instantiate_is_called_in_one_place():
-    calls = [
-        name
-        for name, tree in _modules()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and node.id == "instantiate"
-    ]
-    assert calls == ["config"]
+def test_configs_become_code_in_one_place():
+    """Hydra's instantiate resolves interpolations, which can call things; config.build() does not."""
+    for name, tree in _modules():
+        names = {getattr(node, "id", getattr(node, "attr", getattr(node, "name", ""))) for node in ast.walk(tree)}
+        assert not names & {"instantiate", "get_object", "get_class", "get_method", "eval", "exec"}, name
+        assert "import_module" not in names or name == "config"
 
 
 def test_ruff_and_pyright_have_nothing_to_say():

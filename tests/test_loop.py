@@ -89,3 +89,70 @@ def test_algorithms_are_tested_on_the_same_tasks_in_any_batches():
     state = loop.start(experiment)
     a, b = (loop.meta_test(experiment, state.meta, "test", 50, batch) for batch in (50, 7))
     torch.testing.assert_close(torch.tensor(a.mean), torch.tensor(b.mean), rtol=1e-6, atol=0)
+
+
+def test_logits_that_are_not_finite_are_no_guess():
+    from metarun.tasks import score
+
+    logits = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
+    assert torch.isnan(score(logits, torch.tensor([0, 0])))
+    assert score(logits[:1], torch.tensor([0])) == 1
+
+
+def test_metrics_are_cut_back_and_the_next_checkpoint_knows_their_length(tmp_path):
+    from metarun.errors import RunDirError
+    from metarun.record import Recorder
+    from metarun.rundir import RunDir
+
+    rundir = RunDir(tmp_path)
+    rundir.metrics.write_bytes(b"x" * 100)
+    recorder = Recorder(rundir, "mse", 1, 40)
+    assert recorder.sync() == 40, "before anything new is written"
+    recorder.event(1, "train", {})
+    assert recorder.sync() == len(rundir.metrics.read_bytes()) == 40 + len('{"step": 1, "split": "train"}\n')
+    recorder.close()
+    with pytest.raises(RunDirError, match="expected at least the 400"):
+        Recorder(rundir, "mse", 2, 400)
+
+
+def test_seconds_add_up_over_sessions(tmp_path):
+    import json
+
+    from metarun.record import Recorder
+    from metarun.rundir import RunDir
+
+    rundir = RunDir(tmp_path)
+    rows = [
+        {"session": 0, "seconds": 3.0},
+        {"session": 0, "seconds": 5.0},
+        {"session": 1, "seconds": 10.0},
+        {"session": 1, "seconds": 20.0},
+    ]
+    rundir.timing.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recorder = Recorder(rundir, "mse", 2, 0)
+    assert recorder.seconds() == 25
+    recorder.close()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_signals_wait_for_the_step_in_training_and_act_at_once_elsewhere(name):
+    import os
+    import signal
+
+    from metarun.errors import StoppedError
+    from metarun.stop import at_once, between_steps
+
+    signum = getattr(signal, name)
+    before = signal.getsignal(signum)
+    with pytest.raises(StoppedError, match=f"{name}: stopped; try again") as caught, at_once("try again"):
+        with between_steps() as received:
+            os.kill(os.getpid(), signum)
+            assert received() == signum
+        os.kill(os.getpid(), signum)
+        pytest.fail("the second one came outside of training")
+    assert caught.value.code == 128 + signum
+    with pytest.raises(StoppedError), at_once("try again"), between_steps() as received:
+        os.kill(os.getpid(), signum)
+        os.kill(os.getpid(), signum)
+        pytest.fail("the second one of a kind acts at once")
+    assert signal.getsignal(signum) is before

@@ -296,3 +296,28 @@ def test_a_torchvision_that_does_not_fit_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(broken.parent))
     with pytest.raises(DataError, match="reinstall both together: pip install"):
         files.load(Path(tmp_path), download=True)
+
+
+def test_downloads_come_whole_and_once(tmp_path, data_root, monkeypatch):
+    """With torchvision's class stood in for by one that brings the archives, and is watched by eight threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import torchvision.datasets
+
+    brought = []
+
+    def fake(root, background, download):
+        name = "images_background" if background else "images_evaluation"
+        brought.append(name)
+        assert not (tmp_path / "new" / "omniglot-py" / f"{name}.zip").exists()
+        (Path(root) / "omniglot-py" / name).mkdir(parents=True)
+        shutil.copy(data_root / "omniglot-py" / f"{name}.zip", Path(root) / "omniglot-py")
+
+    monkeypatch.setattr(torchvision.datasets, "Omniglot", fake)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: files._sources(tmp_path / "new", True), range(8)))
+    assert sorted(brought) == ["images_background", "images_evaluation"]
+    assert {p.name for p in (tmp_path / "new" / "omniglot-py").glob("*")} == {
+        "images_background.zip",
+        "images_evaluation.zip",
+    }

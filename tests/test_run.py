@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 from metarun import checkpoint
 from metarun.errors import RunDirError
+from metarun.rundir import RunDir
 
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
 
@@ -171,9 +173,54 @@ def test_a_run_can_be_made_longer_but_not_shorter(metarun):
     code, _, err = metarun("resume", "run", "meta_steps=16")
     assert code == 0, err
     assert json.loads(Path("run/summary.json").read_text())["meta_steps"] == 16
-    code, _, err = metarun("resume", "run", "meta_steps=8")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    for words, said in ((["meta_steps=8"], "at least 16"), (["meta_steps=20", "device=cuda"], "device=cpu")):
+        code, _, err = metarun("resume", "run", *words)
+        assert code == 2
+        assert said in err
+        after = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+        assert after == before, "what is refused changes nothing"
+    assert "meta_steps=12" in Path("run/.hydra/overrides.yaml").read_text(), "the words it was begun with"
+    assert json.loads(Path("run/environment.json").read_text())["continued"][0]["changed"] == ["meta_steps"]
+
+
+def test_a_run_that_only_lacks_its_test_is_tested(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    rows = Path("run/metrics.jsonl").read_bytes()
+    Path("run/summary.json").unlink()
+    code, out, err = metarun("resume", "run")
+    assert code == 0, err
+    assert Path("run/metrics.jsonl").read_bytes() == rows
+    assert json.loads(Path("run/status.json").read_text())["step"] == 12
+    assert "95% interval over 20 tasks" in out
+
+
+def test_damage_is_told_before_training_goes_on(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    best = json.loads(Path("run/summary.json").read_text())["val"]["mse"]["step"]
+    path = Path(f"run/checkpoints/step-{best:08d}.pt")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert metarun("eval", "run")[0] == 4
+    code, _, err = metarun("resume", "run", "meta_steps=16")
+    assert code == 4
+    assert "damaged" in err
+    Path("run/metrics.jsonl").write_text("[1]\n")
+    code, _, err = metarun("reproduce", "run")
+    assert code == 4
+    assert "metrics.jsonl" in err
+    assert err.count("\n") == 1
+
+
+def test_data_may_have_moved(metarun, data_root):
+    small = ("data=omniglot", "model.filters=4", "meta_steps=2", "meta_batch=2", "val_tasks=2", "test_tasks=2")
+    Path("moved").symlink_to(data_root)
+    assert metarun(*small, f"data.root={data_root}", "hydra.run.dir=run")[0] == 0
+    code, _, err = metarun("resume", "run", "data.root=moved", "meta_steps=3")
+    assert code == 0, err
+    assert metarun("reproduce", "run", "data.root=moved", "device=cpu")[0] == 0
+    code, _, err = metarun("reproduce", "run", "seed=3")
     assert code == 2
-    assert "at least 16" in err
+    assert "reproduce changes nothing but" in err
 
 
 def test_reproduce_says_identical_or_names_the_first_difference(metarun):
@@ -212,6 +259,8 @@ def test_eval_under_other_settings(metarun):
     code, out, err = metarun("eval", "run", "data.shots=9", "algo.eval_inner_steps=3", "test_tasks=30", "engine=loop")
     assert code == 0, err
     assert "2-way 9-shot" in out
+    assert re.search(r"trained on +tabular 2-way 5-shot", out)
+    assert not RunDir(next(Path("run/eval").glob("*/*"))).holds_run, "an evaluation cannot be resumed into a run"
     summary = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())
     assert len(summary["test"]["accuracy"]["by_step"]) == 4
     assert summary["test"]["accuracy"]["tasks"] == 30
@@ -220,13 +269,22 @@ def test_eval_under_other_settings(metarun):
     same = json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
     assert same["test"] == json.loads(Path("run/summary.json").read_text())["test"]
     for words, said in (
-        (["data.ways=3"], "head.weight"), (["meta_steps=3"], "no effect"), (["data.way=3"], "did you mean ways?"),
+        (["algo.inner_steps=3"], "no effect"), (["algo.meta_optimizer._target_=torch.optim.SGD"], "no effect"),
+        (["algo.first_order=true"], "no effect"), (["data.ways=3"], "head.weight"), (["meta_steps=3"], "no effect"), (["data.way=3"], "did you mean ways?"),
         (["algo=fomaml"], "values, not choices"), (["seed=1,2"], "key=value"), (["data.shots=x"], "an integer"), (["seed=${oc.env:HOME}"], "seed"),
     ):  # fmt: skip
         code, _, err = metarun("eval", "run", *words)
         assert code in (2, 4)
         assert said in err
         assert err.count("\n") == 1
+
+
+def test_words_of_eval_mean_the_same_in_any_order(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    for words in (["device.threads=1", "device=cpu"], ["device=cpu", "device.threads=1"]):
+        assert metarun("eval", "run", *words)[0] == 0
+    for config in Path("run/eval").glob("*/*/config.yaml"):
+        assert "threads: 1" in config.read_text()
 
 
 def test_eval_refuses_another_class_split(metarun, data_root, monkeypatch):

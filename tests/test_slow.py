@@ -25,7 +25,7 @@ def test_sinusoids_at_full_length_reach_the_published_errors(metarun):
     assert metarun("eval", "run", "data.shots=5")[0] == 0
     by_step = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())["test"]["mse"]["by_step"]
     for step, published in ((1, 0.67), (5, 0.38), (10, 0.35)):
-        assert by_step[step]["mean"] - by_step[step]["ci95"] < 1.2 * published
+        assert by_step[step]["mean"] < 1.2 * published
 
 
 def test_noise_stays_at_chance_however_long_it_is_trained(metarun):

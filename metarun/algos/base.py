@@ -23,7 +23,12 @@ class Algorithm(ABC):
         model: the learner. Its present parameters are the initial ones.
         meta_lr: rate of the outer optimiser.
         meta_optimizer: makes the outer optimiser from the meta-parameters, called with lr=meta_lr.
+
+    Attributes:
+        training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
     """
+
+    training_only: tuple[str, ...] = ("meta_lr", "meta_optimizer")
 
     def __init__(
         self,
@@ -77,5 +82,5 @@ class Algorithm(ABC):
         Returns:
             [n, N].
         """
-        judged_by_support = support is not None and getattr(self.model, "norm", None) == "support"
-        return functional_call(self.model, params, (x, support) if judged_by_support else (x,))
+        takes_support = hasattr(self.model, "norm")  # one of metarun's learners; any other module is called with x
+        return functional_call(self.model, params, (x, support) if takes_support else (x,))

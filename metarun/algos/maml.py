@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metarun.algos.base import Algorithm
-from metarun.errors import SettingError, at_least, one_of, positive
+from metarun.errors import SettingError, at_least, boolean, one_of, positive
 from metarun.inner import SGD, Adam, Params, trajectory
 from metarun.tasks import Task, TaskSource, example_losses, score
 
@@ -39,6 +39,8 @@ class MAML(Algorithm):
         meta_optimizer: see Algorithm.
     """
 
+    training_only = (*Algorithm.training_only, "inner_steps", "first_order")
+
     def __init__(
         self,
         model: nn.Module,
@@ -57,6 +59,7 @@ class MAML(Algorithm):
         super().__init__(model, meta_lr=meta_lr, meta_optimizer=meta_optimizer)
         positive("inner_lr", inner_lr)
         at_least(1, inner_steps=inner_steps, eval_inner_steps=eval_inner_steps)
+        boolean(adapt_norm=adapt_norm, first_order=first_order)
         one_of("inner_optimizer", inner_optimizer, ["sgd", "adam"])
         one_of("inner_loss_reduction", inner_loss_reduction, ["mean", "per_shot"])
         self.inner_steps, self.eval_inner_steps = inner_steps, eval_inner_steps
@@ -104,11 +107,15 @@ class MAML(Algorithm):
         return torch.stack([score(self.predict(p, task.query_x, task.support_x), task.query_y) for p in learners])
 
     def describe(self, source: TaskSource) -> dict[str, str]:
-        """The inner rate as it acts on the mean support loss, and the kind of meta-gradient."""
+        """The inner loop as it acts on the mean support loss, and the kind of meta-gradient."""
         rate = f"{self.inner_lr:g}"
-        if self.per_shot and source.metric == "accuracy":
+        if self.per_shot and source.metric == "accuracy" and isinstance(self.rule, SGD):
             rate = f"{self.inner_lr:g} per shot, that is {self.inner_lr * source.outputs:g} on the mean support loss"
-        return {"inner rate": rate, "meta-gradient": "first order" if self.first_order else "second order"}
+        steps = f"{self.inner_steps} steps in training, {self.eval_inner_steps} in test"
+        return {
+            "inner loop": f"{type(self.rule).__name__}, rate {rate}, {steps}",
+            "meta-gradient": "first order" if self.first_order else "second order",
+        }
 
 
 def _betas(betas: tuple[float, float] | None) -> tuple[float, float]:

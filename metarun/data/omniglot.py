@@ -18,7 +18,7 @@ from torch import Tensor
 from metarun import seeds
 from metarun.data import omniglot_files as files
 from metarun.data.omniglot_index import DRAWERS
-from metarun.errors import SettingError, at_least, one_of
+from metarun.errors import SettingError, at_least, boolean, one_of
 from metarun.tasks import Metric, Split, Task
 
 SIZES: dict[Split, int] = {"train": 1100, "val": 100, "test": 423}
@@ -56,6 +56,7 @@ class Omniglot:
         at_least(2, ways=ways)
         at_least(1, shots=shots, queries=queries)
         at_least(0, split_seed=split_seed)
+        boolean(download=download)
         one_of("rotations", rotations, ["all", "train", "none"])
         if ways > min(SIZES.values()):
             raise SettingError(ways, "ways", f"at most {min(SIZES.values())}, the classes of the smallest split (val)")
@@ -80,7 +81,9 @@ class Omniglot:
 
     def prepare(self, device: torch.device) -> None:
         """See TaskSource."""
-        images = torch.from_numpy(files.load(self.root, self.download).copy())
+        packed = files.load(self.root, self.download)
+        self.pixels_digest = hashlib.sha256(packed.data).hexdigest()
+        images = torch.from_numpy(packed.copy())
         number = {name: place for place, name in enumerate(files.classes())}
         self.images = images.flatten(0, 1).flatten(1).to(device)  # [1623 * 20, 784] uint8
         self.members = {split: torch.tensor([number[c] for c in self.classes(split)], device=device) for split in SIZES}
@@ -108,8 +111,13 @@ class Omniglot:
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
         splits = "\n\n".join("\n".join(self.classes(split)) for split in SIZES)
-        return {"split_hash": hashlib.sha256(splits.encode()).hexdigest(), "data_digest": files.digest()}
+        return {
+            "split_hash": hashlib.sha256(splits.encode()).hexdigest(),
+            "data_digest": files.digest(),
+            "pixels_digest": self.pixels_digest,  # of the 28x28 images, whose last bits depend on Pillow
+        }
 
     def describe(self) -> str:
         """See TaskSource."""
-        return f"omniglot {self.ways}-way {self.shots}-shot"
+        turned = {"all": "", "train": ", test classes not turned", "none": ", classes not turned"}[self.rotations]
+        return f"omniglot {self.ways}-way {self.shots}-shot ({self.queries} queries{turned})"

@@ -12,6 +12,7 @@ import hashlib
 import io
 import logging
 import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 from metarun.data.omniglot_index import ALPHABETS, DRAWERS, SETS
 from metarun.errors import DataError
+from metarun.files import write_atomically
 
 SIZE = 28
 LARGEST_IMAGE = 65536  # bytes; the largest PNG of Omniglot has under 1 kB
@@ -64,27 +66,38 @@ def load(root: Path, download: bool) -> np.ndarray:
         DataError: the data is missing, incomplete or altered.
     """
     home = root / FOLDER
-    sources = {name: _find(home, name) for name in SETS}
-    if missing := [name for name, source in sources.items() if source is None]:
-        if not download:
-            raise DataError(
-                f"no Omniglot (data.root={root}): expected "
-                f"{' and '.join(f'{FOLDER}/{m}.zip' for m in missing)}, or folders of "
-                "these names; set data.root or METARUN_DATA, or allow data.download=true"
-            )
+    try:
+        sources = _sources(root, download)
+        packed = _packed_file(home)
+        signature = hashlib.sha256("\n".join(map(_signature, sources.values())).encode()).digest()
+        images = _read(packed, signature)
+        if images is None:
+            with _lock(packed.with_suffix(".lock")):
+                images = _read(packed, signature)  # another process may have packed it while this one waited
+                if images is None:
+                    images = _decode(sources)
+                    body = signature + images.tobytes()
+                    write_atomically(packed, hashlib.sha256(body).digest() + body)
+        return images
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or home}: {error.strerror or error} (data.root={root}): expected readable data, "
+            "and a folder with 30 MB free to pack it in, there or in the cache; set data.root or XDG_CACHE_HOME"
+        ) from error
+
+
+def _sources(root: Path, download: bool) -> dict[str, Path]:
+    """Where both halves are, after a download if that is needed and allowed."""
+    home = root / FOLDER
+    missing = [name for name in SETS if _find(home, name) is None]
+    if missing and not download:
+        raise DataError(
+            f"no Omniglot (data.root={root}): expected {' and '.join(f'{FOLDER}/{m}.zip' for m in missing)}, "
+            "or folders of these names; set data.root or METARUN_DATA, or allow data.download=true"
+        )
+    if missing:
         _download(root)
-        sources = {name: _find(home, name) for name in SETS}
-    found = {name: source for name, source in sources.items() if source is not None}
-    packed = _packed_file(home)
-    signature = hashlib.sha256("\n".join(_signature(source) for source in found.values()).encode()).digest()
-    images = _read(packed, signature)
-    if images is None:
-        with _lock(packed):
-            images = _read(packed, signature)  # another process may have packed it while this one waited
-            if images is None:
-                images = _decode(found)
-                _write(packed, signature, images)
-    return images
+    return {name: source for name in SETS if (source := _find(home, name)) is not None}
 
 
 def _find(home: Path, name: str) -> Path | None:
@@ -93,27 +106,34 @@ def _find(home: Path, name: str) -> Path | None:
 
 
 def _download(root: Path) -> None:
+    """Brings the missing archives, in one process at a time; none is ever seen half there."""
     try:
         from torchvision.datasets import Omniglot
     except (ImportError, RuntimeError) as error:
         raise DataError(
-            f"torchvision cannot be imported ({str(error).splitlines()[0]}): it has to be the build that goes "
-            f"with the installed "
-            "torch; reinstall both together: pip install --force-reinstall torch torchvision"
+            f"torchvision cannot be imported ({str(error).splitlines()[0]}): it has to be the build that goes with the "
+            "installed torch; reinstall both together: pip install --force-reinstall torch torchvision"
         ) from error
-    new = [folder for folder in (root / FOLDER, root) if not folder.exists()]
+    new = [folder for folder in (root / FOLDER, root, *root.parents) if not folder.exists()]
+    lock = root / FOLDER / ".metarun-download.lock"
     try:
-        log.info("downloading Omniglot to %s", root)
-        for background in (True, False):
-            Omniglot(str(root), background=background, download=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(lock), tempfile.TemporaryDirectory(dir=root) as temporary:
+            for name, background in zip(SETS, (True, False), strict=True):
+                if _find(root / FOLDER, name) is None:  # or another process has brought it meanwhile
+                    log.info("downloading Omniglot's %s to %s", name, root)
+                    Omniglot(temporary, background=background, download=True)
+                    os.replace(Path(temporary, FOLDER, f"{name}.zip"), root / FOLDER / f"{name}.zip")
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # URLError is an OSError
         with suppress(OSError):  # leave nothing behind but what arrived
+            if new:
+                lock.unlink(missing_ok=True)
             for folder in new:
                 folder.rmdir()
         raise DataError(
             f"Omniglot could not be downloaded to {root} ({str(error) or type(error).__name__}): expected "
-            f"{FOLDER}/images_background.zip and images_evaluation.zip there; put them there by hand, or set "
-            f"data.root or METARUN_DATA"
+            f"{FOLDER}/images_background.zip and images_evaluation.zip there; "
+            "put them there by hand, or set data.root or METARUN_DATA"
         ) from error
 
 
@@ -123,7 +143,8 @@ def _signature(source: Path) -> str:
         paths = [source]
     else:
         paths = sorted(path for path in (source, *source.glob("*"), *source.glob("*/*")) if path.is_dir())
-    return "\n".join(f"{path.resolve()} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in paths)
+    facts = ((path.relative_to(source.parent), path.stat()) for path in paths)
+    return "\n".join(f"{name} {stat.st_mtime_ns} {stat.st_size}" for name, stat in facts)
 
 
 def _packed_file(home: Path) -> Path:
@@ -132,12 +153,7 @@ def _packed_file(home: Path) -> Path:
     if os.access(home, os.W_OK) and not _read_only(home):
         return home / name
     place = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]
-    try:
-        cache().mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{cache()} cannot be made ({error.strerror}): expected a folder to pack Omniglot in; set XDG_CACHE_HOME"
-        ) from error
+    cache().mkdir(parents=True, exist_ok=True)
     return cache() / f"{place}-{name}"
 
 
@@ -149,14 +165,9 @@ def _read_only(folder: Path) -> bool:
 def _read(packed: Path, signature: bytes) -> np.ndarray | None:
     """The packed images, or None where there are none, they are damaged, or the source has changed."""
     shape = (len(classes()), DRAWERS, SIZE, SIZE)
-    try:
-        content = packed.read_bytes()
-    except FileNotFoundError:
+    if not packed.exists():
         return None
-    except OSError as error:
-        raise DataError(
-            f"{packed} cannot be read ({error.strerror}): expected packed Omniglot images; remove it"
-        ) from error
+    content = packed.read_bytes()
     body = memoryview(content)[32:]
     if hashlib.sha256(body).digest() != content[:32] or body[:32] != signature or len(body) != 32 + int(np.prod(shape)):
         log.info("%s is out of date; packing Omniglot again", packed)
@@ -165,31 +176,11 @@ def _read(packed: Path, signature: bytes) -> np.ndarray | None:
 
 
 @contextmanager
-def _lock(packed: Path) -> Iterator[None]:
+def _lock(path: Path) -> Iterator[None]:
     """Held by one process at a time; the kernel frees it when the process ends, however it ends."""
-    try:
-        with open(packed.with_suffix(".lock"), "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise DataError(
-            f"{packed} cannot be written ({error.strerror or error}): expected a writable folder with 30 MB free"
-        ) from error
-
-
-def _write(packed: Path, signature: bytes, images: np.ndarray) -> None:
-    """Whole or not at all."""
-    body = signature + images.tobytes()
-    temporary = packed.with_suffix(".tmp")  # whoever writes holds the lock, so one name will do
-    try:
-        with open(temporary, "wb") as file:
-            file.write(hashlib.sha256(body).digest() + body)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, packed)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _decode(sources: dict[str, Path]) -> np.ndarray:

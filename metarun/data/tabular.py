@@ -111,4 +111,5 @@ class Tabular:
 
     def describe(self) -> str:
         """See TaskSource."""
-        return f"tabular {self.ways}-way {self.shots}-shot, {self.features} features, {self.teacher} teachers"
+        teachers = f"{self.features} features, {self.teacher} teachers"
+        return f"tabular {self.ways}-way {self.shots}-shot ({self.queries} queries), {teachers}"
