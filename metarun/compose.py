@@ -109,7 +109,7 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
 def _sweeper_params(words: list[str], source: Source) -> list[str]:
     """What a file of the group sweep adds to the command line."""
     chosen = [o.input_line or "" for o in parse(words) if o.get_key_element() == "sweep" and not o.is_sweep_override()]
-    with initialize_config_dir(str(source.primary or conf_dir()), version_base="1.3"), _as_usage_errors(chosen, source):
+    with _as_usage_errors(chosen, source), initialize_config_dir(_primary(source), version_base="1.3"):
         composed = hydra_compose("config", [*chosen, *_search(source)], return_hydra_config=True)
         params = OmegaConf.select(composed, "hydra.sweeper.params") or {}
     return [f"{key}={value}" for key, value in params.items()]
@@ -123,11 +123,15 @@ def without_protocol(plain: dict[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _plain(words: tuple[str, ...], source: Source) -> dict[str, Any]:
     """The composed config, resolved."""
-    with initialize_config_dir(str(source.primary or conf_dir()), version_base="1.3"), _as_usage_errors(words, source):
+    with _as_usage_errors(words, source), initialize_config_dir(_primary(source), version_base="1.3"):
         config = hydra_compose("config", [*words, *_search(source)])
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict), "the root of a config is a mapping"
     return plain  # pyright: ignore[reportReturnType]
+
+
+def _primary(source: Source) -> str:
+    return str(source.folders()[0])
 
 
 def _search(source: Source) -> list[str]:

@@ -92,6 +92,7 @@ def reproduce(folder: Path, words: list[str]) -> str:
     for session in environment.get("continued", []):
         if costly := [key for key in session["changed"] if not key.startswith("data.")]:
             print(f"continued after step {session['after_step']} with other {', '.join(costly)}: may well differ")
+    assemble(pinned)  # what can be refused is refused before there is a directory
     copy = RunDir(fresh(Path("outputs")))
     print(f"reproducing {rundir.shown} in {copy.shown}", file=sys.stderr)
     execute(pinned, copy.path, [])

@@ -34,6 +34,7 @@ def main(words: list[str]) -> None:
     """Prints a line for each engine, and one for the sampler."""
     config = compose(words)
     experiment = run.assemble(config)
+    experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     index = torch.arange(config.meta_batch)
 

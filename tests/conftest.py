@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -55,7 +56,8 @@ def metarun(monkeypatch, tmp_path, capsys):
             code = exit_.code
         return code, *capsys.readouterr()
 
-    return run
+    yield run
+    logging.getLogger("metarun").handlers.clear()  # they write to this test's stderr
 
 
 @pytest.fixture(params=["mlp", "conv4 strided", "conv4 pooled", "conv4 support norm", "mlp support norm, scale"])

@@ -32,6 +32,7 @@ def combination(request, data_root):
     root = [f"data.root={data_root}"] if data == "omniglot" else []
     config = compose([f"algo={algo}", f"data={data}", "algo.eval_inner_steps=3", *words, *root])
     experiment = run.assemble(config)
+    experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     before = loop.meta_test(experiment, state.meta, "test", 100)
     list(loop.meta_train(experiment, state, steps, config.meta_batch))

@@ -63,7 +63,7 @@ def test_configs_become_code_in_one_place():
         assert "import_module" not in names or name == "config"
 
 
-def test_ruff_and_pyright_have_nothing_to_say():
-    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"]):
-        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
+def test_ruff_has_nothing_to_say():
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -316,8 +316,9 @@ def test_downloads_come_whole_and_once(tmp_path, data_root, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "Omniglot", fake)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: files._sources(tmp_path / "new", True), range(8)))
+    assert {p.name for p in (tmp_path / "new").iterdir()} == {"omniglot-py"}
     assert sorted(brought) == ["images_background", "images_evaluation"]
-    assert {p.name for p in (tmp_path / "new" / "omniglot-py").glob("*")} == {
+    assert {p.name for p in (tmp_path / "new" / "omniglot-py").glob("images*")} == {
         "images_background.zip",
         "images_evaluation.zip",
     }
