@@ -5,26 +5,22 @@ Nothing here imports torch before the words of the command line are checked.
 
 import argparse
 import logging
-import math
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun import __version__
-from metarun.compose import Source, compose, conf_dir, jobs, without_protocol
+from metarun.compose import Source, compose, conf_dir, jobs
 from metarun.config import checked, dump, read_saved
-from metarun.errors import MetarunError, RunDirError, StoppedError, UsageError, nearest
+from metarun.errors import MetarunError, RunDirError, UsageError, nearest
+from metarun.jobs import job, located, outcome_of
 
 HELP = """\
 metarun: a command-line experiment runner for meta-learning
@@ -94,9 +90,7 @@ def _dispatch(argv: list[str]) -> int:
     # then ten times slower than one after the other. A short spin costs a run alone nothing (scripts/speed.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     console = logging.StreamHandler()
-    console.addFilter(
-        lambda line: line.levelno < logging.ERROR
-    )  # errors end the command, and are said once, at its end
+    console.addFilter(lambda line: line.levelno < logging.ERROR)  # errors are said once, by main()
     log.handlers, log.propagate = [console], False
     log.setLevel(logging.INFO)
     if argv and argv[0] in ("--help", "-h", "help"):
@@ -136,7 +130,7 @@ def _verb(name: str, *words: str) -> int:
     if name == "reproduce":
         print(rerun.reproduce(folder, settings))
     elif name == "resume":
-        print(record.closing(_located(rerun.resume(folder, settings), folder)))
+        print(record.closing(located(rerun.resume(folder, settings), folder)))
     else:
         print(record.closing(rerun.evaluate(folder, settings)))
     return 0
@@ -173,11 +167,8 @@ def _handed_over(args: argparse.Namespace, argv: list[str], source: Source) -> i
     options = [word for word in argv if word not in args.overrides and word not in elsewhere]
     sys.argv = ["metarun", *options, *args.overrides, *_defaults(args.overrides, args.multirun, runs)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and main() reports
-    global _main_process
-    _main_process = os.getpid()
-    outcomes.clear()
-    hydra.main(config_path=str(source.primary or conf_dir()), config_name="config", version_base="1.3")(job)()
-    return _outcome(args.multirun) if runs else 0
+    app = hydra.main(config_path=str(source.primary or conf_dir()), config_name="config", version_base="1.3")(job)
+    return outcome_of(app, args.multirun) if runs else app() or 0
 
 
 def _check(args: argparse.Namespace, source: Source) -> None:
@@ -187,11 +178,11 @@ def _check(args: argparse.Namespace, source: Source) -> None:
         raise UsageError(f"{chosen[0]!r} (command line): a sweep has several runs; add -m")
     combinations = jobs(args.overrides, source) if args.multirun else [args.overrides]
     configs = [compose(words, source) for words in combinations]
-    from metarun import run
+    from metarun.experiment import assemble
 
     prepared = []
     for config in configs:
-        experiment = run.assemble(config)
+        experiment = assemble(config)
         if config.data not in prepared:
             experiment.source.prepare(experiment.device)
             prepared.append(config.data)
@@ -222,6 +213,7 @@ def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
     wanted = {
         "hydra.sweep.subdir": "${hydra.job.override_dirname}",
         "hydra.job.config.override_dirname.exclude_keys": "[data.root]",
+        "hydra.job.name": "metarun",
         "hydra.output_subdir": "null",  # run.py writes .hydra itself, once it has seen what is there
         "hydra/job_logging": "none",
         "hydra/hydra_logging": "none",
@@ -232,86 +224,3 @@ def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
 
         wanted[where] = str(fresh(Path("outputs", "sweeps") if sweep else Path("outputs")))
     return [f"{key}={value}" for key, value in wanted.items() if key not in given]
-
-
-@dataclass
-class Outcome:
-    """How a job of this command ended."""
-
-    words: str
-    summary: dict[str, Any] | None = None
-    error: Exception | None = None
-
-
-outcomes: list[Outcome] = []
-_main_process: int | None = None  # None in the processes of a launcher
-
-
-def job(composed: DictConfig) -> float:
-    """One job, called by Hydra; returns the objective, nan for a job that failed.
-
-    An exception must not reach Hydra, which would print it in its own way and give up the jobs that are left.
-    """
-    from metarun import run
-
-    plain: Any = OmegaConf.to_container(composed, resolve=True)
-    this = HydraConfig.get()
-    words, folder = list(this.overrides.task), Path(this.runtime.output_dir)
-    own = OmegaConf.to_container(this, resolve=False)
-    sweep = this.mode == RunMode.MULTIRUN
-    if sweep:
-        log.info("job %s: %s", this.job.num, " ".join(words))
-    outcome = Outcome(" ".join(words))
-    outcomes.append(outcome)
-    try:
-        summary = run.execute(checked(without_protocol(plain)), folder, words, own, bar=not sweep)
-    except StoppedError as error:
-        raise SystemExit(_say(str(error), error.code)) from error  # a signal ends a whole sweep
-    except Exception as error:
-        if os.getpid() != _main_process:
-            raise  # a launcher's own process, whose outcomes the main one does not see
-        outcome.error = error
-        return math.nan
-    outcome.summary = _located(summary, folder)
-    return summary["objective"]
-
-
-def _outcome(sweep: bool) -> int:
-    """The closing words of a command; raises what went wrong in it."""
-    from metarun import record
-
-    if not sweep:
-        if error := outcomes[0].error:
-            raise error
-        print(record.closing(outcomes[0].summary or {}))
-        return 0
-    width = max((len(outcome.words) for outcome in outcomes), default=0)
-    print()
-    for outcome in outcomes:
-        print(f"{outcome.words:<{width}}  {_result(outcome)}")
-    if failed := sum(outcome.error is not None for outcome in outcomes):
-        raise MetarunError(
-            f"{failed} of {len(outcomes)} jobs failed (sweep): expected all to finish; metarun.log in their "
-            f"directories says why"
-        )
-    return 0
-
-
-def _result(outcome: Outcome) -> str:
-    from metarun import record
-
-    if outcome.summary is None:
-        return f"failed: {outcome.error}"
-    metric = outcome.summary["metric"]
-    test = outcome.summary["test"][metric]
-    return f"test {metric} {record.shown(metric, test['mean'], test['ci95'])}  {outcome.summary['files']}"
-
-
-def _located(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A summary with where its files are, and the command that repeats it."""
-    import shlex
-
-    from metarun.rundir import RunDir
-
-    shown = str(RunDir(folder).shown)
-    return {**summary, "files": shown, "reproduce": f"metarun reproduce {shlex.quote(shown)}"}

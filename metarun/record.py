@@ -35,14 +35,15 @@ class Recorder:
         rundir: of the run.
         metric: of the task source.
         session: 0 for the run's first process, 1 for the one that continued it, and so on.
+        step: outer steps done before this session.
         offset: bytes of metrics.jsonl to keep.
 
     Raises:
         RunDirError: metrics.jsonl is shorter than that.
     """
 
-    def __init__(self, rundir: RunDir, metric: Metric, session: int, offset: int):
-        self.metric, self.session = metric, session
+    def __init__(self, rundir: RunDir, metric: Metric, session: int, step: int, offset: int):
+        self.metric, self.session, self.first = metric, session, step
         self.file = open(rundir.metrics, "ab")  # noqa: SIM115
         if self.file.tell() < offset:
             raise RunDirError(
@@ -69,15 +70,16 @@ class Recorder:
         values = {self.metric: result.mean[-1], "ci95": result.ci95[-1], "tasks": result.tasks, "by_step": result.mean}
         self.event(step, split, values)
 
-    def clock(self, step: int, tasks: int, memory_mb: int) -> None:
-        """One row of timing.jsonl.
+    def clock(self, step: int, meta_batch: int, memory_mb: int) -> None:
+        """One row of timing.jsonl, about this session.
 
         Args:
             step: outer steps done.
-            tasks: training tasks done in this session.
+            meta_batch: training tasks of each; tasks_per_second counts validation's time in, and its tasks not.
             memory_mb: peak of memory in MiB.
         """
-        seconds = time.monotonic() - self.began  # of this session
+        tasks = (step - self.first) * meta_batch
+        seconds = time.monotonic() - self.began
         row = {"step": step, "session": self.session, "seconds": round(seconds, 3), "memory_mb": memory_mb}
         self.timing.write(json.dumps({**row, "tasks_per_second": round(tasks / seconds, 1)}) + "\n")
         self.timing.flush()

@@ -9,8 +9,9 @@ from metarun import checkpoint, loop, plot
 from metarun.compose import adjusted
 from metarun.config import Config, build, checked, dump
 from metarun.errors import DiffersError, RunDirError, UsageError
+from metarun.experiment import EVAL_BATCH, assemble, environment_of, plan, restore, summarize
 from metarun.files import write_atomically
-from metarun.run import EVAL_BATCH, assemble, environment_of, execute, plan, restore, summarize
+from metarun.run import execute
 from metarun.rundir import RunDir, fresh
 
 # They act in meta-training only, so that an evaluation would have to ignore them.

@@ -8,21 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from metarun import checkpoint, loop, plot, seeds
-from metarun.config import Config, build, differences, is_free
+from metarun import checkpoint, loop, plot
+from metarun.config import Config, differences, is_free
 from metarun.errors import RunDirError, StoppedError, UsageError
-from metarun.loop import Evaluation, Experiment, State
+from metarun.experiment import EVAL_BATCH, assemble, environment_of, plan, restore, summarize
+from metarun.loop import Experiment, State
 from metarun.record import Progress, Recorder, shown
 from metarun.rundir import RunDir
-from metarun.runtime import environment, memory_mb
+from metarun.runtime import memory_mb
 from metarun.stop import at_once, between_steps
 from metarun.tasks import better
 
 log = logging.getLogger("metarun")
-MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
-EVAL_BATCH = 100  # tasks that are made at once in validation and test
 
 
 @dataclass
@@ -31,25 +28,6 @@ class Best:
 
     step: int = 0
     value: float | None = None
-
-
-def assemble(config: Config) -> Experiment:
-    """Builds everything that a config names, and reads nothing; the source has yet to be prepared.
-
-    Raises:
-        UsageError: a setting is refused.
-    """
-    device = build("device", config.device).set_up()
-    source = build("data", config.data)
-    engine = build("engine", config.engine)
-    with seeds.forked(config.seed, "init"):
-        model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
-        algorithm = build("algo", config.algo, model=model)
-    try:
-        algorithm.optimizer(algorithm.init().values())
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"algo.meta_optimizer: cannot be built: {error}") from error
-    return Experiment(algorithm, source, engine, device, config.seed)
 
 
 def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = None, bar: bool = True) -> dict[str, Any]:
@@ -125,7 +103,7 @@ def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], b
     plan(config, experiment, state)
     sessions = _record_environment(config, rundir, experiment, changes)
     progress = Progress(experiment.source.metric, config.meta_steps, state.step, bar)
-    recorder = Recorder(rundir, experiment.source.metric, sessions, start.metrics_bytes)
+    recorder = Recorder(rundir, experiment.source.metric, sessions, state.step, start.metrics_bytes)
     with closing(recorder), closing(progress):
         _train(config, experiment, state, start.best, rundir, recorder, progress)
         summary = _test(config, experiment, start.best, rundir, recorder)
@@ -155,7 +133,7 @@ def _train(
     progress: Progress,
 ) -> None:
     """Meta-trains, validates and saves, until meta_steps are done or a signal comes."""
-    metric, first = experiment.source.metric, state.step
+    metric = experiment.source.metric
     with between_steps() as received:
         for report in loop.meta_train(experiment, state, config.meta_steps, config.meta_batch):
             step, last = report.step, report.step == config.meta_steps
@@ -167,7 +145,7 @@ def _train(
             if step % config.val_every == 0 or last:
                 result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
                 recorder.evaluation(step, "val", result)
-                recorder.clock(step, (step - first) * config.meta_batch, memory_mb(experiment.device))
+                recorder.clock(step, config.meta_batch, memory_mb(experiment.device))
                 progress.validated(step, result)
                 improved = better(metric, result.mean[-1], best.value)
                 if improved:
@@ -191,6 +169,7 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     restore(experiment, state, checkpoint.load(rundir.checkpoints, best.step))
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     recorder.evaluation(best.step, "test", result)
+    recorder.clock(config.meta_steps, config.meta_batch, memory_mb(experiment.device))
     recorder.sync()
     assert best.value is not None, "the last outer step is always validated"
     summary = summarize(config, experiment, state, result)
@@ -206,43 +185,6 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     }
 
 
-def summarize(config: Config, experiment: Experiment, state: State, result: Evaluation) -> dict[str, Any]:
-    """What the summary of a run and of an evaluation have in common."""
-    algorithm, source = experiment.algorithm, experiment.source
-    metric = source.metric
-    points = [{"mean": mean, "ci95": ci95} for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
-    parameters = sum(value.numel() for value in state.meta.values())
-    form = getattr(algorithm.model, "form", "")
-    training = f"{config.meta_steps} outer steps of {config.meta_batch} tasks"
-    settings = {
-        "learner": f"{type(algorithm.model).__name__}{form}, {parameters:,} meta-parameters",
-        **algorithm.describe(source),
-    }
-    if (norm := getattr(algorithm.model, "norm", "none")) != "none":
-        settings["batch norm"] = f"{norm} statistics"
-    return {
-        "title": f"{algorithm.name} on {source.describe()}, {training}",
-        "metric": metric,
-        "test": {metric: {**points[-1], "tasks": result.tasks, "by_step": points}},
-        "meta_steps": config.meta_steps,
-        "parameters": parameters,
-        "settings": settings,
-    }
-
-
-def plan(config: Config, experiment: Experiment, state: State) -> None:
-    """Lets the engine choose its chunks."""
-    some = experiment.source.sample(config.seed, "train", torch.arange(MEASURING_TASKS))
-    experiment.engine.plan(experiment.algorithm, state.meta, some, config.meta_batch, EVAL_BATCH)
-
-
-def environment_of(experiment: Experiment, config: Config) -> dict[str, Any]:
-    """What environment.json holds."""
-    engine = experiment.engine
-    chunks = {"chunk": engine.chunk, "eval_chunk": engine.eval_chunk}
-    return {**environment(experiment.device), "seed": config.seed, **chunks, **experiment.source.identity()}
-
-
 def _save(experiment: Experiment, state: State, best: Best, rundir: RunDir, recorder: Recorder) -> None:
     payload = {
         **loop.snapshot(state),
@@ -253,30 +195,6 @@ def _save(experiment: Experiment, state: State, best: Best, rundir: RunDir, reco
     }
     checkpoint.save(rundir.checkpoints, state.step, payload, keep={best.step})
     rundir.status("running")
-
-
-def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None:
-    """Puts a checkpoint into a state.
-
-    Raises:
-        RunDirError: it is of other meta-parameters, or of another class split.
-    """
-    if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
-        raise RunDirError(
-            f"split {now[:12]} (split_hash): the checkpoint was trained on split {saved['split_hash'][:12]}, "
-            f"so test classes could "
-            "be training classes; use its data.split_seed"
-        )
-    shapes = {name: list(value.shape) for name, value in state.meta.items()}
-    saved_shapes = {name: list(value.shape) for name, value in saved["meta"].items()}
-    if wrong := [name for name in {**shapes, **saved_shapes} if shapes.get(name) != saved_shapes.get(name)]:
-        name = wrong[0]
-        raise RunDirError(
-            f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it "
-            f"belongs to another "
-            "learner or number of ways; use the settings it was trained with"
-        )
-    loop.restore(state, saved)
 
 
 def _finished(rundir: RunDir, old: Config, config: Config) -> dict[str, Any] | None:

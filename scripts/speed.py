@@ -12,9 +12,10 @@ import time
 
 import torch
 
-from metarun import loop, run
+from metarun import loop
 from metarun.compose import compose
 from metarun.engine import Engine
+from metarun.experiment import assemble
 
 ROUNDS = 7
 
@@ -33,7 +34,7 @@ def seconds(work) -> float:
 def main(words: list[str]) -> None:
     """Prints a line for each engine, and one for the sampler."""
     config = compose(words)
-    experiment = run.assemble(config)
+    experiment = assemble(config)
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     index = torch.arange(config.meta_batch)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from metarun import loop, run
+from metarun import experiment as experiments
+from metarun import loop
 from metarun.compose import compose
 from metarun.engine import Engine
 from metarun.tasks import Task
@@ -31,7 +32,7 @@ def combination(request, data_root):
     words, steps = SMALL.get(data, ([], 150))
     root = [f"data.root={data_root}"] if data == "omniglot" else []
     config = compose([f"algo={algo}", f"data={data}", "algo.eval_inner_steps=3", *words, *root])
-    experiment = run.assemble(config)
+    experiment = experiments.assemble(config)
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     before = loop.meta_test(experiment, state.meta, "test", 100)

@@ -106,13 +106,13 @@ def test_metrics_are_cut_back_and_the_next_checkpoint_knows_their_length(tmp_pat
 
     rundir = RunDir(tmp_path)
     rundir.metrics.write_bytes(b"x" * 100)
-    recorder = Recorder(rundir, "mse", 1, 40)
+    recorder = Recorder(rundir, "mse", 1, 0, 40)
     assert recorder.sync() == 40, "before anything new is written"
     recorder.event(1, "train", {})
     assert recorder.sync() == len(rundir.metrics.read_bytes()) == 40 + len('{"step": 1, "split": "train"}\n')
     recorder.close()
     with pytest.raises(RunDirError, match="expected at least the 400"):
-        Recorder(rundir, "mse", 2, 400)
+        Recorder(rundir, "mse", 2, 0, 400)
 
 
 def test_seconds_add_up_over_sessions(tmp_path):
@@ -129,7 +129,7 @@ def test_seconds_add_up_over_sessions(tmp_path):
         {"session": 1, "seconds": 20.0},
     ]
     rundir.timing.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recorder = Recorder(rundir, "mse", 2, 0)
+    recorder = Recorder(rundir, "mse", 2, 0, 0)
     assert recorder.seconds() == 25
     recorder.close()
 

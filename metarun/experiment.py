@@ -1,0 +1,97 @@
+"""An experiment: built from a config, put into the state of a checkpoint, and described.
+
+What training (run.py) and looking at a trained run again (rerun.py) have in common.
+"""
+
+from typing import Any
+
+import torch
+
+from metarun import loop, seeds
+from metarun.config import Config, build
+from metarun.errors import RunDirError, UsageError
+from metarun.loop import Evaluation, Experiment, State
+from metarun.runtime import environment
+
+MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
+EVAL_BATCH = 100  # tasks that are made at once in validation and test
+
+
+def assemble(config: Config) -> Experiment:
+    """Builds everything that a config names, and reads nothing; the source has yet to be prepared.
+
+    Raises:
+        UsageError: a setting is refused.
+    """
+    device = build("device", config.device).set_up()
+    source = build("data", config.data)
+    engine = build("engine", config.engine)
+    with seeds.forked(config.seed, "init"):
+        model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
+        algorithm = build("algo", config.algo, model=model)
+    try:
+        algorithm.optimizer(algorithm.init().values())
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"algo.meta_optimizer: cannot be built: {error}") from error
+    return Experiment(algorithm, source, engine, device, config.seed)
+
+
+def plan(config: Config, experiment: Experiment, state: State) -> None:
+    """Lets the engine choose its chunks."""
+    some = experiment.source.sample(config.seed, "train", torch.arange(MEASURING_TASKS))
+    experiment.engine.plan(experiment.algorithm, state.meta, some, config.meta_batch, EVAL_BATCH)
+
+
+def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None:
+    """Puts a checkpoint into a state.
+
+    Raises:
+        RunDirError: it is of other meta-parameters, or of another class split.
+    """
+    if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
+        raise RunDirError(
+            f"split {now[:12]} (split_hash): the checkpoint was trained on split {saved['split_hash'][:12]}, "
+            f"so test classes could "
+            "be training classes; use its data.split_seed"
+        )
+    shapes = {name: list(value.shape) for name, value in state.meta.items()}
+    saved_shapes = {name: list(value.shape) for name, value in saved["meta"].items()}
+    if wrong := [name for name in {**shapes, **saved_shapes} if shapes.get(name) != saved_shapes.get(name)]:
+        name = wrong[0]
+        raise RunDirError(
+            f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it "
+            f"belongs to another "
+            "learner or number of ways; use the settings it was trained with"
+        )
+    loop.restore(state, saved)
+
+
+def summarize(config: Config, experiment: Experiment, state: State, result: Evaluation) -> dict[str, Any]:
+    """What the summary of a run and of an evaluation have in common."""
+    algorithm, source = experiment.algorithm, experiment.source
+    metric = source.metric
+    points = [{"mean": mean, "ci95": ci95} for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
+    parameters = sum(value.numel() for value in state.meta.values())
+    form = getattr(algorithm.model, "form", "")
+    training = f"{config.meta_steps} outer steps of {config.meta_batch} tasks"
+    settings = {
+        "learner": f"{type(algorithm.model).__name__}{form}, {parameters:,} meta-parameters",
+        **algorithm.describe(source),
+    }
+    if (norm := getattr(algorithm.model, "norm", "none")) != "none":
+        settings["batch norm"] = f"{norm} statistics"
+    return {
+        "title": f"{algorithm.name} on {source.describe()}, {training}",
+        "metric": metric,
+        "test": {metric: {**points[-1], "tasks": result.tasks, "by_step": points}},
+        "meta_steps": config.meta_steps,
+        "parameters": parameters,
+        "settings": settings,
+    }
+
+
+def environment_of(experiment: Experiment, config: Config) -> dict[str, Any]:
+    """What environment.json holds."""
+    engine = experiment.engine
+    chunks = {"chunk": engine.chunk, "eval_chunk": engine.eval_chunk}
+    return {**environment(experiment.device), "seed": config.seed, **chunks, **experiment.source.identity()}
