@@ -111,7 +111,7 @@ class MAML(Algorithm):
         rate = f"{self.inner_lr:g}"
         if self.per_shot and source.metric == "accuracy" and isinstance(self.rule, SGD):
             rate = f"{self.inner_lr:g} per shot, that is {self.inner_lr * source.outputs:g} on the mean support loss"
-        steps = f"{self.inner_steps} steps in training, {self.eval_inner_steps} in test"
+        steps = f"steps: {self.inner_steps} in training, {self.eval_inner_steps} in test"
         return {
             "inner loop": f"{type(self.rule).__name__}, rate {rate}, {steps}",
             "meta-gradient": "first order" if self.first_order else "second order",

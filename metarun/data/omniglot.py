@@ -120,4 +120,4 @@ class Omniglot:
     def describe(self) -> str:
         """See TaskSource."""
         turned = {"all": "", "train": ", test classes not turned", "none": ", classes not turned"}[self.rotations]
-        return f"omniglot {self.ways}-way {self.shots}-shot ({self.queries} queries{turned})"
+        return f"omniglot {self.ways}-way {self.shots}-shot (queries: {self.queries}{turned})"

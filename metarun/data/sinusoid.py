@@ -58,4 +58,4 @@ class Sinusoid:
 
     def describe(self) -> str:
         """See TaskSource."""
-        return f"sinusoid {self.shots}-shot regression ({self.queries} queries)"
+        return f"sinusoid {self.shots}-shot regression (queries: {self.queries})"

@@ -112,4 +112,4 @@ class Tabular:
     def describe(self) -> str:
         """See TaskSource."""
         teachers = f"{self.features} features, {self.teacher} teachers"
-        return f"tabular {self.ways}-way {self.shots}-shot ({self.queries} queries), {teachers}"
+        return f"tabular {self.ways}-way {self.shots}-shot (queries: {self.queries}), {teachers}"
