@@ -67,10 +67,17 @@ def load(folder: Path, step: int) -> dict[str, Any]:
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint, or None if there is none; damaged ones are named in a warning."""
-    for step in steps(folder):
+    """The newest whole checkpoint, or None where none was ever saved; damaged ones are named in a warning.
+
+    Raises:
+        RunDirError: there are some, and all are damaged.
+    """
+    found = steps(folder)
+    for step in found:
         try:
             return load(folder, step)
         except RunDirError as error:
+            if step == found[-1]:
+                raise
             log.warning("%s", error)
     return None

@@ -60,7 +60,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it shuts down
         return 1
     except (HydraException, OmegaConfBaseException) as error:
-        return _say(f"{str(error).splitlines()[0]} (Hydra)", 2)
+        return _say(f"{str(error)[:300]} (Hydra)", 2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _say(
@@ -116,6 +116,8 @@ def _choices() -> str:
 
 def _verb(name: str, *words: str) -> int:
     verbs = ("eval", "resume", "reproduce")
+    if name not in verbs and Path(name, ".hydra").is_dir():
+        raise UsageError(f"{name!r} (command line): is a run directory; expected a verb before it: {', '.join(verbs)}")
     if name not in verbs:
         raise UsageError(
             f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}"
@@ -161,6 +163,8 @@ def _handed_over(args: argparse.Namespace, argv: list[str], source: Source) -> i
     runs = not (args.cfg or args.hydra_help or args.info or args.shell_completion)
     if runs:
         _check(args, source)
+    elif args.cfg and not args.multirun:
+        compose(args.overrides, source)  # what is shown is what would run
     # Where configs come from is settled; Hydra wants the options first, and all overrides together.
     named = args.config_path
     elsewhere = ("-cp", "--config-path", named, f"-cp={named}", f"--config-path={named}")

@@ -43,12 +43,17 @@ def parse(words: list[str]) -> list[Override]:
         try:
             overrides += OverridesParser.create().parse_overrides([word])
         except OverrideParseException as error:
-            raise UsageError(f"{word!r} (command line): expected key=value ({str(error).splitlines()[0]})") from error
+            raise UsageError(
+                f"{word!r} (command line): expected key=value; a value with = , or other special characters goes in "
+                "quotes of its own: 'key=\"a=b\"'"
+            ) from error
     seen = {}
     for override in overrides:
         key = override.get_key_element().lstrip("+~")
         if not key:
             raise UsageError(f"{override.input_line!r} (command line): expected key=value")
+        if key in SECTIONS and override.value() is None:
+            raise UsageError(f"{override.input_line!r} (command line): expected {key}=name; see metarun --help")
         if key in seen:
             raise UsageError(
                 f"{key!r} (command line): given twice, as {seen[key]} and {override.input_line}; give it once"

@@ -3,9 +3,11 @@
 Works on plain dictionaries, and imports no torch, so that a wrong name or type is reported in under a second.
 """
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -224,7 +226,7 @@ def read_saved(path: Path) -> dict[str, Any]:
             f"{path}: not found; expected the config.yaml that metarun saved in a run directory's .hydra"
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunDirError(f"{path}: cannot be read as a saved config: {str(error).splitlines()[0]}") from error
+        raise RunDirError(f"{path}: cannot be read as a saved config: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
         raise RunDirError(f"{path}: expected a mapping of keys to values")
     return plain
@@ -246,6 +248,20 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         elif a != b or type(a) is not type(b) or (key in old) != (key in new):
             found.append(f"{prefix}{key}")
     return found
+
+
+def fingerprint(plain: dict[str, Any]) -> str:
+    """SHA-256 of everything in a plain config that makes a run the one it is."""
+    fixed = {key: value for key, value in _leaves(plain, "") if not is_free(key)}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+
+def _leaves(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def is_free(key: str) -> bool:

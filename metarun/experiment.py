@@ -3,12 +3,13 @@
 What training (run.py) and looking at a trained run again (rerun.py) have in common.
 """
 
+import inspect
 from typing import Any
 
 import torch
 
 from metarun import loop, seeds
-from metarun.config import Config, build
+from metarun.config import Config, build, fingerprint
 from metarun.errors import RunDirError, UsageError
 from metarun.loop import Evaluation, Experiment, State
 from metarun.runtime import environment
@@ -30,9 +31,12 @@ def assemble(config: Config) -> Experiment:
         model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
         algorithm = build("algo", config.algo, model=model)
     try:
-        algorithm.optimizer(algorithm.init().values())
+        optimizer = algorithm.optimizer(algorithm.init().values())
     except (TypeError, ValueError) as error:
         raise UsageError(f"algo.meta_optimizer: cannot be built: {error}") from error
+    if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
+        name = type(optimizer).__name__
+        raise UsageError(f"{name} (algo.meta_optimizer): expected an optimiser that steps by a gradient, such as Adam")
     return Experiment(algorithm, source, engine, device, config.seed)
 
 
@@ -94,4 +98,5 @@ def environment_of(experiment: Experiment, config: Config) -> dict[str, Any]:
     """What environment.json holds."""
     engine = experiment.engine
     chunks = {"chunk": engine.chunk, "eval_chunk": engine.eval_chunk}
-    return {**environment(experiment.device), "seed": config.seed, **chunks, **experiment.source.identity()}
+    about = {"config": fingerprint(config.plain()), "seed": config.seed}
+    return {**environment(experiment.device), **about, **chunks, **experiment.source.identity()}

@@ -88,10 +88,13 @@ def closing_words(sweep: bool) -> int:
             raise error
         print(record.closing(outcomes[0].summary or {}))
         return 0
-    width = max((len(outcome.words) for outcome in outcomes), default=0)
+    split = [outcome.words.split() for outcome in outcomes]
+    same = set.intersection(*map(set, split)) if len(split) > 1 else set()
+    names = [" ".join(word for word in words if word not in same) for words in split]
+    width = max(map(len, names), default=0)
     print()
-    for outcome in outcomes:
-        print(f"{outcome.words:<{width}}  {_result(outcome)}")
+    for name, outcome in zip(names, outcomes, strict=True):
+        print(f"{name:<{width}}  {_result(outcome)}")
     if failed := sum(outcome.error is not None for outcome in outcomes):
         raise MetarunError(
             f"{failed} of {len(outcomes)} jobs failed (sweep): expected all to finish; metarun.log in their "

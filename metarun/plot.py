@@ -56,6 +56,7 @@ def _training(axes: Axes, rows: list[dict[str, Any]], metric: Metric) -> None:
             label=f"val, {inner_steps} inner steps, 95% interval",
         )
     axes.set(title="meta-training", xlabel="outer step", ylabel=_label(metric))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes, metric)
 
 

@@ -155,7 +155,7 @@ def closing(summary: dict[str, Any]) -> str:
         "": summary["title"],
         "test": f"{metric} {shown(metric, test['mean'], test['ci95'])} (mean and 95% interval over "
         f"{test['tasks']} tasks)",
-        "by step": f"{steps} (after that many inner steps)",
+        **({"by step": f"{steps} (after that many inner steps)"} if len(test["by_step"]) > 1 else {}),
         **summary["settings"],
         **{name: summary[name] for name in ("files", "reproduce") if name in summary},
     }

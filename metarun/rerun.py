@@ -40,6 +40,10 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
         if any(f"{word.partition('=')[0]}.".startswith(f"{key}.") for key in ignored):
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
     newest = checkpoint.newest(rundir.checkpoints)
+    if newest is None and rundir.read("summary.json"):
+        raise RunDirError(
+            f"{folder}: its checkpoints are gone; expected those of a finished run; restore them from a copy"
+        )
     if newest is None or not newest["best"][0]:
         raise RunDirError(
             f"{folder}: has no checkpoint with a validation yet; expected a run that got that far; "
@@ -99,7 +103,7 @@ def reproduce(folder: Path, words: list[str]) -> str:
     execute(pinned, copy.path, [])
     for line in _environment_differences(environment, copy.read("environment.json")):
         print(line)
-    return compare(original, _rows(copy))
+    return compare(*(_on_cadence(rows, config) for rows in (original, _rows(copy))))
 
 
 def _rows(rundir: RunDir) -> list[str]:
@@ -114,6 +118,16 @@ def _rows(rundir: RunDir) -> list[str]:
             f"{rundir.metrics}: cannot be read ({error!r}); expected JSON lines, as metarun wrote them"
         ) from error
     return rows
+
+
+def _on_cadence(rows: list[str], config: Config) -> list[str]:
+    """The rows without the validation that ended a session and that a run without interruption does not have."""
+
+    def belongs(row: dict[str, Any]) -> bool:
+        due = row["step"] % config.val_every == 0 or row["step"] == config.meta_steps
+        return row["split"] != "val" or due
+
+    return [row for row in rows if belongs(json.loads(row))]
 
 
 def _pinned(rundir: RunDir, config: Config, environment: dict[str, Any]) -> Config:
@@ -132,7 +146,7 @@ def _pinned(rundir: RunDir, config: Config, environment: dict[str, Any]) -> Conf
 
 def _environment_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     flat = [{**env, **env.get("versions", {}), **(env.get("git") or {})} for env in (old, new)]
-    names = [name for name in flat[0] if name not in ("argv", "versions", "git", "continued")]
+    names = [name for name in flat[0] if name not in ("argv", "config", "versions", "git", "continued")]
     return [f"environment: {n} was {flat[0][n]}, is {flat[1].get(n)}" for n in names if flat[0][n] != flat[1].get(n)]
 
 

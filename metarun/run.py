@@ -81,6 +81,10 @@ def _prepare(config: Config, rundir: RunDir) -> _Prepared:
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     saved = checkpoint.newest(rundir.checkpoints)
+    if saved is None and rundir.read("summary.json"):
+        raise RunDirError(
+            f"{rundir.shown}: its checkpoints are gone; expected those of a finished run; restore them from a copy"
+        )
     if saved is None:
         return _Prepared(experiment, state, Best(), 0)
     restore(experiment, state, saved)
@@ -98,6 +102,8 @@ def _prepare(config: Config, rundir: RunDir) -> _Prepared:
 
 def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], bar: bool) -> dict[str, Any]:
     experiment, state = start.experiment, start.state
+    if costly := [key for key in changes if not key.startswith("data.")]:
+        log.warning("going on with other %s: the result may differ from an uninterrupted run's", ", ".join(costly))
     if state.step:
         log.info("going on after outer step %d of %d", state.step, config.meta_steps)
     plan(config, experiment, state)
@@ -207,8 +213,6 @@ def _finished(rundir: RunDir, old: Config, config: Config) -> dict[str, Any] | N
         )
     if rundir.read("status.json").get("status") == "done" and "meta_steps" not in changes:
         return rundir.read("summary.json") or None
-    if costly := [key for key in changes if not key.startswith("data.")]:
-        log.warning("going on with other %s: the result may differ from an uninterrupted run's", ", ".join(costly))
     return None
 
 

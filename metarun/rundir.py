@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from metarun.config import Config, checked, dump, read_saved
+from metarun.config import Config, checked, dump, fingerprint, read_saved
 from metarun.errors import RunDirError
 from metarun.files import write_atomically
 
@@ -38,9 +38,15 @@ class RunDir:
         """The saved config.
 
         Raises:
-            RunDirError: there is none, or it is not one.
+            RunDirError: there is none, or it is not one, or it is no longer the one that was run.
         """
-        return checked(read_saved(self.path / ".hydra" / "config.yaml"))
+        config = checked(read_saved(self.path / ".hydra" / "config.yaml"))
+        if self.read("environment.json").get("config", now := fingerprint(config.plain())) != now:
+            raise RunDirError(
+                f"{self.shown}: .hydra/config.yaml was changed since the run began; expected the config that was run; "
+                "undo that, or start a new run from it: metarun -cp"
+            )
+        return config
 
     @property
     def shown(self) -> Path:

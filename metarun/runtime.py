@@ -13,6 +13,7 @@ import torch
 from metarun.errors import SettingError, at_least, boolean, one_of
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
+MOST_THREADS = 1024  # far more crash OpenMP
 DEFAULT_THREADS = torch.get_num_threads()
 
 
@@ -30,6 +31,8 @@ class Device:
         boolean(deterministic=deterministic)
         if threads is not None:
             at_least(1, threads=threads)
+            if threads > MOST_THREADS:
+                raise SettingError(threads, "threads", f"at most {MOST_THREADS}")
         if name == "cuda" and not torch.cuda.is_available():
             raise SettingError(
                 name, "name", "an NVIDIA GPU that torch can use, and found none; use device=cpu or device=auto"

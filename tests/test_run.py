@@ -211,6 +211,41 @@ def test_damage_is_told_before_training_goes_on(metarun):
     assert err.count("\n") == 1
 
 
+def test_an_edited_config_is_not_the_one_that_was_run(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    path = Path("run/.hydra/config.yaml")
+    path.write_text(path.read_text().replace("seed: 0", "seed: 7"))
+    for words in (["resume", "run"], ["resume", "run", "meta_steps=20"], ["eval", "run"], ["reproduce", "run"]):
+        code, _, err = metarun(*words)
+        assert code == 4
+        assert "was changed since the run began" in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("gone", ["*.json", "*.pt", "*"])
+def test_a_finished_run_without_checkpoints_is_not_started_over(metarun, gone):
+    metarun(*QUICK, "hydra.run.dir=run")
+    for path in Path("run/checkpoints").glob(gone):
+        path.unlink()
+    rows = Path("run/metrics.jsonl").read_bytes()
+    for words in (["resume", "run", "meta_steps=20"], ["eval", "run"]):
+        code, _, err = metarun(*words)
+        assert code == 4
+        assert "checkpoint" in err.splitlines()[-1]
+        assert "metarun resume" not in err
+    assert Path("run/metrics.jsonl").read_bytes() == rows
+
+
+def test_an_extended_run_is_reproduced_as_if_never_interrupted(metarun):
+    """Its validation at step 11 was there only because that was the last step once."""
+    metarun(*(word for word in QUICK if not word.startswith("meta_steps")), "meta_steps=11", "hydra.run.dir=run")
+    assert metarun("resume", "run", "meta_steps=16")[0] == 0
+    assert '"step": 11, "split": "val"' in Path("run/metrics.jsonl").read_text()
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    assert "bitwise identical" in out
+
+
 def test_data_may_have_moved(metarun, data_root):
     small = ("data=omniglot", "model.filters=4", "meta_steps=2", "meta_batch=2", "val_tasks=2", "test_tasks=2")
     Path("moved").symlink_to(data_root)
