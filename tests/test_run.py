@@ -285,7 +285,7 @@ def test_resume_keeps_the_chunk_that_auto_chose(metarun, monkeypatch):
     metarun(*QUICK, "hydra.run.dir=run")
     monkeypatch.setattr("metarun.engine.budget", lambda device: 1)
     assert metarun("resume", "run", "meta_steps=14")[0] == 0
-    assert json.loads(Path("run/environment.json").read_text())["chunk"] == 25
+    assert json.loads(Path("run/environment.json").read_text())["continued"][0]["chunk"] == 25
 
 
 def test_eval_under_other_settings(metarun):

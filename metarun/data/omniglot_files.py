@@ -31,6 +31,7 @@ from metarun.files import write_atomically
 SIZE = 28
 LARGEST_IMAGE = 65536  # bytes; the largest PNG of Omniglot has under 1 kB
 FOLDER = "omniglot-py"
+FORMAT = "1"  # of the packed file; another one where the images would come out otherwise
 
 log = logging.getLogger("metarun")
 
@@ -69,7 +70,7 @@ def load(root: Path, download: bool) -> np.ndarray:
     try:
         sources = _sources(root, download)
         packed = _packed_file(home)
-        signature = hashlib.sha256("\n".join(map(_signature, sources.values())).encode()).digest()
+        signature = hashlib.sha256("\n".join([FORMAT, *map(_signature, sources.values())]).encode()).digest()
         images = _read(packed, signature)
         if images is None:
             with _lock(packed.with_suffix(".lock")):

@@ -70,7 +70,7 @@ class Tabular:
         x = seeds.normal((seed, split, "features"), index, points * self.features).view(-1, points, self.features)
         scores = self.teachers[self.teacher]((seed, split, "teacher"), index, self.scales * x)
         # Ranks cut into N equal runs are the classes; the shuffle below decides which points of a run are the support.
-        by_class = scores.argsort(dim=1).view(-1, self.ways, each)
+        by_class = scores.argsort(dim=1, stable=True).view(-1, self.ways, each)
         shuffle = seeds.distinct((seed, split, "roles"), index, self.ways, each, each)
         by_class = by_class.gather(2, shuffle)
         labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
@@ -91,7 +91,8 @@ class Tabular:
         draws = seeds.normal(address, index, HIDDEN * (self.features + 2))
         inner, bias, outer = draws.split([HIDDEN * self.features, HIDDEN, HIDDEN], dim=1)
         inner = inner.view(-1, self.features, HIDDEN)
-        return (torch.tanh(x @ inner + bias[:, None]) * outer[:, None]).sum(-1)
+        hidden = torch.tanh(x @ inner / self.features**0.5 + bias[:, None])  # not so steep that points score the same
+        return (hidden * outer[:, None]).sum(-1)
 
     def _tree(self, address: tuple, index: Tensor, x: Tensor) -> Tensor:
         """Every level asks one question; features with large scales are asked about most."""
