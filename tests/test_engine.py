@@ -30,7 +30,7 @@ def _assert_same(a, b, tolerance):
 def test_loop_and_vmap_and_all_chunks_agree(learner, dtype, settings):
     model, tasks = learner
     model, tasks = model.to(dtype), tasks.to(dtype)
-    algorithm = maml(model, **settings)
+    algorithm = maml(model, inner_lr=0.1, **settings)
     loop = _run(Engine("loop"), algorithm, tasks)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     for chunk in ("auto", 1, 2, 3, 4, 100):
