@@ -34,7 +34,7 @@ class Engine:
     Args:
         mode: vmap or loop.
         chunk: how many tasks of a meta-batch to train on at once, which decides the last digits of a gradient. `auto`:
-            as many as fit into half of the device's memory, in chunks of equal size.
+            as many as fit (memory.budget: half of a GPU's memory; on a CPU what runs fastest), in chunks of equal size.
         eval_chunk: the same for validation and test.
     """
 
