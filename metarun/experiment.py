@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from metarun import loop, seeds
+from metarun import checkpoint, loop, seeds
 from metarun.config import Config, build, fingerprint
 from metarun.errors import RunDirError, UsageError
 from metarun.loop import Evaluation, Experiment, State
+from metarun.rundir import RunDir
 from metarun.runtime import environment
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
@@ -46,6 +47,20 @@ def plan(config: Config, experiment: Experiment, state: State) -> None:
     experiment.engine.plan(experiment.algorithm, state.meta, some, config.meta_batch, EVAL_BATCH)
 
 
+def newest_checkpoint(rundir: RunDir) -> dict[str, Any] | None:
+    """The newest whole checkpoint of a run, or None if it has not come to its first.
+
+    Raises:
+        RunDirError: all are damaged, or gone although the run is finished.
+    """
+    saved = checkpoint.newest(rundir.checkpoints)
+    if saved is None and rundir.read("summary.json"):
+        raise RunDirError(
+            f"{rundir.shown}: its checkpoints are gone; expected those of a finished run; restore them from a copy"
+        )
+    return saved
+
+
 def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None:
     """Puts a checkpoint into a state.
 
@@ -55,8 +70,7 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
     if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
         raise RunDirError(
             f"split {now[:12]} (split_hash): the checkpoint was trained on split {saved['split_hash'][:12]}, "
-            f"so test classes could "
-            "be training classes; use its data.split_seed"
+            "so test classes could be training classes; use its data.split_seed"
         )
     shapes = {name: list(value.shape) for name, value in state.meta.items()}
     saved_shapes = {name: list(value.shape) for name, value in saved["meta"].items()}

@@ -9,7 +9,7 @@ from metarun import checkpoint, loop, plot
 from metarun.compose import adjusted
 from metarun.config import Config, build, checked, dump
 from metarun.errors import DiffersError, RunDirError, UsageError
-from metarun.experiment import EVAL_BATCH, assemble, environment_of, plan, restore, summarize
+from metarun.experiment import EVAL_BATCH, assemble, environment_of, newest_checkpoint, plan, restore, summarize
 from metarun.files import write_atomically
 from metarun.run import execute
 from metarun.rundir import RunDir, fresh
@@ -39,11 +39,7 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     for word in words:
         if any(f"{word.partition('=')[0]}.".startswith(f"{key}.") for key in ignored):
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
-    newest = checkpoint.newest(rundir.checkpoints)
-    if newest is None and rundir.read("summary.json"):
-        raise RunDirError(
-            f"{folder}: its checkpoints are gone; expected those of a finished run; restore them from a copy"
-        )
+    newest = newest_checkpoint(rundir)
     if newest is None or not newest["best"][0]:
         raise RunDirError(
             f"{folder}: has no checkpoint with a validation yet; expected a run that got that far; "

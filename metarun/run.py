@@ -11,7 +11,7 @@ from typing import Any
 from metarun import checkpoint, loop, plot
 from metarun.config import Config, differences, is_free
 from metarun.errors import RunDirError, StoppedError, UsageError
-from metarun.experiment import EVAL_BATCH, assemble, environment_of, plan, restore, summarize
+from metarun.experiment import EVAL_BATCH, assemble, environment_of, newest_checkpoint, plan, restore, summarize
 from metarun.loop import Experiment, State
 from metarun.record import Progress, Recorder, shown
 from metarun.rundir import RunDir
@@ -80,11 +80,7 @@ def _prepare(config: Config, rundir: RunDir) -> _Prepared:
     experiment = assemble(config)
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
-    saved = checkpoint.newest(rundir.checkpoints)
-    if saved is None and rundir.read("summary.json"):
-        raise RunDirError(
-            f"{rundir.shown}: its checkpoints are gone; expected those of a finished run; restore them from a copy"
-        )
+    saved = newest_checkpoint(rundir)
     if saved is None:
         return _Prepared(experiment, state, Best(), 0)
     restore(experiment, state, saved)

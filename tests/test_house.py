@@ -9,7 +9,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "metarun"
 ALLOWED = {  # module: what it may import of metarun; the leaves import none of these
     "cli": None, "jobs": None, "rerun": None, "run": None, "__main__": None,
-    "experiment": {"loop", "seeds", "config", "errors", "runtime"},
+    "experiment": {"checkpoint", "config", "errors", "loop", "rundir", "runtime", "seeds"},
     "compose": {"config", "errors"}, "config": {"errors"}, "errors": set(), "seeds": set(), "memory": set(),
     "inner": set(), "tasks": set(), "models": {"errors"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks"},
     "loop": {"engine", "tasks", "algos.base", "errors", "inner"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors"},
