@@ -10,7 +10,7 @@ import torch
 
 from metarun import checkpoint, loop, seeds
 from metarun.config import Config, build, fingerprint
-from metarun.errors import RunDirError, UsageError
+from metarun.errors import RunDirError, SettingError, UsageError
 from metarun.loop import Evaluation, Experiment, State
 from metarun.rundir import RunDir
 from metarun.runtime import environment
@@ -31,6 +31,10 @@ def assemble(config: Config) -> Experiment:
     with seeds.forked(config.seed, "init"):
         model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
         algorithm = build("algo", config.algo, model=model)
+    try:
+        algorithm.check(source, config.meta_batch)
+    except SettingError as error:
+        raise UsageError(str(error)) from error
     try:
         optimizer = algorithm.optimizer(algorithm.init().values())
     except (TypeError, ValueError) as error:

@@ -5,7 +5,7 @@
 Parameters are {name: tensor}. Every function is pure, so that autograd and vmap can go through it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +13,16 @@ from torch import Tensor
 from torch.func import grad
 
 Params = dict[str, Tensor]
+
+
+def prefixed(prefix: str, params: Params) -> Params:
+    """The same tensors, each named `prefix.name`."""
+    return {f"{prefix}.{name}": value for name, value in params.items()}
+
+
+def under(prefix: str, params: Params) -> Params:
+    """Those whose names begin with `prefix.`, without it."""
+    return {name.removeprefix(f"{prefix}."): value for name, value in params.items() if name.startswith(f"{prefix}.")}
 
 
 class Rule(Protocol):
@@ -28,9 +38,13 @@ class Rule(Protocol):
 
 
 class SGD:
-    """θ <- θ - lr g."""
+    """θ <- θ - lr g.
 
-    def __init__(self, lr: float):
+    Args:
+        lr: one rate for all parameters, or for each name a tensor that broadcasts to its parameter.
+    """
+
+    def __init__(self, lr: float | Params):
         self.lr = lr
 
     def init(self, params: Params) -> None:
@@ -38,7 +52,8 @@ class SGD:
 
     def step(self, params: Params, grads: Params, state: None) -> tuple[Params, None]:
         """One step."""
-        return {name: params[name] - self.lr * grads[name] for name in params}, None
+        lr = self.lr if isinstance(self.lr, dict) else dict.fromkeys(params, self.lr)
+        return {name: params[name] - lr[name] * grads[name] for name in params}, None
 
 
 class Adam:
@@ -68,23 +83,22 @@ class Adam:
 
 
 def trajectory(
-    loss: Callable[[Params], Tensor], params: Params, rule: Rule, steps: int, *, first_order: bool = False
+    losses: Iterable[Callable[[Params], Tensor]], params: Params, rule: Rule, *, first_order: bool = False
 ) -> Iterator[Params]:
-    """The learner after 0, 1, ..., `steps` inner steps.
+    """The learner after 0, 1, ..., K inner steps.
 
     Args:
-        loss: of the parameters that are adapted, a scalar.
+        losses: for each of the K steps, a loss of the parameters that are adapted, a scalar.
         params: where the inner loop starts.
         rule: the update rule.
-        steps: how many steps; at least 0.
         first_order: treat the inner gradients as constants. The graph of the second derivatives is then never built.
 
     Yields:
-        steps + 1 parameter dictionaries, the first of them `params` itself.
+        K + 1 parameter dictionaries, the first of them `params` itself.
     """
     state = rule.init(params)
     yield params
-    for _ in range(steps):
+    for loss in losses:
         # torch.func.grad differentiates inside a no_grad block all the same, but nothing outside sees through it.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
             grads = grad(loss)(params)

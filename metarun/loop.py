@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarun.algos.base import Algorithm
 from metarun.engine import Engine
@@ -63,15 +63,20 @@ def start(experiment: Experiment) -> State:
 def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch: int) -> Iterator[OuterStep]:
     """Runs outer steps until `meta_steps` are done, and yields after each; `state` is then that step's.
 
-    Outer step n takes the training tasks (n-1) meta_batch .. n meta_batch - 1, whatever happened before.
+    Outer step n takes the training tasks (n-1) meta_batch .. n meta_batch - 1, whatever happened before; modulo the
+    algorithm's train_tasks, if it has that.
 
     Raises:
         DivergedError: the meta-loss or meta-gradient of a step is not finite. The state is then the step's before.
     """
     while state.step < meta_steps:
+        progress = state.step / meta_steps
+        algorithm = experiment.algorithm.at(progress)
         index = torch.arange(state.step * meta_batch, (state.step + 1) * meta_batch)
+        if algorithm.train_tasks is not None:
+            index %= algorithm.train_tasks
         tasks = experiment.source.sample(experiment.seed, "train", index)
-        grads, losses, scores = experiment.engine.meta_gradient(experiment.algorithm, state.meta, tasks)
+        grads, losses, scores = experiment.engine.meta_gradient(algorithm, state.meta, tasks)
         if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
             bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
             what = f"the meta-loss of task {int(index[bad[0]])}" if bad else "the meta-gradient"
@@ -81,6 +86,10 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
             )
         for name, value in state.meta.items():
             value.grad = grads[name]
+        if algorithm.meta_clip is not None:
+            nn.utils.clip_grad_norm_(state.meta.values(), algorithm.meta_clip)
+        for group in state.optimizer.param_groups:
+            group["lr"] = algorithm.meta_lr_at(progress)
         state.optimizer.step()
         state.step += 1
         yield OuterStep(state.step, losses.mean(), scores.mean())

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metarun.cells import LSTMCell
 from metarun.errors import SettingError, at_least, boolean, one_of, positive
 
 
@@ -33,6 +34,12 @@ class TaskNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(channels)) if scale else None
         self.eps = eps
 
+    def reset_parameters(self) -> None:
+        """A shift of zero and a scale of one."""
+        nn.init.zeros_(self.shift)
+        if self.scale is not None:
+            nn.init.ones_(self.scale)
+
     def forward(self, x: Tensor, statistics_from: int | None) -> Tensor:
         """Normalises [n, C, ...] by the first `statistics_from` examples, or by all of them if it is None."""
         # Written out and no slower: the second derivative of torch's own batch norm is wrong under vmap where tasks
@@ -46,13 +53,15 @@ class TaskNorm(nn.Module):
 
 
 class Learner(nn.Module):
-    """What the learners share: how the support set's statistics reach the norms.
+    """What the learners share: features and a linear head, and how the support set's statistics reach the norms.
 
     Attributes:
         norm: transductive, support, or none.
+        head: from F features to N outputs. Algorithms that want the features put nn.Identity() in its place.
     """
 
     norm: str
+    head: nn.Module
     form = ""  # which of the published forms it is, for the summary
 
     @property
@@ -77,6 +86,10 @@ class Learner(nn.Module):
 
     def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
         """[n, N] outputs; norms take their statistics from the first `statistics_from` examples (None: all)."""
+        return self.head(self.features(x, statistics_from))
+
+    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """[n, F] what the head sees."""
         raise NotImplementedError
 
 
@@ -130,13 +143,13 @@ class Conv4(Learner):
             raise SettingError(downsampling, "downsampling", f"stride, for inputs as small as {list(input_shape)}")
         self.head = nn.Linear(filters * height * width if self.pool else filters, outputs)
 
-    def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
+    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
         """See Learner."""
         for block in self.blocks:
             x = F.relu(block["norm"](block["conv"](x), statistics_from))  # pyright: ignore[reportIndexIssue]
             if self.pool:
                 x = F.max_pool2d(x, 2)
-        return self.head(x.flatten(1) if self.pool else x.mean(dim=(2, 3)))
+        return x.flatten(1) if self.pool else x.mean(dim=(2, 3))
 
 
 class MLP(Learner):
@@ -172,7 +185,7 @@ class MLP(Learner):
         self.norms = nn.ModuleList(TaskNorm(size, norm_scale, norm_eps) for size in hidden if norm != "none")
         self.head = nn.Linear(sizes[-1], outputs)
 
-    def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
+    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
         """See Learner."""
         x = x.flatten(1)
         for number, layer in enumerate(self.layers):
@@ -180,4 +193,34 @@ class MLP(Learner):
             if self.norms:
                 x = self.norms[number](x, statistics_from)
             x = F.relu(x)
-        return self.head(x)
+        return x
+
+
+class LSTM(Learner):
+    """One LSTM layer over a sequence, the mean of its states, then a linear layer.
+
+    The mean over positions, rather than the last state, lets every part of a sequence count alike.
+
+    Args:
+        input_shape: (length, symbols), one-hot.
+        outputs: N.
+        hidden: size of the state.
+    """
+
+    norm = "none"
+
+    def __init__(self, input_shape: Sequence[int], outputs: int, hidden: int = 32):
+        super().__init__()
+        at_least(1, hidden=hidden)
+        if len(input_shape) != 2:
+            raise SettingError(
+                list(input_shape), "input_shape", "sequences: length, symbols; for other inputs take model=mlp"
+            )
+        self.cell = LSTMCell(input_shape[1], hidden)
+        self.head = nn.Linear(hidden, outputs)
+
+    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """See Learner."""
+        state = self.cell.start(len(x), x)
+        states = [(state := self.cell(symbols, state))[0] for symbols in x.permute(1, 2, 0)]
+        return torch.stack(states).mean(dim=0).T

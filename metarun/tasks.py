@@ -6,11 +6,14 @@ Integer targets are classes: outputs are logits, the loss is cross-entropy and t
 regressed: the loss and the metric are the squared error, averaged over a point's outputs.
 """
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from metarun import seeds
 
 Split = Literal["train", "val", "test"]
 Metric = Literal["accuracy", "mse"]
@@ -23,6 +26,7 @@ class Task(NamedTuple):
     support_y: Tensor  # [S] int64 classes, or [S, outputs] float targets
     query_x: Tensor  # [Q, *input_shape]
     query_y: Tensor  # [Q] int64 classes, or [Q, outputs] float targets
+    key: Tensor  # [] int64: the task's own number, from keys()
 
     def select(self, which: slice | int) -> "Task":
         """Some tasks of a batch, or with an integer one task."""
@@ -33,6 +37,41 @@ class Task(NamedTuple):
         if isinstance(where, torch.device):
             return Task(*(tensor.to(where) for tensor in self))
         return Task(*(tensor.to(where) if tensor.is_floating_point() else tensor for tensor in self))
+
+    def points(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the support and the query set together, of one task."""
+        return torch.cat([self.support_x, self.query_x]), torch.cat([self.support_y, self.query_y])
+
+
+def keys(seed: int, split: Split, index: Tensor) -> Tensor:
+    """[T] int64 above 0: what the randomness of an algorithm within a task starts from.
+
+    Two tasks of any seeds and splits have different keys; those of one split are consecutive, as their numbers are.
+    """
+    return index + (seeds.key(seed, split, "task") >> 2)
+
+
+def minibatches(key: Tensor, points: int, size: int | None, steps: int) -> Iterator[Tensor | None]:
+    """Which points each inner step sees: shuffles of all points, one after the other, cut into equal pieces.
+
+    Args:
+        key: of the task.
+        points: how many there are.
+        size: of a minibatch; None, or as many as there are or more: all points, in their own order.
+        steps: how many minibatches.
+
+    Yields:
+        [size] int64, the places of the points, or None for all of them.
+    """
+    if size is None or size >= points:
+        yield from [None] * steps
+        return
+    rest = key.new_empty(0)
+    for step in range(steps):
+        if len(rest) < size:
+            rest = torch.cat([rest, seeds.distinct(("minibatches", step), key[None], 1, points, points)[0, 0]])
+        yield rest[:size]
+        rest = rest[size:]
 
 
 class TaskSource(Protocol):

@@ -89,7 +89,7 @@ def image_tasks(generator, tasks=4, ways=3, shots=2, queries=2):
         x = torch.rand(tasks, ways * each, 1, 16, 16, generator=generator, dtype=torch.float64)
         return x, torch.arange(ways).repeat_interleave(each).expand(tasks, -1)
 
-    return Task(*part(shots), *part(queries))
+    return Task(*part(shots), *part(queries), torch.arange(tasks) + 1000)
 
 
 def maml(model, **settings) -> MAML:

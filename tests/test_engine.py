@@ -26,7 +26,7 @@ def _assert_same(a, b, tolerance):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("settings", [{}, {"first_order": True}, {"adapt_norm": True}])
+@pytest.mark.parametrize("settings", [{}, {"first_order": True}, {"inner_parameters": "all"}])
 def test_loop_and_vmap_and_all_chunks_agree(learner, dtype, settings):
     model, tasks = learner
     model, tasks = model.to(dtype), tasks.to(dtype)

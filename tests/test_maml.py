@@ -30,7 +30,13 @@ def quadratic(size=5, seed=0):
     sx, qx = (torch.randn(1, size, size, generator=g, dtype=torch.float64) for _ in range(2))
     sy, qy = (torch.randn(1, size, 1, generator=g, dtype=torch.float64) for _ in range(2))
     a, b = (2 * x[0].T @ x[0] / size for x in (sx, qx))
-    return Task(sx, sy, qx, qy), a, torch.linalg.solve(sx[0], sy[0]), b, torch.linalg.solve(qx[0], qy[0])
+    return (
+        Task(sx, sy, qx, qy, torch.ones(1, dtype=torch.int64)),
+        a,
+        torch.linalg.solve(sx[0], sy[0]),
+        b,
+        torch.linalg.solve(qx[0], qy[0]),
+    )
 
 
 @pytest.mark.parametrize("mode", ["vmap", "loop"])
@@ -65,7 +71,7 @@ def test_each_second_order_factor_is_there():
 
     def gradient(first_order):
         x = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-        *_, last = trajectory(lambda p: 0.5 * p["x"] ** 2, {"x": x}, Rates(0.0), 5, first_order=first_order)
+        *_, last = trajectory([lambda p: 0.5 * p["x"] ** 2] * 5, {"x": x}, Rates(0.0), first_order=first_order)
         return torch.autograd.grad(0.5 * last["x"] ** 2, x)[0]
 
     torch.testing.assert_close(
@@ -73,7 +79,9 @@ def test_each_second_order_factor_is_there():
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"adapt_norm": True}, {"inner_loss_reduction": "per_shot"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"inner_parameters": "all"}, {"inner_parameters": "head"}, {"inner_loss_reduction": "per_shot"}]
+)
 def test_meta_gradient_agrees_with_central_differences(learner, settings):
     model, tasks = learner
     algorithm = maml(model, inner_lr=0.1, **settings)  # a larger rate bends the loss too much for differences
@@ -141,12 +149,12 @@ def test_five_outer_steps_agree_with_higher(learner, first_order):
     model, tasks = learner
     if model.norm == "support":
         pytest.skip("higher has no such batch norm")
-    mine = _ours(maml(model, adapt_norm=True, first_order=first_order), _batches(tasks))
+    mine = _ours(maml(model, inner_parameters="all", first_order=first_order), _batches(tasks))
     theirs = copy.deepcopy(model)
     optimizer = _outer_adam(dict(theirs.named_parameters()))
     for batch in _batches(tasks):
         optimizer.zero_grad()
-        for sx, sy, qx, qy in zip(*batch, strict=True):
+        for sx, sy, qx, qy, _ in zip(*batch, strict=True):
             inner = torch.optim.SGD(theirs.parameters(), lr=0.3)
             with higher.innerloop_ctx(
                 theirs, inner, copy_initial_weights=False, track_higher_grads=not first_order
@@ -174,7 +182,7 @@ def test_five_outer_steps_agree_with_torchopt(learner):
     model, tasks = learner
     if model.norm == "support":
         pytest.skip("torchopt has no such batch norm")
-    mine = _ours(maml(model, adapt_norm=True), _batches(tasks))
+    mine = _ours(maml(model, inner_parameters="all"), _batches(tasks))
     theirs = copy.deepcopy(model)
     optimizer = _outer_adam(dict(theirs.named_parameters()))
     inner = torchopt.MetaSGD(theirs, lr=0.3)
@@ -184,7 +192,7 @@ def test_five_outer_steps_agree_with_torchopt(learner):
             torchopt.extract_state_dict(theirs, by="reference"),
             torchopt.extract_state_dict(inner, by="reference"),
         )
-        for sx, sy, qx, qy in zip(*batch, strict=True):
+        for sx, sy, qx, qy, _ in zip(*batch, strict=True):
             for _ in range(2):
                 inner.step(_loss(theirs(sx), sy))
             (_loss(theirs(qx), qy) / len(batch.support_x)).backward()
@@ -199,7 +207,8 @@ def test_inner_adam_is_torch_adam():
     target = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
     x = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     reference = torch.optim.Adam([x], lr=0.1, betas=(0.0, 0.99))
-    steps = trajectory(lambda p: ((p["x"] - target) ** 4).sum(), {"x": x.detach().clone()}, Adam(0.1, (0.0, 0.99)), 7)
+    losses = [lambda p: ((p["x"] - target) ** 4).sum()] * 7
+    steps = trajectory(losses, {"x": x.detach().clone()}, Adam(0.1, (0.0, 0.99)))
     for ours in steps:
         torch.testing.assert_close(ours["x"], x.detach(), rtol=1e-12, atol=1e-12)
         reference.zero_grad()
@@ -211,7 +220,7 @@ def test_gradients_pass_through_inner_adam():
     """Against finite differences, with an eps that keeps Adam's sign-like first step smooth; and finite at g = 0."""
 
     def last(x, eps):
-        *_, params = trajectory(lambda p: ((p["x"] - 1) ** 4).sum(), {"x": x}, Adam(0.1, eps=eps), 3)
+        *_, params = trajectory([lambda p: ((p["x"] - 1) ** 4).sum()] * 3, {"x": x}, Adam(0.1, eps=eps))
         return params["x"].sum()
 
     x = torch.tensor([0.3, -0.4, 1.8], dtype=torch.float64, requires_grad=True)
@@ -233,15 +242,15 @@ def test_per_shot_reduction_is_ways_times_the_mean(learner):
 
 def test_inner_loop_leaves_batch_norm_alone_unless_told_otherwise(learner):
     model, tasks = learner
-    for adapt_norm in (False, True):
-        algorithm = maml(model, adapt_norm=adapt_norm)
+    for which in ("weights", "all"):
+        algorithm = maml(model, inner_parameters=which)
         meta = algorithm.init()
         *_, adapted = algorithm.adapt(meta, tasks.select(0), 2)
         moved = {name for name in meta if not torch.equal(meta[name], adapted[name])}
         # A bias before batch norm may stay too: the norm takes it away, so its gradient is zero or rounding.
-        assert moved <= set(meta) - (set() if adapt_norm else model.norm_parameters)
+        assert moved <= set(meta) - (set() if which == "all" else model.norm_parameters)
         assert {name for name in meta if "weight" in name} <= moved
-        assert bool(moved & model.norm_parameters) == (adapt_norm and bool(model.norm_parameters))
+        assert bool(moved & model.norm_parameters) == (which == "all" and bool(model.norm_parameters))
 
 
 @pytest.mark.parametrize(

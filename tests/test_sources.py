@@ -60,6 +60,7 @@ def test_a_task_is_a_function_of_seed_split_and_number(source):
         assert all(torch.equal(a[0], b[one]) for a, b in zip(alone, whole, strict=True))
     for other in (source.sample(1, "train", torch.arange(20)), source.sample(0, "test", torch.arange(20))):
         assert not torch.isin(other.support_x, whole.support_x).any()
+        assert not torch.isin(other.key, whole.key).any()
 
 
 @pytest.mark.parametrize("teacher", ["linear", "mlp", "tree", "noise"])

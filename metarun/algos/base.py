@@ -2,45 +2,57 @@
 
 An algorithm knows no meta-batch, no device and no file. Its meta-parameters are plain tensors by name; the engine maps
 `meta_loss` and `adaptation_curve` over the tasks of a meta-batch.
+
+An algorithm is a dataclass: its fields are its settings, which are the keys of its YAML file.
 """
 
+import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metarun.errors import positive
+from metarun.errors import SettingError, one_of, positive
 from metarun.inner import Params
 from metarun.tasks import Task, TaskSource
 
 
+@dataclass(eq=False, kw_only=True)
 class Algorithm(ABC):
     """One meta-learning algorithm.
 
     Args:
         model: the learner. Its present parameters are the initial ones.
         meta_lr: rate of the outer optimiser.
+        meta_lr_schedule: what becomes of that rate over meta-training: `constant`, or down to zero, `linear` or
+            `cosine` (half a period).
+        meta_clip: the largest norm of a meta-gradient; a longer one is shortened to it. None: no limit.
         meta_optimizer: makes the outer optimiser from the meta-parameters, called with lr=meta_lr.
 
     Attributes:
         training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
+        train_tasks: how many different tasks meta-training takes, over and over; None: new ones in every outer step.
     """
 
-    training_only: tuple[str, ...] = ("meta_lr", "meta_optimizer")
+    training_only: ClassVar[tuple[str, ...]] = ("meta_lr", "meta_lr_schedule", "meta_clip", "meta_optimizer")
+    train_tasks: ClassVar[int | None] = None
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        meta_lr: float = 1e-3,
-        meta_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
-    ):
-        positive("meta_lr", meta_lr)
-        self.model = model
-        self.meta_lr = meta_lr
-        self.meta_optimizer = meta_optimizer
+    model: nn.Module = field(kw_only=False)
+    meta_lr: float = 1e-3
+    meta_lr_schedule: str = "constant"
+    meta_clip: float | None = None
+    meta_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
+
+    def __post_init__(self):
+        positive("meta_lr", self.meta_lr)
+        one_of("meta_lr_schedule", self.meta_lr_schedule, ["constant", "linear", "cosine"])
+        if self.meta_clip is not None:
+            positive("meta_clip", self.meta_clip)
 
     def init(self) -> Params:
         """The meta-parameters before the first outer step, new tensors by name: by default the learner's own."""
@@ -63,9 +75,21 @@ class Algorithm(ABC):
         """For people: what the field calls the algorithm."""
         return type(self).__name__
 
+    def at(self, progress: float) -> "Algorithm":
+        """The algorithm as it is when this share of meta-training is done, in [0, 1]: by default always the same."""
+        return self
+
+    def check(self, source: TaskSource, meta_batch: int) -> None:  # noqa: B027
+        """Raises SettingError if the algorithm makes no sense on this source, or with meta-batches of this size."""
+
     def optimizer(self, tensors: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The outer optimiser over the meta-parameters."""
         return self.meta_optimizer(tensors, lr=self.meta_lr)
+
+    def meta_lr_at(self, progress: float) -> float:
+        """The rate of the outer optimiser when this share of meta-training is done, in [0, 1]."""
+        left = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        return self.meta_lr * left[self.meta_lr_schedule]
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """Effective settings that a reader of the result has to know, for the summary."""
@@ -82,5 +106,37 @@ class Algorithm(ABC):
         Returns:
             [n, N].
         """
-        takes_support = hasattr(self.model, "norm")  # one of metarun's learners; any other module is called with x
-        return functional_call(self.model, params, (x, support) if takes_support else (x,))
+        return call(self.model, params, x, support)
+
+
+def call(model: nn.Module, params: Params, x: Tensor, support: Tensor | None = None) -> Tensor:
+    """A learner's outputs under these parameters; see Algorithm.predict()."""
+    takes_support = hasattr(model, "norm")  # one of metarun's learners; any other module is called with x
+    return functional_call(model, params, (x, support) if takes_support else (x,))
+
+
+def need_classes(algorithm: Algorithm, source: TaskSource) -> None:
+    """Raises SettingError on a source of regression tasks."""
+    if source.metric != "accuracy":
+        raise SettingError(
+            source.describe(), "data", f"a source of classes: {algorithm.name} has no meaning in regression"
+        )
+
+
+def head_of(model: nn.Module) -> nn.Linear:
+    """A learner's last layer.
+
+    Raises:
+        SettingError: it has none that can be told from the rest.
+    """
+    head = getattr(model, "head", None)
+    if not isinstance(head, nn.Linear):
+        raise SettingError(type(model).__name__, "model", "a learner with a linear layer named head at its end")
+    return head
+
+
+def without_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """A copy of a learner that ends at its features, and the layer that was left out."""
+    body, head = copy.deepcopy(model), head_of(model)
+    body.head = nn.Identity()
+    return body, head

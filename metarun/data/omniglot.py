@@ -19,7 +19,7 @@ from metarun import seeds
 from metarun.data import omniglot_files as files
 from metarun.data.omniglot_index import DRAWERS
 from metarun.errors import SettingError, at_least, boolean, one_of
-from metarun.tasks import Metric, Split, Task
+from metarun.tasks import Metric, Split, Task, keys
 
 SIZES: dict[Split, int] = {"train": 1100, "val": 100, "test": 423}
 
@@ -106,7 +106,8 @@ class Omniglot:
         def part(some: Tensor) -> tuple[Tensor, Tensor]:
             return some.flatten(1, 2).float() / 255, labels.repeat_interleave(some.shape[2], dim=1)
 
-        return Task(*part(images[:, :, : self.shots]), *part(images[:, :, self.shots :]))
+        support, query = part(images[:, :, : self.shots]), part(images[:, :, self.shots :])
+        return Task(*support, *query, keys(seed, split, index))
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""

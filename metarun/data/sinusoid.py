@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from metarun import seeds
-from metarun.errors import at_least
-from metarun.tasks import Metric, Split, Task
+from metarun.errors import at_least, boolean
+from metarun.tasks import Metric, Split, Task, keys
 
 AMPLITUDE = (0.1, 5.0)
 PHASE = (0.0, math.pi)
@@ -25,15 +25,17 @@ class Sinusoid:
     Args:
         shots: support points, S.
         queries: query points, Q.
+        tell: whether every input comes with the wave's amplitude and phase: (x, A, φ) instead of x.
     """
 
-    input_shape = (1,)
     outputs = 1
     metric: Metric = "mse"
 
-    def __init__(self, shots: int = 10, queries: int = 10):
+    def __init__(self, shots: int = 10, queries: int = 10, tell: bool = False):
         at_least(1, shots=shots, queries=queries)
-        self.shots, self.queries = shots, queries
+        boolean(tell=tell)
+        self.shots, self.queries, self.tell = shots, queries, tell
+        self.input_shape = (3,) if tell else (1,)
         self.device = torch.device("cpu")
 
     def prepare(self, device: torch.device) -> None:
@@ -42,7 +44,8 @@ class Sinusoid:
 
     def sample(self, seed: int, split: Split, index: Tensor) -> Task:
         """See TaskSource."""
-        draws = seeds.uniform((seed, split, "sinusoid"), index.to(self.device), 2 + self.shots + self.queries)
+        index = index.to(self.device)
+        draws = seeds.uniform((seed, split, "sinusoid"), index, 2 + self.shots + self.queries)
         amplitude, phase, x = draws[:, :1], draws[:, 1:2], draws[:, 2:]
         amplitude = AMPLITUDE[0] + (AMPLITUDE[1] - AMPLITUDE[0]) * amplitude
         phase = PHASE[0] + (PHASE[1] - PHASE[0]) * phase
@@ -50,7 +53,10 @@ class Sinusoid:
         # In float64 until here: the last bits of a sine depend on the device, those of its rounding do not.
         y = (amplitude * torch.sin(x - phase)).float()[..., None]
         x = x.float()[..., None]
-        return Task(x[:, : self.shots], y[:, : self.shots], x[:, self.shots :], y[:, self.shots :])
+        if self.tell:
+            x = torch.cat([x, torch.cat([amplitude, phase], dim=1).float()[:, None].expand(-1, x.shape[1], -1)], dim=-1)
+        some, rest = slice(0, self.shots), slice(self.shots, None)
+        return Task(x[:, some], y[:, some], x[:, rest], y[:, rest], keys(seed, split, index))
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
@@ -58,4 +64,5 @@ class Sinusoid:
 
     def describe(self) -> str:
         """See TaskSource."""
-        return f"sinusoid {self.shots}-shot regression (queries: {self.queries})"
+        told = ", amplitude and phase told" if self.tell else ""
+        return f"sinusoid {self.shots}-shot regression (queries: {self.queries}{told})"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.errors import at_least, one_of
-from metarun.tasks import Metric, Split, Task
+from metarun.tasks import Metric, Split, Task, keys
 
 SCALES = (0.03, 3.0)
 HIDDEN = 16
@@ -80,7 +80,8 @@ class Tabular:
             inputs = x.gather(1, rows[..., None].expand(-1, -1, self.features)).float()
             return inputs, labels.repeat_interleave(n, dim=1)
 
-        return Task(*part(slice(0, self.shots), self.shots), *part(slice(self.shots, None), self.queries))
+        support, query = part(slice(0, self.shots), self.shots), part(slice(self.shots, None), self.queries)
+        return Task(*support, *query, keys(seed, split, index))
 
     def _linear(self, address: tuple, index: Tensor, x: Tensor) -> Tensor:
         """[T, P] scores."""

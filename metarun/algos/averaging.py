@@ -1,0 +1,170 @@
+"""Averaging: several learners, whose predictions or whose parameters are averaged.
+
+    average=predictions   p(y | x) = mean over m of p(y | x; θ^m_K),     θ^m meta-learned, each from its own start
+    average=parameters    θ_0 = mean over m of θ^m,     θ^m <- θ^m - β ∇ (L_task m(θ^m) + λ R(θ^m))
+
+Predictions: M learners with different initial weights see the same tasks. Each is tuned on the support set, in training
+(`inner_steps`; first order) as on a new task, and its query loss trains it. Averaged are the class probabilities, or
+in regression the outputs.
+
+Parameters: each of M learners is trained on one task of its own, again and again, on support and query points alike.
+On a new task the mean of their parameters is tuned on the support set. R is nothing, |θ^m|² (`l2`), or |θ^m - mean
+θ|² (`mean`). Reference: the multi-task baselines of Finn, Abbeel & Levine 2017, appendix C, arXiv 1703.03400. They
+train one learner after the other, and regularise to the mean of those trained so far; here all are trained at once,
+and it is the present mean of all.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from metarun.algos.gradient import GradientBased
+from metarun.errors import SettingError, at_least, one_of
+from metarun.inner import Params
+from metarun.tasks import Task, TaskSource, example_losses, score
+
+
+@dataclass(eq=False, kw_only=True)
+class Averaging(GradientBased):
+    """Both kinds of averaging. The meta-parameters are those of all learners, stacked: [M, ...].
+
+    Args:
+        average: `predictions` or `parameters`.
+        learners: M. With parameters also the number of training tasks, and `meta_batch` has to be the same, so that
+            every learner is trained in every outer step.
+        inner_steps: with predictions, how often each learner is tuned in training before its query loss is taken, by
+            default once; 0: it is trained on support and query points directly. None with parameters.
+        regularize: with parameters `none`, `l2` or `mean`; with predictions `none`.
+        strength: λ; 0 without regularisation.
+    """
+
+    training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "regularize", "strength")
+
+    average: str = "predictions"
+    learners: int = 5
+    inner_steps: int | None = None
+    regularize: str = "none"
+    strength: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, learners=self.learners)
+        one_of("average", self.average, ["predictions", "parameters"])
+        one_of("regularize", self.regularize, ["none", "l2", "mean"])
+        self.of_parameters = self.average == "parameters"
+        self._check_regularization()
+        if self.of_parameters and self.inner_steps is not None:
+            raise SettingError(
+                self.inner_steps, "inner_steps", "null with average=parameters: each learner has one task"
+            )
+        self.inner_steps = 1 - self.of_parameters if self.inner_steps is None else self.inner_steps
+        at_least(0, inner_steps=self.inner_steps)
+        self.train_tasks = self.learners if self.of_parameters else None
+        self.initial = [self.model, *(another(self.model) for _ in range(self.learners - 1))]
+
+    def _check_regularization(self) -> None:
+        if self.regularize != "none" and not self.of_parameters:
+            raise SettingError(self.regularize, "regularize", "none with average=predictions")
+        wanted = "0 without regularize" if self.regularize == "none" else "a number above 0 with regularize"
+        number = isinstance(self.strength, (int, float)) and not isinstance(self.strength, bool)
+        if not number or not 0 <= self.strength < float("inf") or (self.strength > 0) != (self.regularize != "none"):
+            raise SettingError(self.strength, "strength", wanted)
+
+    def check(self, source: TaskSource, meta_batch: int) -> None:
+        """See Algorithm."""
+        if self.of_parameters and meta_batch != self.learners:
+            raise SettingError(
+                meta_batch, "meta_batch", f"{self.learners}, as algo.learners: each has a task in every outer step"
+            )
+
+    def init(self) -> Params:
+        """The weights of all learners, each with initial ones of its own."""
+        each = [dict(model.named_parameters()) for model in self.initial]
+        return {name: torch.stack([one[name].detach() for one in each]) for name in each[0]}
+
+    def start(self, meta: Params, task: Task) -> Params:
+        """With parameters: their mean."""
+        return {name: value.mean(dim=0) for name, value in meta.items()} if self.of_parameters else meta
+
+    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The learners' mean loss, where each learner has the gradient of its own; and the query metric."""
+        return (self._own_task if self.of_parameters else self._shared_task)(meta, task)
+
+    def _own_task(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The loss and the query metric of the learner whose task this is."""
+        number = (task.key % self.learners)[None]  # keys are consecutive, so M tasks in a row have M remainders
+        mine = {name: value.index_select(0, number)[0] for name, value in meta.items()}
+        x, y = task.points()
+        loss = example_losses(self.predict(mine, x), y).mean()
+        if self.regularize != "none":
+            towards = self.start(meta, task) if self.regularize == "mean" else {}
+            loss = loss + self.strength * sum((mine[n] - towards.get(n, 0)).square().sum() for n in mine)
+        # The engine takes the mean over the M tasks of a meta-batch; times M it is the learner's own gradient.
+        return _with_gradient_of(loss * self.learners, loss), score(self.query(mine, task), task.query_y)
+
+    def _shared_task(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """Every learner's loss, and the metric of the averaged prediction."""
+
+        def one(params: Params) -> tuple[Tensor, Tensor]:
+            *_, tuned = self.adapt(params, task, self.inner_steps, first_order=True)
+            outputs = self.query(tuned, task)
+            x, y = (task.query_x, task.query_y) if self.inner_steps else task.points()
+            loss = example_losses(outputs if self.inner_steps else self.predict(params, x), y).mean()
+            return loss, outputs
+
+        losses, outputs = vmap(one)(meta)
+        return _with_gradient_of(losses.sum(), losses.mean()), score(averaged(outputs, task), task.query_y)
+
+    def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
+        """[eval_inner_steps + 1] query metric of the mean learner, or of the mean prediction of all."""
+        if self.of_parameters:
+            return super().adaptation_curve(meta, task)
+
+        def outputs(params: Params) -> Tensor:
+            """[K+1, Q, N]."""
+            return torch.stack([self.query(p, task) for p in self.adapt(params, task, self.eval_inner_steps)])
+
+        each = vmap(outputs)(meta)
+        return torch.stack([score(averaged(some, task), task.query_y) for some in each.unbind(1)])
+
+    @property
+    def name(self) -> str:
+        """Averaging of what."""
+        return f"Averaging of {self.learners} learners' {self.average}"
+
+    def describe(self, source: TaskSource) -> dict[str, str]:
+        """The inner loop, and what keeps the learners together."""
+        toward = {"none": "none", "l2": "towards zero", "mean": "towards the mean of all learners"}[self.regularize]
+        words = toward if self.regularize == "none" else f"{toward}, strength {self.strength:g}"
+        return {**super().describe(source), **({"regularised": words} if self.of_parameters else {})}
+
+
+def another(model: nn.Module) -> nn.Module:
+    """The same learner with other initial weights.
+
+    Raises:
+        SettingError: a part of it cannot draw its weights anew.
+    """
+    new = copy.deepcopy(model)
+    for name, module in new.named_modules():
+        if callable(draw := getattr(module, "reset_parameters", None)):
+            draw()
+        elif list(module.parameters(recurse=False)):
+            raise SettingError(f"{type(model).__name__}.{name}", "model", "modules that have reset_parameters()")
+    return new
+
+
+def _with_gradient_of(scaled: Tensor, loss: Tensor) -> Tensor:
+    """`loss`, with the gradient of `scaled`."""
+    return loss.detach() + scaled - scaled.detach()
+
+
+def averaged(outputs: Tensor, task: Task) -> Tensor:
+    """[Q, N] mean over learners of [M, Q, N]: of probabilities (as logits) for classes, of outputs in regression."""
+    if task.query_y.is_floating_point():
+        return outputs.mean(dim=0)
+    return outputs.log_softmax(dim=-1).logsumexp(dim=0) - torch.tensor(len(outputs)).log()

@@ -1,0 +1,115 @@
+"""What the algorithms share that tune a learner on the support set by gradient steps.
+
+    θ_{k+1} = θ_k - rule(∇ L_support(θ_k)),     k = 0 .. K-1
+
+They differ in where θ_0 and the rule come from, and in what the meta-loss makes of the θ_k.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metarun.algos.base import Algorithm
+from metarun.errors import SettingError, at_least, one_of, positive
+from metarun.inner import SGD, Adam, Params, Rule, trajectory
+from metarun.tasks import Task, TaskSource, example_losses, score
+
+
+@dataclass(eq=False, kw_only=True)
+class GradientBased(Algorithm):
+    """An algorithm with an inner loop.
+
+    Args:
+        inner_lr: rate of the inner loop.
+        eval_inner_steps: K in validation and test.
+        inner_loss_reduction: what the support loss is. `mean`: over all S support examples. `per_shot`: their sum
+            divided by the shots, that is N times the mean, as the code of Finn et al. has it. Regression has one way,
+            so both are the same there.
+
+    Attributes:
+        fixed: names of the learner's parameters that the inner loop leaves as they are: by default batch norm's.
+    """
+
+    inner_lr: float = 0.01
+    eval_inner_steps: int = 10
+    inner_loss_reduction: str = "mean"
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive("inner_lr", self.inner_lr)
+        at_least(0, eval_inner_steps=self.eval_inner_steps)
+        one_of("inner_loss_reduction", self.inner_loss_reduction, ["mean", "per_shot"])
+        self.fixed: set[str] = set(getattr(self.model, "norm_parameters", set()))
+
+    def start(self, meta: Params, task: Task) -> Params:
+        """The learner before the first inner step: by default the meta-parameters themselves."""
+        return meta
+
+    def rule(self, meta: Params) -> Rule:
+        """The update rule: by default SGD."""
+        return SGD(self.inner_lr)
+
+    def losses(self, fixed: Params, task: Task, steps: int) -> list[Callable[[Params], Tensor]]:
+        """The loss of each inner step: by default that on the whole support set."""
+
+        def support_loss(params: Params) -> Tensor:
+            return self.loss({**fixed, **params}, task.support_x, task.support_y)
+
+        return [support_loss] * steps
+
+    def loss(self, params: Params, x: Tensor, y: Tensor) -> Tensor:
+        """The inner loss of some points."""
+        outputs = self.predict(params, x)
+        classes = not y.is_floating_point()
+        ways = outputs.shape[-1] if classes and self.inner_loss_reduction == "per_shot" else 1
+        return example_losses(outputs, y).mean() * ways
+
+    def adapt(self, meta: Params, task: Task, steps: int, *, first_order: bool = False) -> Iterator[Params]:
+        """The learner's parameters after 0, 1, ..., `steps` inner steps on the support set."""
+        learner = self.start(meta, task)
+        fixed = {name: value for name, value in learner.items() if name in self.fixed}
+        adapted = {name: value for name, value in learner.items() if name not in self.fixed}
+        losses = self.losses(fixed, task, steps)
+        for params in trajectory(losses, adapted, self.rule(meta), first_order=first_order):
+            yield {**fixed, **params}
+
+    def query(self, params: Params, task: Task) -> Tensor:
+        """[Q, N] the learner's outputs on the query set."""
+        return self.predict(params, task.query_x, task.support_x)
+
+    def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
+        """[eval_inner_steps + 1] query metric after each inner step."""
+        learners = self.adapt(meta, task, self.eval_inner_steps)
+        return torch.stack([score(self.query(params, task), task.query_y) for params in learners])
+
+    def describe(self, source: TaskSource) -> dict[str, str]:
+        """The inner loop as it acts on the mean support loss."""
+        rule, rate = type(self.rule(self.init())).__name__, f"{self.inner_lr:g}"
+        if self.inner_loss_reduction == "per_shot" and source.metric == "accuracy" and rule == "SGD":
+            rate = f"{self.inner_lr:g} per shot, that is {self.inner_lr * source.outputs:g} on the mean support loss"
+        training = getattr(self, "inner_steps", 0)
+        return {"inner loop": f"{rule}, rate {rate}, steps: {training} in training, {self.eval_inner_steps} in test"}
+
+
+def rule(optimizer: str, lr: float, betas: tuple[float, float] | None) -> Rule:
+    """The update rule that these settings name.
+
+    Args:
+        optimizer: `sgd`, or `adam` with fresh moments in every task.
+        lr: its rate.
+        betas: Adam's (β1, β2), by default (0.9, 0.999). None with sgd.
+
+    Raises:
+        SettingError: inner_optimizer or inner_betas is out of range.
+    """
+    one_of("inner_optimizer", optimizer, ["sgd", "adam"])
+    if optimizer == "sgd":
+        if betas is not None:
+            raise SettingError(betas, "inner_betas", "null with inner_optimizer=sgd, which has no betas")
+        return SGD(lr)
+    betas = (0.9, 0.999) if betas is None else betas
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise SettingError(list(betas), "inner_betas", "two numbers in [0, 1), such as [0.9,0.999]")
+    return Adam(lr, (betas[0], betas[1]))

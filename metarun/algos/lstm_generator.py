@@ -1,0 +1,109 @@
+"""An LSTM that reads a task's support set and writes the learner for it.
+
+    θ(task) = θ + W h_S,     h_s = LSTM([φ(x_s), y_s], h_{s-1})   for each support point s = 1 .. S
+
+The support set is the description of the task, read as a sequence of (x, y) pairs in the order in which the source
+gives it; φ are the learner's features under the shared weights θ, and y is one-hot or a number. What is generated may
+be all parameters of the learner or its last layer only, on features that all tasks share; it may then be tuned by
+gradient steps on the support set, in training (`inner_steps`) as in test. θ, W and the LSTM are meta-learned.
+
+References: Hochreiter, Younger & Conwell 2001, "Learning to learn using gradient descent" (an LSTM reads examples); Ha,
+Dai & Le 2017, "HyperNetworks", arXiv 1609.09106 (a network writes another's weights). No paper describes just this
+combination; the tuning is that of MAML.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metarun.algos.base import call, without_head
+from metarun.algos.gradient import GradientBased
+from metarun.cells import LSTMCell
+from metarun.errors import at_least, boolean, one_of
+from metarun.inner import Params, prefixed, under
+from metarun.tasks import Task, TaskSource, example_losses, score
+
+
+@dataclass(eq=False, kw_only=True)
+class LSTMGenerator(GradientBased):
+    """Its meta-parameters are `learner.*`, θ; `reader.*`, the LSTM; and `writer` [generated numbers, hidden], W.
+
+    Args:
+        generate: `all` parameters of the learner, or its `head`, the last layer.
+        hidden: size of the LSTM's state.
+        inner_steps: gradient steps on what was generated, in training; at least 0.
+        eval_inner_steps: the same in validation and test.
+        first_order: leave out the second derivatives of those steps.
+    """
+
+    training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "first_order")
+
+    generate: str = "all"
+    hidden: int = 64
+    inner_steps: int = 1
+    first_order: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, hidden=self.hidden)
+        at_least(0, inner_steps=self.inner_steps)
+        boolean(first_order=self.first_order)
+        one_of("generate", self.generate, ["all", "head"])
+        self.body, head = without_head(self.model)
+        self.outputs = head.out_features
+        self.shapes = {
+            name: value.shape
+            for name, value in self.model.named_parameters()
+            if self.generate == "all" or name.startswith("head.")
+        }
+        self.fixed |= {name for name, _ in self.model.named_parameters() if name not in self.shapes}
+        self.reader = LSTMCell(head.in_features + self.outputs, self.hidden)
+        self.writer = nn.init.uniform_(
+            torch.empty(sum(s.numel() for s in self.shapes.values()), self.hidden), -0.01, 0.01
+        )
+
+    @property
+    def name(self) -> str:
+        """LSTM generator."""
+        return "LSTM generator"
+
+    def init(self) -> Params:
+        """The learner's own weights, and those of the LSTM and of W."""
+        learner = super().init()
+        like = next(iter(learner.values()))
+        reader = {name: value.detach().to(like, copy=True) for name, value in self.reader.named_parameters()}
+        return {**prefixed("learner", learner), **prefixed("reader", reader), "writer": self.writer.to(like, copy=True)}
+
+    def start(self, meta: Params, task: Task) -> Params:
+        """The learner that was written for the task."""
+        learner = under("learner", meta)
+        shift = meta["writer"] @ self.read(meta, task)
+        pieces = zip(self.shapes.items(), shift.split([shape.numel() for shape in self.shapes.values()]), strict=True)
+        return {**learner, **{name: learner[name] + piece.view(shape) for (name, shape), piece in pieces}}
+
+    def read(self, meta: Params, task: Task) -> Tensor:
+        """[hidden] the LSTM's state after the support set."""
+        shared = {name: value for name, value in under("learner", meta).items() if not name.startswith("head.")}
+        x = call(self.body, shared, task.support_x)  # [S, F]
+        y = task.support_y
+        if not y.is_floating_point():
+            y = F.one_hot(y, self.outputs).to(x.dtype)
+        state = self.reader.start(1, x)
+        for pair in torch.cat([x, y], dim=-1):
+            state = functional_call(self.reader, under("reader", meta), (pair[:, None], state))
+        return state[0][:, 0]
+
+    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The mean query loss of the learner that was written and tuned, and the query metric."""
+        *_, params = self.adapt(meta, task, self.inner_steps, first_order=self.first_order)
+        outputs = self.query(params, task)
+        return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
+
+    def describe(self, source: TaskSource) -> dict[str, str]:
+        """What is generated, and the inner loop that tunes it."""
+        what = "all parameters" if self.generate == "all" else "the last layer, on shared features"
+        return {"generated": what, **super().describe(source)}

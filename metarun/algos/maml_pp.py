@@ -1,0 +1,136 @@
+"""MAML++: MAML with the loss after every inner step, a learned rate and batch norm of its own for each inner step.
+
+    θ, α, γ <- minus β_t ∇ mean over tasks of Σ_k v_k(t) L_query(θ_k; γ_k)
+    θ_{k+1} = θ_k - α_{layer,k} ∇ L_support(θ_k; γ_k)
+
+γ_k is batch norm's shift (and scale) at step k; the inner loop leaves it alone. Over meta-training three things change:
+the step weights v go from 1/K for every step to the last step alone; the first meta-gradients are of first order; and
+the outer rate β falls along a cosine.
+
+Reference: Antoniou, Edwards & Storkey 2019, "How to train your MAML", arXiv 1810.09502. The weights of the steps are
+those of the authors' code: v_k = max(1 - a, 0.03) / K for k < K, the rest for the last, where a is the share of
+`multi_step_until` that has passed.
+
+We differ: a rate belongs to one tensor (a layer's weight and bias have one each, as in the authors' code); the
+statistics of batch norm are those of the learner's mode, not running ones for each step (the authors' code keeps
+those, and then normalises by the batch all the same); the rate falls to zero, and the schedules are shares of
+meta-training rather than numbers of epochs.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metarun.algos.base import Algorithm
+from metarun.algos.gradient import GradientBased
+from metarun.errors import SettingError, at_least
+from metarun.inner import Params, Rule, prefixed, trajectory, under
+from metarun.tasks import Task, example_losses, score
+
+LEAST = 0.03  # of 1/K, the weight of an inner step before the last while several count
+
+
+class StepRates:
+    """θ_{k+1} = θ_k - α_k g, with α_k = rates[name][k]."""
+
+    def __init__(self, rates: Params):
+        self.rates = rates
+
+    def init(self, params: Params) -> int:
+        """The first k."""
+        return 0
+
+    def step(self, params: Params, grads: Params, state: int) -> tuple[Params, int]:
+        """One step."""
+        return {name: params[name] - self.rates[name][state] * grads[name] for name in params}, state + 1
+
+
+@dataclass(eq=False, kw_only=True)
+class MAMLpp(GradientBased):
+    """MAML++.
+
+    Its meta-parameters are `learner.*` (θ without batch norm), `rate.*` [K] for each of those, and `norm.*` [K+1, ...],
+    batch norm's parameters at each step.
+
+    Args:
+        inner_lr: where all rates begin.
+        inner_steps: K, in training and in test, since each step has a rate of its own.
+        multi_step_until: share of meta-training in which the losses of all steps count; 0: never.
+        first_order_until: share of meta-training in which the meta-gradient is of first order; 0: never, 1: always.
+    """
+
+    training_only: ClassVar = (
+        *GradientBased.training_only, "inner_lr", "inner_steps", "eval_inner_steps", "multi_step_until",
+        "first_order_until",
+    )  # fmt: skip
+
+    inner_steps: int = 5
+    eval_inner_steps: int = 5
+    multi_step_until: float = 0.1
+    first_order_until: float = 1 / 3
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, inner_steps=self.inner_steps)
+        if self.eval_inner_steps != self.inner_steps:
+            raise SettingError(
+                self.eval_inner_steps, "eval_inner_steps", f"{self.inner_steps}, as inner_steps: each has its own rate"
+            )
+        for name in ("multi_step_until", "first_order_until"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise SettingError(value, name, "a share of meta-training, from 0 to 1")
+        self.progress = 1.0
+
+    @property
+    def name(self) -> str:
+        """MAML++."""
+        return "MAML++"
+
+    def at(self, progress: float) -> Algorithm:
+        """See Algorithm."""
+        then = copy.copy(self)
+        then.progress = progress
+        return then
+
+    def init(self) -> Params:
+        """The learner's own weights, equal rates, and the same batch norm at every step."""
+        learner = super().init()
+        weights = {name: value for name, value in learner.items() if name not in self.fixed}
+        norms = {
+            name: torch.stack([value] * (self.inner_steps + 1)) for name, value in learner.items() if name in self.fixed
+        }
+        rates = {name: value.new_full((self.inner_steps,), self.inner_lr) for name, value in weights.items()}
+        return {**prefixed("learner", weights), **prefixed("rate", rates), **prefixed("norm", norms)}
+
+    def rule(self, meta: Params) -> Rule:
+        """A rate for each tensor and step."""
+        return StepRates(under("rate", meta))
+
+    def adapt(self, meta: Params, task: Task, steps: int, *, first_order: bool = False) -> Iterator[Params]:
+        """The learner after 0, 1, ..., K inner steps, each with its batch norm."""
+        norms = [{name: value[k] for name, value in under("norm", meta).items()} for k in range(steps + 1)]
+        losses = [loss for norm in norms[:-1] for loss in self.losses(norm, task, 1)]
+        weights = trajectory(losses, under("learner", meta), self.rule(meta), first_order=first_order)
+        for norm, params in zip(norms, weights, strict=True):
+            yield {**params, **norm}
+
+    def weights(self) -> list[float]:
+        """v_1 .. v_K, which add up to 1."""
+        steps = self.inner_steps
+        if self.progress >= self.multi_step_until:
+            return [0.0] * (steps - 1) + [1.0]
+        early = max(1 - self.progress / self.multi_step_until, LEAST) / steps
+        return [early] * (steps - 1) + [1 - (steps - 1) * early]
+
+    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The query losses after each inner step, weighted, and the query metric after the last."""
+        first_order = self.progress < self.first_order_until
+        _, *learners = self.adapt(meta, task, self.inner_steps, first_order=first_order)
+        counted = [(weight, self.query(p, task)) for weight, p in zip(self.weights(), learners, strict=True) if weight]
+        loss = torch.stack([weight * example_losses(outputs, task.query_y).mean() for weight, outputs in counted]).sum()
+        return loss, score(counted[-1][1], task.query_y)

@@ -1,0 +1,166 @@
+"""Meta-LSTM: an LSTM that reads losses and gradients is the optimiser, and the learner's weights are its cell state.
+
+    c_t = σ(f_t) ∘ c_{t-1} - σ(i_t) ∘ g_t,     g_t = ∇ L_minibatch(c_{t-1})
+    f_t = w_f · [h_t, c_{t-1}, f_{t-1}] + b_f,   i_t = w_i · [h_t, c_{t-1}, i_{t-1}] + b_i,   h_t = LSTM(p(L), p(g_t))
+
+One set of weights serves all P coordinates of the learner, each with a state of its own. c_0, the initialisation, is
+meta-learned with them. p gives two numbers for one: (log|x| / 10, sign x) if |x| > e^-10, else (-1, e^10 x).
+
+Reference: Ravi & Larochelle 2017, "Optimization as a model for few-shot learning". The graph of the meta-gradient
+runs through c, h, f and i, and through the final loss; gradients, losses and the weights they are taken at are
+constants, unless `second_order`. As in the authors' code, the gates fed back are the values before the sigmoid, from
+0; in training the query set is normalised by its own statistics, and in validation and test, with model.norm=support,
+by the support set's. All parameters of the learner are coordinates, batch norm's too.
+
+We differ: the authors' code divides a minibatch's mean gradient by its size once more, which is a setting here
+(`divide_gradient`), and the support statistics of batch norm are those under the adapted weights, not running ones.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+from metarun.algos.base import Algorithm
+from metarun.cells import LSTMCell
+from metarun.errors import at_least, boolean, one_of
+from metarun.inner import Params, prefixed, under
+from metarun.tasks import Task, TaskSource, example_losses, minibatches, score
+
+P = 10.0  # of the preprocessing
+
+
+@dataclass(eq=False, kw_only=True)
+class MetaLSTM(Algorithm):
+    """Ravi and Larochelle's Meta-LSTM.
+
+    Its meta-parameters are `learner.*`, c_0; `lstm.*`, the first LSTM; and of the second cell `forget.weight`
+    [hidden + 2], `forget.bias` [], and the same for `input`.
+
+    Args:
+        inner_steps: in training; at least 1.
+        eval_inner_steps: in validation and test; at least 0.
+        inner_batch: support points of a minibatch; None, or as many as there are: all of them.
+        hidden: size of h.
+        feedback: which gates the second cell gets back: `logits`, before the sigmoid, as in the authors' code; or
+            `gates`, after it, as the paper writes it. Both start at 0.
+        divide_gradient: whether to divide each gradient by the size of its minibatch once more.
+        second_order: let the meta-gradient also run through the gradients and losses.
+    """
+
+    training_only: ClassVar = (*Algorithm.training_only, "inner_steps", "second_order")
+
+    inner_steps: int = 5
+    eval_inner_steps: int = 5
+    inner_batch: int | None = None
+    hidden: int = 20
+    feedback: str = "logits"
+    divide_gradient: bool = False
+    second_order: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, inner_steps=self.inner_steps, hidden=self.hidden)
+        at_least(0, eval_inner_steps=self.eval_inner_steps)
+        if self.inner_batch is not None:
+            at_least(1, inner_batch=self.inner_batch)
+        one_of("feedback", self.feedback, ["logits", "gates"])
+        boolean(divide_gradient=self.divide_gradient, second_order=self.second_order)
+        self.lstm = LSTMCell(4, self.hidden)
+        like = next(self.model.parameters())
+        forget, input_ = (torch.empty(self.hidden + 2) for _ in range(2))
+        for weight in (*self.lstm.parameters(), forget, input_):
+            nn.init.uniform_(weight, -0.01, 0.01)
+        biases = nn.init.uniform_(torch.empty(2))  # gradient descent at a rate of about 0.011, to begin with
+        cell = {
+            "forget.weight": forget,
+            "forget.bias": 4 + biases[0],
+            "input.weight": input_,
+            "input.bias": biases[1] - 5,
+        }
+        self.optimizer_weights = {
+            name: value.detach().to(like)
+            for name, value in {**prefixed("lstm", dict(self.lstm.named_parameters())), **cell}.items()
+        }
+
+    @property
+    def name(self) -> str:
+        """Meta-LSTM."""
+        return "Meta-LSTM"
+
+    def init(self) -> Params:
+        """The learner's own weights, and those of the optimiser."""
+        return {**prefixed("learner", super().init()), **{k: v.clone() for k, v in self.optimizer_weights.items()}}
+
+    def adapt(self, meta: Params, task: Task, steps: int) -> Iterator[Params]:
+        """The learner's parameters after 0, 1, ..., `steps` inner steps on the support set."""
+        start = under("learner", meta)
+        c = torch.cat([value.flatten() for value in start.values()])  # [P]
+        state = self.lstm.start(len(c), c)
+        f, i = torch.zeros_like(c), torch.zeros_like(c)
+        yield start
+        for places in minibatches(task.key, len(task.support_x), self.inner_batch, steps):
+            g, loss = self._gradient(c, start, task, places)
+            seen = torch.cat([preprocessed(loss)[:, None].expand(2, len(c)), preprocessed(g)])  # [4, P]
+            state = functional_call(self.lstm, under("lstm", meta), (seen, state))
+            f = _gate(meta, "forget", state[0], c, f)
+            i = _gate(meta, "input", state[0], c, i)
+            c = torch.sigmoid(f) * c - torch.sigmoid(i) * g
+            if self.feedback == "gates":
+                f, i = torch.sigmoid(f), torch.sigmoid(i)
+            yield _unflattened(c, start)
+
+    def _gradient(self, c: Tensor, like: Params, task: Task, places: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[P] and []: gradient and loss of a minibatch of the support set."""
+        x, y = task.support_x, task.support_y
+        if places is not None:
+            x, y = x[places], y[places]
+
+        def loss(c: Tensor) -> Tensor:
+            return example_losses(self.predict(_unflattened(c, like), x), y).mean()
+
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.second_order):
+            g, value = grad_and_value(loss)(c)
+        return g / len(x) if self.divide_gradient else g, value
+
+    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The mean query loss after the inner steps, and the metric, both with the query's own norm statistics."""
+        *_, params = self.adapt(meta, task, self.inner_steps)
+        outputs = self.predict(params, task.query_x)
+        return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
+
+    def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
+        """[eval_inner_steps + 1] query metric after each inner step."""
+        learners = self.adapt(meta, task, self.eval_inner_steps)
+        return torch.stack([score(self.predict(p, task.query_x, task.support_x), task.query_y) for p in learners])
+
+    def describe(self, source: TaskSource) -> dict[str, str]:
+        """The inner loop, and the kind of meta-gradient."""
+        return {
+            "inner loop": f"LSTM, steps: {self.inner_steps} in training, {self.eval_inner_steps} in test",
+            "meta-gradient": "second order" if self.second_order else "first order",
+        }
+
+
+def preprocessed(x: Tensor) -> Tensor:
+    """[2, ...]: the size and the sign of each number, on scales that a network can read."""
+    size = x.abs()
+    large = size > math.exp(-P)
+    logarithm = torch.where(large, size, 1.0).log() / P  # where it does not count, the logarithm of 1 has a slope
+    return torch.stack([torch.where(large, logarithm, -1.0), torch.where(large, x.sign(), math.exp(P) * x)])
+
+
+def _gate(meta: Params, name: str, h: Tensor, c: Tensor, before: Tensor) -> Tensor:
+    """[P]: w · [h, c, before] + b for each coordinate."""
+    weight = meta[f"{name}.weight"]
+    return weight[:-2] @ h + weight[-2] * c + weight[-1] * before + meta[f"{name}.bias"]
+
+
+def _unflattened(c: Tensor, like: Params) -> Params:
+    """The coordinates as the parameters of the learner."""
+    pieces = c.split([value.numel() for value in like.values()])
+    return {name: piece.view(value.shape) for (name, value), piece in zip(like.items(), pieces, strict=True)}

@@ -1,0 +1,63 @@
+"""Meta-SGD: learn the initialisation and, for every weight, the rate and direction of its inner steps.
+
+    (θ, α) <- (θ, α) - β ∇ mean over tasks of L_query(θ_K),     θ_{k+1} = θ_k - α ∘ ∇ L_support(θ_k)
+
+Reference: Li, Zhou, Chen & Li 2017, "Meta-SGD: learning to learn quickly for few-shot learning", arXiv 1707.09835.
+
+We differ in the start: every rate begins at `inner_lr`, where the paper draws each at random; rates may become
+negative, as there. The paper takes one inner step, K is a setting here.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metarun.algos.gradient import GradientBased
+from metarun.errors import at_least
+from metarun.inner import SGD, Params, Rule, prefixed, under
+from metarun.tasks import Task, example_losses, score
+
+
+@dataclass(eq=False, kw_only=True)
+class MetaSGD(GradientBased):
+    """Meta-SGD. Its meta-parameters are `learner.*`, θ, and for each that the inner loop changes `rate.*`, its α.
+
+    Args:
+        inner_lr: where all rates begin.
+        inner_steps: K in training; at least 1.
+    """
+
+    training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "inner_lr")
+
+    inner_steps: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, inner_steps=self.inner_steps)
+
+    @property
+    def name(self) -> str:
+        """Meta-SGD."""
+        return "Meta-SGD"
+
+    def init(self) -> Params:
+        """The learner's own weights, and equal rates."""
+        learner = super().init()
+        rates = {name: torch.full_like(w, self.inner_lr) for name, w in learner.items() if name not in self.fixed}
+        return {**prefixed("learner", learner), **prefixed("rate", rates)}
+
+    def start(self, meta: Params, task: Task) -> Params:
+        """θ."""
+        return under("learner", meta)
+
+    def rule(self, meta: Params) -> Rule:
+        """SGD with a rate for each weight."""
+        return SGD(under("rate", meta))
+
+    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The mean query loss after the training number of inner steps, and the query metric there."""
+        *_, params = self.adapt(meta, task, self.inner_steps)
+        outputs = self.query(params, task)
+        return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)

@@ -1,0 +1,53 @@
+"""Prototypical networks: a query point belongs to the class whose support points have the nearest mean.
+
+    p(n | x) ∝ exp(-|f(x) - c_n|²),     c_n = mean of f over the support points of class n
+
+Reference: Snell, Swersky & Zemel 2017, "Prototypical networks for few-shot learning", arXiv 1703.05175. f is the
+learner without its last layer, and all its parameters are meta-learned; nothing is adapted to a task but the c_n.
+
+We differ in the number of ways of training tasks, which is that of test (they train with 60).
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from metarun.algos.base import Algorithm, need_classes, without_head
+from metarun.inner import Params
+from metarun.tasks import Task, TaskSource, example_losses, score
+
+
+@dataclass(eq=False, kw_only=True)
+class ProtoNet(Algorithm):
+    """Prototypical networks, with squared Euclidean distances."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.model, head = without_head(self.model)
+        self.ways = head.out_features
+
+    @property
+    def name(self) -> str:
+        """Prototypical networks."""
+        return "Prototypical networks"
+
+    def check(self, source: TaskSource, meta_batch: int) -> None:
+        """See Algorithm."""
+        need_classes(self, source)
+
+    def logits(self, meta: Params, task: Task) -> Tensor:
+        """[Q, N] minus the squared distance of each query point to each prototype."""
+        support, query = self.predict(meta, task.support_x), self.predict(meta, task.query_x, task.support_x)
+        members = F.one_hot(task.support_y, self.ways).to(support.dtype)  # [S, N]
+        prototypes = members.T @ support / members.sum(dim=0)[:, None]
+        return -(query[:, None] - prototypes).square().sum(dim=-1)
+
+    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The mean cross-entropy of the query set, and its accuracy."""
+        logits = self.logits(meta, task)
+        return example_losses(logits, task.query_y).mean(), score(logits, task.query_y)
+
+    def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
+        """[1] query accuracy: there are no inner steps."""
+        return score(self.logits(meta, task), task.query_y)[None]

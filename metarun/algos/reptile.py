@@ -1,0 +1,78 @@
+"""Reptile: move the initialisation towards where each task's own training ends.
+
+    θ <- θ + ε mean over tasks of (θ_K - θ),     θ_0 = θ,  θ_{k+1} = θ_k - Adam(∇ L_minibatch(θ_k))
+
+Reference: Nichol, Achiam & Schulman 2018, "On first-order meta-learning algorithms", arXiv 1803.02999. Inner Adam has
+β1 = 0, and ε falls linearly from 1 to 0. In meta-training a task is not divided: the inner loop sees support and
+query points alike, so shots + queries of a source are the paper's training shots, and the query metric of the
+training rows is of points that were trained on.
+
+We differ: Adam's second moment starts anew in every task, where the authors' code carries it over.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from torch import Tensor
+
+from metarun.algos.gradient import GradientBased, rule
+from metarun.errors import at_least
+from metarun.inner import Params, Rule, trajectory
+from metarun.tasks import Task, example_losses, minibatches, score
+
+
+@dataclass(eq=False, kw_only=True)
+class Reptile(GradientBased):
+    """Reptile. ε is `meta_lr`, with the outer optimiser SGD.
+
+    Args:
+        inner_steps: K in training; at least 1.
+        inner_optimizer: `adam` with fresh moments in every task, or `sgd`.
+        inner_betas: Adam's (β1, β2). None with sgd.
+        inner_batch: points of a minibatch in training; None, or more than there are: all.
+        eval_inner_batch: the same in validation and test.
+    """
+
+    training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "inner_batch")
+
+    inner_steps: int = 5
+    inner_optimizer: str = "adam"
+    inner_betas: tuple[float, float] | None = (0.0, 0.999)
+    inner_batch: int | None = 10
+    eval_inner_batch: int | None = 5
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, inner_steps=self.inner_steps)
+        for name in ("inner_batch", "eval_inner_batch"):
+            if getattr(self, name) is not None:
+                at_least(1, **{name: getattr(self, name)})
+        self.inner_rule = rule(self.inner_optimizer, self.inner_lr, self.inner_betas)
+        self.fixed = set()
+
+    def rule(self, meta: Params) -> Rule:
+        """Adam or SGD."""
+        return self.inner_rule
+
+    def losses(self, fixed: Params, task: Task, steps: int) -> list[Callable[[Params], Tensor]]:
+        """The losses of minibatches of the support set."""
+        return self.minibatch_losses(task.support_x, task.support_y, task.key, self.eval_inner_batch, steps)
+
+    def minibatch_losses(
+        self, x: Tensor, y: Tensor, key: Tensor, size: int | None, steps: int
+    ) -> list[Callable[[Params], Tensor]]:
+        """For each step the loss of a minibatch of these points."""
+        places = minibatches(key, len(x), size, steps)
+        return [partial(self.loss, x=x if p is None else x[p], y=y if p is None else y[p]) for p in places]
+
+    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The query loss after the inner loop, with θ - θ_K for its gradient; and the query metric there."""
+        start = {name: value.detach() for name, value in meta.items()}
+        losses = self.minibatch_losses(*task.points(), task.key, self.inner_batch, self.inner_steps)
+        *_, end = trajectory(losses, start, self.inner_rule, first_order=True)
+        outputs = self.query(end, task)
+        direction = sum((meta[name] * (start[name] - end[name])).sum() for name in meta)
+        loss = example_losses(outputs, task.query_y).mean()
+        return loss + direction - direction.detach(), score(outputs, task.query_y)

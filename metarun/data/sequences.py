@@ -1,0 +1,80 @@
+"""Symbol sequences: tell apart the random processes that wrote them, after seeing a few sequences of each.
+
+    s_1 ~ uniform,   s_{l+1} ~ row s_l of A_n,     each row of A_n uniform on the simplex, drawn for class n of the task
+
+Every class of a task is a Markov chain of its own, so single symbols say little and their order says much.
+
+T tasks, N ways, E sequences of a class (support and query), L symbols of a sequence, V symbols there are.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metarun import seeds
+from metarun.errors import at_least
+from metarun.tasks import Metric, Split, Task, keys
+
+
+class Sequences:
+    """Classification of sequences by the Markov chain that wrote them.
+
+    Args:
+        ways: N.
+        shots: support sequences of each class.
+        queries: query sequences of each class.
+        length: L; at least 2.
+        symbols: V; at least 2.
+    """
+
+    metric: Metric = "accuracy"
+
+    def __init__(self, ways: int = 3, shots: int = 5, queries: int = 5, length: int = 20, symbols: int = 5):
+        at_least(2, ways=ways, length=length, symbols=symbols)
+        at_least(1, shots=shots, queries=queries)
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self.length, self.symbols = length, symbols
+        self.input_shape, self.outputs = (length, symbols), ways
+        self.device = torch.device("cpu")
+
+    def prepare(self, device: torch.device) -> None:
+        """See TaskSource."""
+        self.device = device
+
+    def chains(self, seed: int, split: Split, index: Tensor) -> Tensor:
+        """[T, N, V, V] float64: the transition probabilities of each class, row by row."""
+        # Exponential numbers divided by their sum are uniform on the simplex.
+        draws = -torch.log1p(-seeds.uniform((seed, split, "chains"), index, self.ways * self.symbols**2))
+        weights = draws.view(-1, self.ways, self.symbols, self.symbols)
+        return weights / weights.sum(dim=-1, keepdim=True)
+
+    def sample(self, seed: int, split: Split, index: Tensor) -> Task:
+        """See TaskSource."""
+        index = index.to(self.device)
+        each = self.shots + self.queries
+        draws = seeds.uniform((seed, split, "symbols"), index, self.ways * each * self.length)
+        draws = draws.view(-1, self.ways, each, self.length)
+        below = self.chains(seed, split, index).cumsum(dim=-1)[..., :-1]  # [T, N, V, V-1]
+        symbol = (draws[..., 0] * self.symbols).long()
+        written = [symbol]
+        for place in range(1, self.length):
+            row = below.gather(2, symbol[..., None].expand(-1, -1, -1, self.symbols - 1))  # [T, N, E, V-1]
+            symbol = (draws[..., place, None] >= row).sum(dim=-1)
+            written.append(symbol)
+        x = F.one_hot(torch.stack(written, dim=-1), self.symbols).float()  # [T, N, E, L, V]
+        labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
+
+        def part(some: Tensor) -> tuple[Tensor, Tensor]:
+            return some.flatten(1, 2), labels.repeat_interleave(some.shape[2], dim=1)
+
+        support, query = part(x[:, :, : self.shots]), part(x[:, :, self.shots :])
+        return Task(*support, *query, keys(seed, split, index))
+
+    def identity(self) -> dict[str, str]:
+        """See TaskSource."""
+        return {"split_hash": "none: tasks are generated"}
+
+    def describe(self) -> str:
+        """See TaskSource."""
+        size = f"length {self.length}, {self.symbols} symbols"
+        return f"sequences {self.ways}-way {self.shots}-shot (queries: {self.queries}), {size}"
