@@ -15,10 +15,12 @@ and it is the present mean of all.
 """
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import vmap
 
@@ -96,8 +98,10 @@ class Averaging(GradientBased):
 
     def _own_task(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The loss and the query metric of the learner whose task this is."""
-        number = (task.key % self.learners)[None]  # keys are consecutive, so M tasks in a row have M remainders
-        mine = {name: value.index_select(0, number)[0] for name, value in meta.items()}
+        number = task.key % self.learners  # keys are consecutive, so M tasks in a row have M remainders
+        # A product with a one-hot vector: indexing would have a gradient of the size of all learners for every task.
+        chosen = F.one_hot(number, self.learners)
+        mine = {name: torch.tensordot(chosen.to(value), value, dims=1) for name, value in meta.items()}
         x, y = task.points()
         loss = example_losses(self.predict(mine, x), y).mean()
         if self.regularize != "none":
@@ -167,4 +171,4 @@ def averaged(outputs: Tensor, task: Task) -> Tensor:
     """[Q, N] mean over learners of [M, Q, N]: of probabilities (as logits) for classes, of outputs in regression."""
     if task.query_y.is_floating_point():
         return outputs.mean(dim=0)
-    return outputs.log_softmax(dim=-1).logsumexp(dim=0) - torch.tensor(len(outputs)).log()
+    return outputs.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(outputs))
