@@ -167,7 +167,7 @@ def test_an_untrained_module_draws_as_it_was_built():
 def test_with_parameters_a_meta_batch_is_the_learners_tasks():
     algorithm = _experiment(Sinusoid(), average="parameters").algorithm
     algorithm.check(Sinusoid(), 3)
-    with pytest.raises(SettingError, match="expected 3, as algo.learners"):
+    with pytest.raises(SettingError, match=r"expected 3, as algo\.learners"):
         algorithm.check(Sinusoid(), 25)
 
 
