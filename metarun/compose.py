@@ -172,6 +172,8 @@ def _check_types(where: str, values: dict[str, Any], reference: dict[str, Any]) 
         if isinstance(default, dict) and isinstance(value, dict):
             if value.get("_target_") == default.get("_target_"):
                 _check_types(name, value, default)
+        elif value is None and "." in name:
+            continue  # whether a component's setting may be null, its constructor knows
         elif (expected := _mismatch(value, default)) is not None:
             raise UsageError(f"{value!r} ({name}): expected {expected}, such as {name}={default}")
 
