@@ -19,14 +19,14 @@ def _block(language):
 def test_an_algorithm_of_ones_own_runs_as_it_stands(tmp_path):
     (tmp_path / "my_algo.py").write_text(_block("python"))
     (tmp_path / "choices/algo").mkdir(parents=True)
-    (tmp_path / "choices/algo/prototypes.yaml").write_text(_block("yaml"))
+    (tmp_path / "choices/algo/matching.yaml").write_text(_block("yaml"))
     trust, *words = _block("bash").split()
     words = [sys.executable, "-m", *words, "hydra.run.dir=run"]
     environment = {**os.environ, **dict([trust.split("=")])}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     accuracy = float(re.search(r"accuracy ([\d.]+) ±", done.stdout)[1])
-    assert accuracy > 70, "far above chance, which is 50"
+    assert accuracy > 65, "far above chance, which is 50"
     del environment["METARUN_TRUST"]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
@@ -41,9 +41,9 @@ def test_continuous_integration_runs_the_readmes_test_command():
 def test_every_setting_that_the_readme_names_exists(metarun):
     names = set(re.findall(r"\b((?:algo|data|model|engine|device)\.\w+)\b", TEXT))
     known = set()
-    for data in ("sinusoid", "omniglot", "tabular"):
-        for model in ("mlp", "conv4"):
-            out = metarun(f"data={data}", f"model={model}", "--cfg", "job")[1]
+    for data in ("sinusoid", "omniglot", "tabular", "sequences"):
+        for algo in ("maml", "averaging", "meta_lstm", "lstm_generator", "reptile"):
+            out = metarun(f"data={data}", f"algo={algo}", "--cfg", "job")[1]
             section = ""
             for line in out.splitlines():
                 if line and not line.startswith(" "):
