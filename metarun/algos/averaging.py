@@ -63,9 +63,7 @@ class Averaging(GradientBased):
             raise SettingError(
                 self.inner_steps, "inner_steps", "null with average=parameters: each learner has one task"
             )
-        self.inner_steps = 1 - self.of_parameters if self.inner_steps is None else self.inner_steps
-        at_least(0, inner_steps=self.inner_steps)
-        self.train_tasks = self.learners if self.of_parameters else None
+        at_least(0, inner_steps=self.training_steps)
         self.initial = [self.model, *(another(self.model) for _ in range(self.learners - 1))]
 
     def _check_regularization(self) -> None:
@@ -75,6 +73,16 @@ class Averaging(GradientBased):
         number = isinstance(self.strength, (int, float)) and not isinstance(self.strength, bool)
         if not number or not 0 <= self.strength < float("inf") or (self.strength > 0) != (self.regularize != "none"):
             raise SettingError(self.strength, "strength", wanted)
+
+    @property
+    def training_steps(self) -> int:
+        """See GradientBased."""
+        return int(not self.of_parameters) if self.inner_steps is None else self.inner_steps
+
+    @property
+    def train_tasks(self) -> int | None:
+        """With parameters one for each learner."""
+        return self.learners if self.of_parameters else None
 
     def check(self, source: TaskSource, meta_batch: int) -> None:
         """See Algorithm."""
@@ -114,11 +122,12 @@ class Averaging(GradientBased):
         """Every learner's loss, and the metric of the averaged prediction."""
 
         def one(params: Params) -> tuple[Tensor, Tensor]:
-            *_, tuned = self.adapt(params, task, self.inner_steps, first_order=True)
+            *_, tuned = self.adapt(params, task, self.training_steps, first_order=True)
             outputs = self.query(tuned, task)
-            x, y = (task.query_x, task.query_y) if self.inner_steps else task.points()
-            loss = example_losses(outputs if self.inner_steps else self.predict(params, x), y).mean()
-            return loss, outputs
+            if self.training_steps:
+                return example_losses(outputs, task.query_y).mean(), outputs
+            x, y = task.points()
+            return example_losses(self.predict(params, x), y).mean(), outputs
 
         losses, outputs = vmap(one)(meta)
         return _with_gradient_of(losses.sum(), losses.mean()), score(averaged(outputs, task), task.query_y)

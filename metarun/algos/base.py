@@ -36,11 +36,9 @@ class Algorithm(ABC):
 
     Attributes:
         training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
-        train_tasks: how many different tasks meta-training takes, over and over; None: new ones in every outer step.
     """
 
     training_only: ClassVar[tuple[str, ...]] = ("meta_lr", "meta_lr_schedule", "meta_clip", "meta_optimizer")
-    train_tasks: ClassVar[int | None] = None
 
     model: nn.Module = field(kw_only=False)
     meta_lr: float = 1e-3
@@ -74,6 +72,11 @@ class Algorithm(ABC):
     def name(self) -> str:
         """For people: what the field calls the algorithm."""
         return type(self).__name__
+
+    @property
+    def train_tasks(self) -> int | None:
+        """How many different tasks meta-training takes, over and over; None: new ones in every outer step."""
+        return None
 
     def at(self, progress: float) -> "Algorithm":
         """The algorithm as it is when this share of meta-training is done, in [0, 1]: by default always the same."""

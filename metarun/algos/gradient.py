@@ -43,6 +43,11 @@ class GradientBased(Algorithm):
         one_of("inner_loss_reduction", self.inner_loss_reduction, ["mean", "per_shot"])
         self.fixed: set[str] = set(getattr(self.model, "norm_parameters", set()))
 
+    @property
+    def training_steps(self) -> int:
+        """K in training: the setting inner_steps, and 0 where there is none."""
+        return getattr(self, "inner_steps", 0)
+
     def start(self, meta: Params, task: Task) -> Params:
         """The learner before the first inner step: by default the meta-parameters themselves."""
         return meta
@@ -89,8 +94,10 @@ class GradientBased(Algorithm):
         rule, rate = type(self.rule(self.init())).__name__, f"{self.inner_lr:g}"
         if self.inner_loss_reduction == "per_shot" and source.metric == "accuracy" and rule == "SGD":
             rate = f"{self.inner_lr:g} per shot, that is {self.inner_lr * source.outputs:g} on the mean support loss"
-        training = getattr(self, "inner_steps", 0)
-        return {"inner loop": f"{rule}, rate {rate}, steps: {training} in training, {self.eval_inner_steps} in test"}
+        steps = f"steps: {self.training_steps} in training, {self.eval_inner_steps} in test"
+        return {
+            "inner loop": f"{rule}, rate {rate}, {steps}" if self.training_steps or self.eval_inner_steps else "none"
+        }
 
 
 def rule(optimizer: str, lr: float, betas: tuple[float, float] | None) -> Rule:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from metarun.algos.gradient import GradientBased, rule
@@ -73,6 +74,6 @@ class Reptile(GradientBased):
         losses = self.minibatch_losses(*task.points(), task.key, self.inner_batch, self.inner_steps)
         *_, end = trajectory(losses, start, self.inner_rule, first_order=True)
         outputs = self.query(end, task)
-        direction = sum((meta[name] * (start[name] - end[name])).sum() for name in meta)
+        direction = torch.stack([(meta[name] * (start[name] - end[name])).sum() for name in meta]).sum()
         loss = example_losses(outputs, task.query_y).mean()
         return loss + direction - direction.detach(), score(outputs, task.query_y)
