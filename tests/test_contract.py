@@ -33,8 +33,10 @@ ALGORITHMS = {
     "lstm_generator": ["algo.eval_inner_steps=3", "algo.hidden=16", "algo.meta_lr=0.003"],
     "maml_pp": ["algo.inner_steps=2"],
     "meta_lstm": ["algo.inner_steps=3", "algo.meta_lr=0.01", "algo.meta_clip=null"],
+    "protonet": ["algo.meta_lr=0.01"],
     "reptile": ["algo.inner_lr=0.01", "algo.eval_inner_steps=10", "algo.meta_lr=0.5"],
 }
+MORE_STEPS = {("protonet", "sequences"): 500}  # untrained, an LSTM's features are good prototypes already
 REFUSED = {("protonet", "sinusoid"), *itertools.product(["oracle"], ["omniglot", "sequences", "tabular"])}
 # The labels of a task are arbitrary, so that there is nothing to find in all tasks together.
 LEARN_NOTHING_ACROSS_TASKS = set(itertools.product(["pretrain"], ["omniglot", "sequences", "tabular"]))
@@ -64,7 +66,7 @@ def combination(request, data_root):
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     before = loop.meta_test(experiment, state.meta, "test", 100)
-    steps = SOURCES.get(data, ([], 100))[1]
+    steps = MORE_STEPS.get(request.param, SOURCES.get(data, ([], 100))[1])
     list(loop.meta_train(experiment, state, steps, config.meta_batch))
     return experiment, state, before, config, request.param
 
