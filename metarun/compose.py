@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -77,13 +77,22 @@ def jobs(words: list[str], source: Source) -> Iterator[list[str]]:
     """The combinations of a sweep, each as the words of one job, in the order of Hydra's basic sweeper."""
     choices = []
     for override in parse([*_sweeper_params(words, source), *words]):
-        # Intervals and globs belong to other sweepers, which choose values as they go; those are checked job by job.
+        # Intervals belong to other sweepers, which choose values as they go; those are checked job by job.
         if override.is_discrete_sweep() and not override.is_hydra_override():
-            key = override.get_key_element()
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            key, value = override.get_key_element(), override.value()
+            names = _options(key, source)
+            values = value.filter(names) if isinstance(value, Glob) else list(override.sweep_string_iterator())
+            if not values:
+                raise UsageError(f"{override.input_line!r} (command line): no value; {key} has {', '.join(names)}")
+            choices.append([f"{key}={value}" for value in values])
         elif not override.is_sweep_override():
             choices.append([override.input_line or ""])
     return map(list, itertools.product(*choices))
+
+
+def _options(group: str, source: Source) -> list[str]:
+    """The names that can be chosen in a group, sorted."""
+    return sorted({file.stem for folder in source.folders() for file in (folder / group).glob("*.yaml")})
 
 
 def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B008 (immutable)

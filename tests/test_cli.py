@@ -34,6 +34,7 @@ BAD = [  # words, exit code, what the line has to say: the value, the rule, the 
     (["foo.bar=3"], 2, ["foo.bar"]),
     (["protocol.inner=1"], 2, ["protocol.inner", "inner_lr"]),
     (["seed=1", "seed=2"], 2, ["seed", "given twice"]),
+    (["-m", "algo=glob(x*)"], 2, ["glob(x*)", "no value", "fomaml"]),
     (["algo=maml", "algo=fomaml"], 2, ["algo", "given twice"]),
     (["data.shots=1", "+data.shots=2"], 2, ["data.shots", "given twice"]),
     (["seed=abc"], 2, ["'abc'", "seed", "integer"]),
