@@ -68,6 +68,8 @@ def _adaptation(axes: Axes, test: dict[str, Any], metric: Metric) -> None:
     axes.errorbar(range(len(means)), means, widths, color="tab:red", marker="o", ms=4, capsize=3, label=label)
     axes.set(title="adaptation to a new task", xlabel="inner step", ylabel=_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(means) == 1:
+        axes.set(title="new tasks, without inner steps", xlim=(-1, 1), xticks=[0])
     _finish(axes, metric)
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -32,3 +33,18 @@ def test_noise_stays_at_chance_however_long_it_is_trained(metarun):
     assert metarun("data=tabular", "data.teacher=noise", "test_tasks=2000", "hydra.run.dir=run")[0] == 0
     test = json.loads(Path("run/summary.json").read_text())["test"]["accuracy"]
     assert abs(test["mean"] - 0.5) < 2 * test["ci95"]
+
+
+@pytest.mark.parametrize("algo", sorted({file.stem for file in (ROOT / "conf/algo").glob("*.yaml")} - {"oracle"}))
+def test_no_algorithm_finds_anything_in_noise(metarun, algo):
+    words = (f"algo={algo}", "data=tabular", "data.teacher=noise", "meta_steps=300", "test_tasks=2000")
+    assert metarun(*words, "hydra.run.dir=run")[0] == 0
+    test = json.loads(Path("run/summary.json").read_text())["test"]["accuracy"]
+    assert abs(test["mean"] - 0.5) < 2 * test["ci95"]
+
+
+def test_a_generator_reads_sequences(metarun):
+    """Bayes with the support set's step counts is right in about 96 of 100; chance is 33."""
+    words = ("algo=lstm_generator", "data=sequences", "meta_steps=1000", "hydra.run.dir=run")
+    assert metarun(*words)[0] == 0
+    assert json.loads(Path("run/summary.json").read_text())["test"]["accuracy"]["mean"] > 0.75
