@@ -40,11 +40,16 @@ def steps(folder: Path) -> list[int]:
     return sorted((int(path.stem.removeprefix("step-")) for path in folder.glob("step-????????.json")), reverse=True)
 
 
-def load(folder: Path, step: int) -> dict[str, Any]:
+def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
     """The checkpoint of a step, on the CPU.
 
+    Args:
+        folder: of the checkpoints.
+        step: which one.
+        run: fingerprint of the config that it has to be of; None: of any.
+
     Raises:
-        RunDirError: it is missing or damaged.
+        RunDirError: it is missing, damaged, of another run, or holds numbers that are not finite.
     """
     path = folder / f"step-{step:08d}.pt"
     try:
@@ -59,23 +64,30 @@ def load(folder: Path, step: int) -> dict[str, Any]:
             "restore it from a copy, or start again in another directory"
         )
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        found, meta = payload["step"], payload["meta"]
+        finite = all(bool(torch.isfinite(value).all()) for value in meta.values())
     except Exception as error:
         raise RunDirError(
             f"{path}: not a checkpoint of metarun ({type(error).__name__}); expected tensors and plain values"
         ) from error
+    if found != step or (run is not None and payload.get("config") != run):
+        raise RunDirError(f"{path}: belongs to another run or step; restore this run's own from a copy")
+    if not finite:
+        raise RunDirError(f"{path}: holds numbers that are not finite; expected none; use a checkpoint before it")
+    return payload
 
 
-def newest(folder: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint, or None where none was ever saved; damaged ones are named in a warning.
+def newest(folder: Path, run: str | None = None) -> dict[str, Any] | None:
+    """The newest checkpoint that load() takes, or None where none was ever saved; others are named in a warning.
 
     Raises:
-        RunDirError: there are some, and all are damaged.
+        RunDirError: there are some, and all are refused.
     """
     found = steps(folder)
     for step in found:
         try:
-            return load(folder, step)
+            return load(folder, step, run)
         except RunDirError as error:
             if step == found[-1]:
                 raise

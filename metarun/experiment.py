@@ -51,13 +51,13 @@ def plan(config: Config, experiment: Experiment, state: State) -> None:
     experiment.engine.plan(experiment.algorithm, state.meta, some, config.meta_batch, EVAL_BATCH)
 
 
-def newest_checkpoint(rundir: RunDir) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a run, or None if it has not come to its first.
+def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:
+    """The newest whole checkpoint of a run of this config, or None if it has not come to its first.
 
     Raises:
         RunDirError: all are damaged, or gone although the run is finished.
     """
-    saved = checkpoint.newest(rundir.checkpoints)
+    saved = checkpoint.newest(rundir.checkpoints, fingerprint(config.plain()))
     if saved is None and rundir.read("summary.json"):
         raise RunDirError(
             f"{rundir.shown}: its checkpoints are gone; expected those of a finished run; restore them from a copy"

@@ -7,7 +7,7 @@ from typing import Any
 
 from metarun import checkpoint, loop, plot
 from metarun.compose import adjusted
-from metarun.config import Config, build, checked, dump
+from metarun.config import Config, build, checked, dump, fingerprint
 from metarun.errors import DiffersError, RunDirError, UsageError
 from metarun.experiment import EVAL_BATCH, assemble, environment_of, newest_checkpoint, plan, restore, summarize
 from metarun.files import write_atomically
@@ -39,7 +39,7 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     for word in words:
         if any(f"{word.partition('=')[0]}.".startswith(f"{key}.") for key in ignored):
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
-    newest = newest_checkpoint(rundir)
+    newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
         raise RunDirError(
             f"{folder}: has no checkpoint with a validation yet; expected a run that got that far; "
@@ -48,7 +48,7 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     step, _ = newest["best"]
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
-    restore(experiment, state, checkpoint.load(rundir.checkpoints, step))
+    restore(experiment, state, checkpoint.load(rundir.checkpoints, step, fingerprint(trained.plain())))
     plan(config, experiment, state)
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     summary = summarize(config, experiment, state, result)

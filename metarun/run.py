@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun import checkpoint, loop, plot
-from metarun.config import Config, differences, is_free
+from metarun.config import Config, differences, fingerprint, is_free
 from metarun.errors import RunDirError, StoppedError, UsageError
 from metarun.experiment import EVAL_BATCH, assemble, environment_of, newest_checkpoint, plan, restore, summarize
 from metarun.loop import Experiment, State
@@ -80,7 +80,7 @@ def _prepare(config: Config, rundir: RunDir) -> _Prepared:
     experiment = assemble(config)
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
-    saved = newest_checkpoint(rundir)
+    saved = newest_checkpoint(rundir, config)
     if saved is None:
         return _Prepared(experiment, state, Best(), 0)
     restore(experiment, state, saved)
@@ -90,7 +90,9 @@ def _prepare(config: Config, rundir: RunDir) -> _Prepared:
         )
     best = Best(*saved["best"])
     if best.step:
-        checkpoint.load(rundir.checkpoints, best.step)  # better to hear now than after training that it is damaged
+        checkpoint.load(
+            rundir.checkpoints, best.step, fingerprint(config.plain())
+        )  # better to hear now than after training that it is damaged
     experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
     rundir.step = state.step
     return _Prepared(experiment, state, best, saved["metrics_bytes"])
@@ -154,7 +156,7 @@ def _train(
                     best.step, best.value = step, result.mean[-1]
             signum = received()
             if improved or last or step % config.checkpoint_every == 0 or signum:
-                _save(experiment, state, best, rundir, recorder)
+                _save(config, experiment, state, best, rundir, recorder)
             progress.bar.update()
             if signum:
                 name = signal.Signals(signum).name
@@ -168,7 +170,7 @@ def _train(
 def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, recorder: Recorder) -> dict[str, Any]:
     """Meta-tests the best checkpoint, read back from disk."""
     state = loop.start(experiment)
-    restore(experiment, state, checkpoint.load(rundir.checkpoints, best.step))
+    restore(experiment, state, checkpoint.load(rundir.checkpoints, best.step, fingerprint(config.plain())))
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     recorder.evaluation(best.step, "test", result)
     recorder.clock(config.meta_steps, config.meta_batch, memory_mb(experiment.device))
@@ -187,9 +189,10 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     }
 
 
-def _save(experiment: Experiment, state: State, best: Best, rundir: RunDir, recorder: Recorder) -> None:
+def _save(config: Config, experiment: Experiment, state: State, best: Best, rundir: RunDir, recorder: Recorder) -> None:
     payload = {
         **loop.snapshot(state),
+        "config": fingerprint(config.plain()),
         "best": [best.step, best.value],
         "chunks": [experiment.engine.chunk, experiment.engine.eval_chunk],
         "split_hash": experiment.source.identity()["split_hash"],

@@ -1,5 +1,6 @@
 """A run and its directory: the same twice, interrupted and resumed, evaluated again, reproduced, swept."""
 
+import hashlib
 import json
 import os
 import re
@@ -404,3 +405,40 @@ def test_starting_together_gives_directories_of_ones_own(tmp_path):
         for _ in range(8)
     ]
     assert len({process.communicate()[0] for process in processes}) == 8
+
+
+def _manifested(path, payload):
+    """Writes a payload with a manifest that matches, as only someone who means it would."""
+    torch.save(payload, path)
+    content = path.read_bytes()
+    facts = {"step": int(path.stem[5:]), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps(facts))
+
+
+class _Harmful:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_checkpoint_that_is_not_this_runs_own_is_refused(metarun):
+    """Another run's of the same shape, a pickle, another step's, or one with an infinity: one line, and exit code 4."""
+    metarun(*QUICK, "hydra.run.dir=run")
+    metarun(*QUICK, "hydra.run.dir=other", "seed=1")
+    folder = Path("run/checkpoints")
+    kept = {step: checkpoint.load(folder, step) for step in checkpoint.steps(folder)}
+    foreign = checkpoint.newest(Path("other/checkpoints"))
+    cases = [
+        (lambda own: {**foreign, "step": own["step"]}, "another run"),
+        (lambda own: {**own, "step": 3}, "another run or step"),
+        (lambda own: {**own, "meta": {name: value / 0 for name, value in own["meta"].items()}}, "not finite"),
+        *((lambda own, other=other: other, "not a checkpoint") for other in (_Harmful(), [1, 2], {})),
+    ]
+    for payload, words in cases:
+        for step, own in kept.items():
+            _manifested(folder / f"step-{step:08d}.pt", payload(own))
+        for verb in ("eval", "resume"):
+            code, _, err = metarun(verb, "run", *(["meta_steps=20"] if verb == "resume" else []))
+            assert code == 4, err
+            assert words in err.splitlines()[-1]
+            assert "Traceback" not in err
+        assert not Path("executed").exists()
