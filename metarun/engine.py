@@ -61,7 +61,13 @@ class Engine:
         """
         device = tasks.support_x.device
         if self.chunk == "auto":
-            self.chunk = _fitting(lambda t: self.meta_gradient(algorithm, meta, t), tasks, meta_batch, device)
+            stages = {id(a): a for a in map(algorithm.at, (0.0, 0.5, 1.0))}.values()  # one, but for who changes
+
+            def train(some: Task) -> None:
+                for stage in stages:
+                    self.meta_gradient(stage, meta, some)
+
+            self.chunk = _fitting(train, tasks, meta_batch, device)
         if self.eval_chunk == "auto":
             self.eval_chunk = _fitting(lambda t: self.adaptation_curves(algorithm, meta, t), tasks, most, device)
 

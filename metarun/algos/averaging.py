@@ -10,8 +10,9 @@ in regression the outputs.
 Parameters: each of M learners is trained on one task of its own, again and again, on support and query points alike.
 On a new task the mean of their parameters is tuned on the support set. R is nothing, |θ^m|² (`l2`), or |θ^m - mean
 θ|² (`mean`). Reference: the multi-task baselines of Finn, Abbeel & Levine 2017, appendix C, arXiv 1703.03400. They
-train one learner after the other, and regularise to the mean of those trained so far; here all are trained at once,
-and it is the present mean of all.
+train one learner after the other, each on ever new points of its function, and regularise to the mean of those trained
+so far; here all are trained at once, on the shots + queries points of their tasks (so let those be many), and it is the
+present mean of all.
 """
 
 import copy
@@ -44,7 +45,7 @@ class Averaging(GradientBased):
         strength: λ; 0 without regularisation.
     """
 
-    training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "regularize", "strength")
+    training_only: ClassVar = (*GradientBased.training_only, "average", "inner_steps", "regularize", "strength")
 
     average: str = "predictions"
     learners: int = 5
@@ -153,7 +154,8 @@ class Averaging(GradientBased):
         """The inner loop, and what keeps the learners together."""
         toward = {"none": "none", "l2": "towards zero", "mean": "towards the mean of all learners"}[self.regularize]
         words = toward if self.regularize == "none" else f"{toward}, strength {self.strength:g}"
-        return {**super().describe(source), **({"regularised": words} if self.of_parameters else {})}
+        kind = {"regularised": words} if self.of_parameters else {"meta-gradient": "first order"}
+        return {**super().describe(source), **kind}
 
 
 def another(model: nn.Module) -> nn.Module:

@@ -51,6 +51,8 @@ class Algorithm(ABC):
         one_of("meta_lr_schedule", self.meta_lr_schedule, ["constant", "linear", "cosine"])
         if self.meta_clip is not None:
             positive("meta_clip", self.meta_clip)
+        if "lr" in (given := getattr(self.meta_optimizer, "keywords", {})):
+            raise SettingError(given["lr"], "meta_optimizer.lr", "no rate here; set algo.meta_lr")
 
     def init(self) -> Params:
         """The meta-parameters before the first outer step, new tensors by name: by default the learner's own."""

@@ -106,4 +106,5 @@ class LSTMGenerator(GradientBased):
     def describe(self, source: TaskSource) -> dict[str, str]:
         """What is generated, and the inner loop that tunes it."""
         what = "all parameters" if self.generate == "all" else "the last layer, on shared features"
-        return {"generated": what, **super().describe(source)}
+        order = {"meta-gradient": "first order" if self.first_order else "second order"} if self.inner_steps else {}
+        return {"generated": what, **super().describe(source), **order}

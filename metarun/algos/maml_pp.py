@@ -11,9 +11,10 @@ Reference: Antoniou, Edwards & Storkey 2019, "How to train your MAML", arXiv 181
 those of the authors' code: v_k = max(1 - a, 0.03) / K for k < K, the rest for the last, where a is the share of
 `multi_step_until` that has passed.
 
-We differ: a rate belongs to one tensor (a layer's weight and bias have one each, as in the authors' code); the
-statistics of batch norm are those of the learner's mode, not running ones for each step (the authors' code keeps
-those, and then normalises by the batch all the same); the rate falls to zero, and the schedules are shares of
+We differ: γ has K + 1 members, one for the query set after the last step (the authors' code judges a query with the γ
+of the step before it); a rate belongs to one tensor (a layer's weight and bias have one each, as in the authors'
+code); the statistics of batch norm are those of the learner's mode, not running ones for each step (the authors' code
+keeps those, and then normalises by the batch all the same); the rate falls to zero, and the schedules are shares of
 meta-training rather than numbers of epochs.
 """
 
@@ -29,7 +30,7 @@ from metarun.algos.base import Algorithm
 from metarun.algos.gradient import GradientBased
 from metarun.errors import SettingError, at_least
 from metarun.inner import Params, Rule, prefixed, trajectory, under
-from metarun.tasks import Task, example_losses, score
+from metarun.tasks import Task, TaskSource, example_losses, score
 
 LEAST = 0.03  # of 1/K, the weight of an inner step before the last while several count
 
@@ -90,6 +91,16 @@ class MAMLpp(GradientBased):
     def name(self) -> str:
         """MAML++."""
         return "MAML++"
+
+    def describe(self, source: TaskSource) -> dict[str, str]:
+        """The inner loop, and when the meta-gradient is of first order."""
+        orders = {0: "second order", 1: "first order"}
+        share = f"first order until {100 * self.first_order_until:.0f} % of meta-training, then second"
+        start = f"rates learned, from {self.inner_lr:g} ({self.inner_loss_reduction})"
+        return {
+            "inner loop": f"{start}, steps: {self.inner_steps}",
+            "meta-gradient": orders.get(self.first_order_until, share),
+        }
 
     def at(self, progress: float) -> Algorithm:
         """See Algorithm."""

@@ -14,6 +14,8 @@ by the support set's. All parameters of the learner are coordinates, batch norm'
 
 We differ: the authors' code divides a minibatch's mean gradient by its size once more, which is a setting here
 (`divide_gradient`), and the support statistics of batch norm are those under the adapted weights, not running ones.
+Their schedule is 12 steps of 5 points (5 shots: 8 of 25), one task an outer step, 15 queries of a class, and
+meta_clip=0.25; our choice of steps and tasks is in the YAML file.
 """
 
 import math
@@ -140,8 +142,11 @@ class MetaLSTM(Algorithm):
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """The inner loop, and the kind of meta-gradient."""
+        batch = "" if self.inner_batch is None else f", minibatches of {self.inner_batch}"
+        division = ", gradients divided by their size once more" if self.divide_gradient else ""
         return {
-            "inner loop": f"LSTM, steps: {self.inner_steps} in training, {self.eval_inner_steps} in test",
+            "inner loop": f"LSTM ({self.feedback} fed back), steps: {self.inner_steps} in training, "
+            f"{self.eval_inner_steps} in test{batch}{division}",
             "meta-gradient": "second order" if self.second_order else "first order",
         }
 

@@ -5,7 +5,8 @@
 Reference: Li, Zhou, Chen & Li 2017, "Meta-SGD: learning to learn quickly for few-shot learning", arXiv 1707.09835.
 
 We differ in the start: every rate begins at `inner_lr`, where the paper draws each at random; rates may become
-negative, as there. The paper takes one inner step, K is a setting here.
+negative, as there. Batch norm's parameters are not adapted, and have no rate. The paper takes one inner step, K is a
+setting here.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor
 from metarun.algos.gradient import GradientBased
 from metarun.errors import at_least
 from metarun.inner import SGD, Params, Rule, prefixed, under
-from metarun.tasks import Task, example_losses, score
+from metarun.tasks import Task, TaskSource, example_losses, score
 
 
 @dataclass(eq=False, kw_only=True)
@@ -55,6 +56,11 @@ class MetaSGD(GradientBased):
     def rule(self, meta: Params) -> Rule:
         """SGD with a rate for each weight."""
         return SGD(under("rate", meta))
+
+    def describe(self, source: TaskSource) -> dict[str, str]:
+        """The inner loop."""
+        steps = f"steps: {self.inner_steps} in training, {self.eval_inner_steps} in test"
+        return {"inner loop": f"rates learned, from {self.inner_lr:g} ({self.inner_loss_reduction}), {steps}"}
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean query loss after the training number of inner steps, and the query metric there."""

@@ -5,11 +5,14 @@
 Reference: Snell, Swersky & Zemel 2017, "Prototypical networks for few-shot learning", arXiv 1703.05175. f is the
 learner without its last layer, and all its parameters are meta-learned; nothing is adapted to a task but the c_n.
 
-We differ in the number of ways of training tasks, which is that of test (they train with 60).
+As in the authors' code, support and query set are normalised together where batch norm is transductive. We differ in
+the training tasks, which have as many ways as those of test (theirs 60), and in the outer rate, which stays (theirs
+is halved again and again).
 """
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,7 +41,8 @@ class ProtoNet(Algorithm):
 
     def logits(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] minus the squared distance of each query point to each prototype."""
-        support, query = self.predict(meta, task.support_x), self.predict(meta, task.query_x, task.support_x)
+        features = self.predict(meta, torch.cat([task.support_x, task.query_x]), task.support_x)
+        support, query = features.tensor_split([len(task.support_x)])
         members = F.one_hot(task.support_y, self.ways).to(support.dtype)  # [S, N]
         prototypes = members.T @ support / members.sum(dim=0)[:, None]
         return -(query[:, None] - prototypes).square().sum(dim=-1)
