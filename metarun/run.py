@@ -101,7 +101,11 @@ def _prepare(config: Config, rundir: RunDir) -> _Prepared:
 def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], bar: bool) -> dict[str, Any]:
     experiment, state = start.experiment, start.state
     if costly := [key for key in changes if not key.startswith("data.")]:
-        log.warning("going on with other %s: the result may differ from an uninterrupted run's", ", ".join(costly))
+        stretched = "meta_steps" in costly and experiment.algorithm.scheduled
+        why = " (its schedules now run over the new meta_steps)" if stretched else ""
+        log.warning(
+            "going on with other %s: the result may differ from an uninterrupted run's%s", ", ".join(costly), why
+        )
     if state.step:
         log.info("going on after outer step %d of %d", state.step, config.meta_steps)
     plan(config, experiment, state)

@@ -117,20 +117,26 @@ def test_with_predictions_every_learner_is_trained_as_if_alone(source, inner_ste
             torch.testing.assert_close(got.grads[name][m], value, rtol=1e-9, atol=1e-11)
 
 
-def test_with_predictions_probabilities_are_averaged_after_each_inner_step():
-    experiment = _experiment(Tabular(shots=3, queries=10, ways=3), inner_lr=0.3, eval_inner_steps=2)
+@pytest.mark.parametrize("source", [Sinusoid(shots=4, queries=6), Tabular(shots=3, queries=10, ways=3)])
+def test_with_predictions_answers_are_averaged_after_each_inner_step(source):
+    """Class probabilities, or numbers; the metric that is reported in training is the average's too."""
+    experiment = _experiment(source, inner_lr=0.1, inner_steps=2, eval_inner_steps=2)
     algorithm = experiment.algorithm
     meta = algorithm.init()
     task = experiment.source.sample(0, "test", torch.arange(1)).select(0)
     networks = _networks(algorithm, meta)
+    regression = source.metric == "mse"
     for value in algorithm.adaptation_curve(meta, task):
-        probabilities = sum(network(task.query_x).softmax(-1) for network in networks) / 3
-        torch.testing.assert_close(value, (probabilities.argmax(-1) == task.query_y).double().mean())
+        outputs = [network(task.query_x).detach() for network in networks]
+        mean = sum(o if regression else o.softmax(-1) for o in outputs) / 3
+        expected = F.mse_loss(mean, task.query_y) if regression else (mean.argmax(-1) == task.query_y).double().mean()
+        torch.testing.assert_close(value, expected)
         for network in networks:
-            sgd = torch.optim.SGD(network.parameters(), lr=0.3)
+            sgd = torch.optim.SGD(network.parameters(), lr=0.1)
             sgd.zero_grad()
-            F.cross_entropy(network(task.support_x), task.support_y).backward()
+            (F.mse_loss if regression else F.cross_entropy)(network(task.support_x), task.support_y).backward()
             sgd.step()
+    torch.testing.assert_close(algorithm.meta_loss(meta, task)[1], expected)
 
 
 def test_the_average_is_of_probabilities_not_of_logits():

@@ -101,6 +101,27 @@ def test_loop_and_vmap_agree(combination):
         torch.testing.assert_close(curves[n], curves[0], rtol=1e-9, atol=1e-12)
 
 
+def test_query_answers_play_no_part_in_the_answers(combination):
+    """Tested on a task, an algorithm must not have seen what it is judged by.
+
+    If it has not, its accuracies add up to 1 over all constant answers there could be; and its squared error is, in a
+    number added to all answers, a parabola whose curvature is known.
+    """
+    experiment, state, *_ = combination
+    tasks = _few(experiment)
+
+    def judged_by(query_y):
+        some = tasks._replace(query_y=query_y)
+        return experiment.engine.adaptation_curves(experiment.algorithm, state.meta, some).double()
+
+    if experiment.source.metric == "accuracy":
+        total = sum(judged_by(torch.full_like(tasks.query_y, n)) for n in range(experiment.source.outputs))
+        torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-5, atol=1e-5)
+    else:
+        up, down, same = (judged_by(tasks.query_y + shift) for shift in (3, -3, 0))
+        torch.testing.assert_close(up + down - 2 * same, torch.full_like(same, 18), rtol=1e-3, atol=1e-3)
+
+
 def test_task_order_does_not_matter(combination):
     experiment, state, *_ = combination
     tasks = _few(experiment)

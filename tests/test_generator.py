@@ -85,19 +85,29 @@ def test_its_meta_gradient_agrees_with_central_differences(generated):
     algorithm, tasks = generated
     meta = algorithm.init()
     meta["writer"] = meta["writer"] * 20
-    grads = Engine().meta_gradient(algorithm, meta, tasks).grads
-    generator = torch.Generator().manual_seed(2)
-    for name in meta:
-        direction = torch.randn(meta[name].shape, generator=generator, dtype=torch.float64)
-        direction /= direction.norm()
+    _finite_differences_agree(algorithm, tasks, meta)
 
-        def loss(h, name=name, direction=direction):
-            return Engine().meta_gradient(algorithm, {**meta, name: meta[name] + h * direction}, tasks).losses.mean()
 
-        analytic = (grads[name] * direction).sum()
-        allowed = 1e-6 * max(1e-3, abs(analytic))
-        differences = [(8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h) for h in (1e-5, 1e-4, 1e-6)]
-        assert any(abs(difference - analytic) < allowed for difference in differences), name
+def test_first_order_leaves_the_reading_in_and_the_second_derivatives_out():
+    """With the inner loop cut off from autograd, ∂θ_1/∂θ_0 = 1: every meta-gradient is that of the query loss at θ_1."""
+    source = Sinusoid(shots=5, queries=4)
+    source.prepare(CPU)
+    tasks = source.sample(0, "train", torch.arange(1)).to(torch.float64)
+    with seeds.forked("test", "first order"):
+        algorithm = LSTMGenerator(MLP((1,), 1, hidden=[6]).double(), inner_lr=0.1, first_order=True)
+    meta, task = algorithm.init(), tasks.select(0)
+    leaves = {name: value.requires_grad_() for name, value in algorithm.init().items()}
+    start = algorithm.start(leaves, task)
+    step = torch.autograd.grad(
+        F.mse_loss(algorithm.predict(start, task.support_x), task.support_y), list(start.values()), retain_graph=True
+    )
+    moved = {name: value - 0.1 * g for (name, value), g in zip(start.items(), step, strict=True)}
+    expected = torch.autograd.grad(
+        F.mse_loss(algorithm.predict(moved, task.query_x), task.query_y), list(leaves.values())
+    )
+    got = Engine().meta_gradient(algorithm, meta, tasks).grads
+    for name, value in zip(leaves, expected, strict=True):
+        torch.testing.assert_close(got[name], value, rtol=1e-9, atol=1e-12)
 
 
 def test_with_nothing_to_write_it_is_maml(generated):
@@ -142,7 +152,7 @@ def test_an_lstm_learner_is_torchs_lstm_and_the_mean_of_its_states():
 
 
 def test_prototypes_are_class_means_in_a_learned_space():
-    """On an identity body: distances to class means, and the gradient through both."""
+    """On an identity body minus the squared distances to the class means, in whatever order the support set is."""
     tasks = image_tasks(torch.Generator().manual_seed(0), shots=3, queries=2)
     flat = Task(tasks.support_x.flatten(2), tasks.support_y, tasks.query_x.flatten(2), tasks.query_y, tasks.key)
     with seeds.forked("test", "proto"):
@@ -158,6 +168,41 @@ def test_prototypes_are_class_means_in_a_learned_space():
     shuffled = torch.tensor([5, 0, 8, 3, 1, 7, 2, 6, 4])
     other = tasks.select(0)._replace(support_x=tasks.support_x[0][shuffled], support_y=tasks.support_y[0][shuffled])
     torch.testing.assert_close(algorithm.logits(meta, tasks.select(0)), algorithm.logits(meta, other))
+
+
+def _finite_differences_agree(algorithm, tasks, meta):
+    grads = Engine().meta_gradient(algorithm, meta, tasks).grads
+    generator = torch.Generator().manual_seed(2)
+    for name in meta:
+        direction = torch.randn(meta[name].shape, generator=generator, dtype=torch.float64)
+        direction /= direction.norm()
+
+        def loss(h, name=name, direction=direction):
+            return Engine().meta_gradient(algorithm, {**meta, name: meta[name] + h * direction}, tasks).losses.mean()
+
+        analytic = (grads[name] * direction).sum()
+        allowed = 1e-6 * max(1e-3, abs(analytic))
+        differences = [(8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h) for h in (1e-5, 1e-4, 1e-6)]
+        assert any(abs(difference - analytic) < allowed for difference in differences), name
+
+
+@pytest.mark.parametrize("norm", ["transductive", "support"])
+def test_prototypes_are_learned_through_support_and_query(norm):
+    tasks = image_tasks(torch.Generator().manual_seed(0), shots=2, queries=2)
+    with seeds.forked("test", "proto"):
+        model = Conv4((1, 16, 16), 3, filters=4, norm=norm).double()
+        for name in model.norm_parameters:
+            torch.nn.init.uniform_(model.get_parameter(name), 0.5, 1.5)
+    algorithm = ProtoNet(model)
+    meta = algorithm.init()
+    _finite_differences_agree(algorithm, tasks, meta)
+    task = tasks.select(0)
+    alone = torch.cat([algorithm.logits(meta, task._replace(query_x=x[None])) for x in task.query_x])
+    together = algorithm.logits(meta, task)
+    assert torch.allclose(alone, together) == (norm == "support"), "with the support set's statistics each stands alone"
+    same = task._replace(query_x=task.support_x[::2])  # with one shot a class, a query that is its prototype
+    first = same._replace(support_x=task.support_x[::2], support_y=task.support_y[::2])
+    assert algorithm.logits(meta, first).diagonal().abs().max() < 1e-9, "a drawing is at no distance from itself"
 
 
 def test_prototypes_refuse_regression_and_headless_learners():
@@ -186,6 +231,15 @@ def test_sequences_follow_their_chains():
             assert ((steps / visits - chains[t, n]).abs() < 4.5 * deviation + 1e-9).all()
             first = torch.bincount(symbols[:, 0], minlength=4)
             assert ((first - 50).abs() < 4.5 * math.sqrt(200 * 0.25 * 0.75)).all()
+
+
+def test_every_task_of_every_split_and_seed_has_chains_of_its_own():
+    source = _source()
+    some = [
+        source.chains(*address, torch.arange(3)) for address in ((0, "train"), (0, "val"), (0, "test"), (1, "train"))
+    ]
+    first = torch.cat(some)[:, 0, 0, 0]
+    assert len(first.unique()) == 12
 
 
 def test_chains_are_uniform_on_the_simplex():

@@ -301,3 +301,62 @@ def test_the_oracle_is_told_the_wave_and_refuses_sources_that_do_not_tell():
 def test_settings_out_of_range_are_refused(cls, settings):
     with pytest.raises(SettingError):
         cls(Linear(2), **settings)
+
+
+def _tuned_by_hand(theta, task, steps):
+    """Query losses before and after each of some updates of one vector; `steps` gives update and its support points."""
+    yield (task.query_x @ theta - task.query_y).square().mean()
+    for update, places in steps:
+        x, y = (t if places is None else t[places] for t in (task.support_x, task.support_y))
+        theta = update(theta, 2 / len(x) * x.T @ (x @ theta - y))
+        yield (task.query_x @ theta - task.query_y).square().mean()
+
+
+def test_reptile_is_tested_on_minibatches_of_the_support_set_alone():
+    task = quadratic()[0].select(0)._replace(key=torch.tensor(5))
+    algorithm = Reptile(Linear(5), inner_lr=0.02, inner_batch=4, eval_inner_batch=2, eval_inner_steps=6)
+    theta = algorithm.init()["theta"].requires_grad_()
+    adam = torch.optim.Adam([theta], lr=0.02, betas=(0.0, 0.999))
+
+    def update(theta, gradient):
+        theta.grad = gradient.detach()
+        adam.step()
+        return theta
+
+    steps = [(update, places) for places in minibatches(task.key, 5, 2, 6)]
+    expected = torch.stack([loss.detach().clone() for loss in _tuned_by_hand(theta, task, steps)])
+    torch.testing.assert_close(algorithm.adaptation_curve(algorithm.init(), task), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("cls", [MetaSGD, MAMLpp])
+def test_learned_rates_are_those_of_the_test_too(cls):
+    task = quadratic()[0].select(0)
+    algorithm = cls(Linear(5), inner_lr=0.05, inner_steps=3, eval_inner_steps=3)
+    meta = algorithm.init()
+    if cls is MetaSGD:
+        rates = torch.tensor([0.1, -0.05, 0.2, 0.0, 0.3], dtype=torch.float64)[:, None]
+        each = [rates] * 3
+    else:
+        rates = torch.tensor([0.02, 0.05, 0.1], dtype=torch.float64)
+        each = list(rates)
+    meta["rate.theta"] = rates
+    steps = [(lambda theta, g, rate=rate: theta - rate * g, None) for rate in each]
+    expected = torch.stack(list(_tuned_by_hand(meta["learner.theta"], task, steps)))
+    curve = Engine().adaptation_curves(algorithm, meta, Task(*(t[None] for t in task)))[0]
+    torch.testing.assert_close(curve, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_pretraining_reports_the_query_metric():
+    task = quadratic()[0].select(0)
+    algorithm = Pretrain(Linear(5))
+    meta = algorithm.init()
+    expected = (task.query_x @ meta["theta"] - task.query_y).square().mean()
+    torch.testing.assert_close(algorithm.meta_loss(meta, task)[1], expected)
+
+
+def test_a_second_outer_rate_is_refused():
+    from functools import partial
+
+    with pytest.raises(SettingError, match=r"set algo\.meta_lr"):
+        Pretrain(Linear(2), meta_optimizer=partial(torch.optim.Adam, lr=0.5))
+    Pretrain(Linear(2), meta_optimizer=partial(torch.optim.Adam, eps=1e-4))

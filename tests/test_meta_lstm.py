@@ -245,3 +245,61 @@ def test_training_queries_have_their_own_statistics_and_test_queries_the_support
     torch.testing.assert_close(algorithm.meta_loss(meta, one)[0], loss)
     accuracy = (supports.argmax(-1) == one.query_y).double().mean()
     torch.testing.assert_close(algorithm.adaptation_curve(meta, one)[1], accuracy)
+
+
+def _by_hand(algorithm, meta, task):
+    """Meta-LSTM once more, coordinate by coordinate and with detach() where the rule says so; gives c_K."""
+    weights = torch.cat([meta["lstm.weight"], meta["lstm.bias"][:, None]], dim=1).split(20)  # rows of i, f, o, g
+    c = meta["learner.theta"]
+    columns = [
+        {"h": torch.zeros(20).double(), "s": torch.zeros(20).double(), "f": 0.0, "i": 0.0} for _ in range(len(c))
+    ]
+    for places in minibatches(task.key, len(task.support_x), algorithm.inner_batch, algorithm.inner_steps):
+        x, y = (t if places is None else t[places] for t in (task.support_x, task.support_y))
+        residual = x @ c.detach() - y
+        loss, g = residual.square().mean(), 2 * x.T @ residual / len(x)
+        if algorithm.divide_gradient:
+            g = g / len(x)
+        new = []
+        for p, column in enumerate(columns):
+            pairs = []
+            for number in (loss.item(), g[p].item()):
+                if abs(number) > math.exp(-10):
+                    pairs.append((math.log(abs(number)) / 10, math.copysign(1, number)))
+                else:
+                    pairs.append((-1.0, math.exp(10) * number))
+            seen = torch.tensor([*pairs[0], *pairs[1]], dtype=torch.float64)
+            i, f, o, a = (w @ torch.cat([seen, column["h"], torch.ones(1).double()]) for w in weights)
+            column["s"] = f.sigmoid() * column["s"] + i.sigmoid() * a.tanh()
+            column["h"] = o.sigmoid() * column["s"].tanh()
+            for gate, name in (("f", "forget"), ("i", "input")):
+                w = meta[f"{name}.weight"]
+                column[gate] = w[:20] @ column["h"] + w[20] * c[p, 0] + w[21] * column[gate] + meta[f"{name}.bias"]
+            new.append(column["f"].sigmoid() * c[p] - column["i"].sigmoid() * g[p])
+            if algorithm.feedback == "gates":
+                column["f"], column["i"] = column["f"].sigmoid(), column["i"].sigmoid()
+        c = torch.stack(new)
+    return c
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"feedback": "gates"}, {"inner_batch": 2}, {"divide_gradient": True, "inner_batch": 3}]
+)
+def test_with_all_its_weights_it_is_the_rule_written_out_by_hand(settings):
+    """Every meta-gradient, with random weights: the detach rule, both cells, their memory and their inputs."""
+    task, *_ = quadratic()
+    task = task._replace(support_x=task.support_x * torch.tensor([1, 1, 1, 1, 1e-6]))  # one gradient below e^-10
+    algorithm = _algorithm(inner_steps=3, **settings)
+    generator = torch.Generator().manual_seed(3)
+    meta = {
+        name: value + 0.5 * torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        for name, value in algorithm.init().items()
+    }
+    meta["input.bias"] = meta["input.bias"] + 3  # so that the inner loop moves
+    got = Engine().meta_gradient(algorithm, meta, task)
+    leaves = {name: value.clone().requires_grad_() for name, value in meta.items()}
+    one = task.select(0)
+    loss = (one.query_x @ _by_hand(algorithm, leaves, one) - one.query_y).square().mean()
+    torch.testing.assert_close(got.losses[0], loss.detach(), rtol=1e-10, atol=1e-12)
+    for name, value in zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True):
+        torch.testing.assert_close(got.grads[name], value, rtol=1e-9, atol=1e-11)

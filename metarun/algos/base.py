@@ -84,6 +84,11 @@ class Algorithm(ABC):
         """The algorithm as it is when this share of meta-training is done, in [0, 1]: by default always the same."""
         return self
 
+    @property
+    def scheduled(self) -> bool:
+        """Whether anything about it depends on the progress of meta-training."""
+        return self.meta_lr_schedule != "constant" or self.at(0.0) is not self
+
     def check(self, source: TaskSource, meta_batch: int) -> None:  # noqa: B027
         """Raises SettingError if the algorithm makes no sense on this source, or with meta-batches of this size."""
 

@@ -94,7 +94,7 @@ class MAMLpp(GradientBased):
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """The inner loop, and when the meta-gradient is of first order."""
-        orders = {0: "second order", 1: "first order"}
+        orders = {0.0: "second order", 1.0: "first order"}
         share = f"first order until {100 * self.first_order_until:.0f} % of meta-training, then second"
         start = f"rates learned, from {self.inner_lr:g} ({self.inner_loss_reduction})"
         return {
