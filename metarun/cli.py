@@ -43,6 +43,7 @@ Common settings:
     algo.inner_lr algo.inner_steps algo.eval_inner_steps algo.meta_lr
     data.ways data.shots data.queries data.root data.download
     device.name device.threads device.deterministic  engine.chunk  hydra.run.dir
+    Each algorithm and task source has more: metarun algo=NAME data=NAME --cfg job
 
 Exit codes: 0 done, 2 usage or config, 3 data, 4 run directory or checkpoint, 5 diverged, 6 reproduction differs,
 130 / 143 / 138 stopped by SIGINT / SIGTERM / SIGUSR1 with a checkpoint saved, 1 anything else."""
@@ -180,13 +181,16 @@ def _check(args: argparse.Namespace, source: Source) -> None:
     chosen = [word for word in args.overrides if word.partition("=")[0] == "sweep" and word != "sweep=null"]
     if chosen and not args.multirun:
         raise UsageError(f"{chosen[0]!r} (command line): a sweep has several runs; add -m")
-    combinations = jobs(args.overrides, source) if args.multirun else [args.overrides]
+    combinations = list(jobs(args.overrides, source)) if args.multirun else [args.overrides]
     configs = [compose(words, source) for words in combinations]
     from metarun.experiment import assemble
 
     prepared = []
-    for config in configs:
-        experiment = assemble(config)
+    for words, config in zip(combinations, configs, strict=True):
+        try:
+            experiment = assemble(config)
+        except UsageError as error:
+            raise UsageError(f"{error} (in {' '.join(words)})" if args.multirun else str(error)) from error
         if config.data not in prepared:
             experiment.source.prepare(experiment.device)
             prepared.append(config.data)

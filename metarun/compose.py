@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun.config import SECTIONS, Config, checked
-from metarun.errors import UsageError, nearest
+from metarun.errors import UsageError, nearest, spelled
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -184,7 +184,7 @@ def _check_types(where: str, values: dict[str, Any], reference: dict[str, Any]) 
         elif value is None and "." in name:
             continue  # whether a component's setting may be null, its constructor knows
         elif (expected := _mismatch(value, default)) is not None:
-            raise UsageError(f"{value!r} ({name}): expected {expected}, such as {name}={default}")
+            raise UsageError(f"{spelled(value)} ({name}): expected {expected}, such as {name}={default}")
 
 
 def _mismatch(value: Any, default: Any) -> str | None:
@@ -219,8 +219,16 @@ def _missing(error: MissingConfigException) -> str:
 def _one_line(error: Exception, words: tuple[str, ...], source: Source) -> str:
     """Hydra's and OmegaConf's messages have several lines, and no list of the names that would have been right."""
     text = str(error).splitlines()[0].rstrip(".")
+    choices = _choices(words, source)
+    if "No match in the defaults list" in text and (match := re.search(r"Could not override '([\w/]+)", text)):
+        return (
+            f"{match[1]!r} (command line): nothing chooses a {match[1]} that this could replace; a task source "
+            "of your own has to: begin its YAML file as conf/data/tabular.yaml begins"
+        )
+    if choices == words:  # without them there is no config to look names up in
+        return f"{text} (config)"
     if match := re.search(r"Could not (?:override|delete from config) '?([\w.]+)", text):
-        node: Any = _plain(_choices(words, source), source)
+        node: Any = _plain(choices, source)
         *path, last = match[1].split(".")
         for key in path:
             node = node.get(key, {}) if isinstance(node, dict) else {}

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from omegaconf import OmegaConf
 
-from metarun.errors import RunDirError, SettingError, UsageError, at_least, nearest, one_of
+from metarun.errors import RunDirError, SettingError, UsageError, at_least, nearest, one_of, spelled
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
 # What may differ when a run is continued: it changes how long, how often or where, but not which experiment this is.
@@ -138,15 +138,26 @@ def build(section: str, node: dict[str, Any], **given: Any) -> Any:
                     f"{section}.{name}: no such setting of {cls.__name__}; "
                     f"it has {', '.join(keys)}{nearest(name, keys)}"
                 )
+        for name, value in settings.items():
+            if value is None and not _takes_null(takes[name]):
+                raise UsageError(f"null ({section}.{name}): expected a value; {cls.__name__} takes no null there")
     built = {name: _built(f"{section}.{name}", value) for name, value in settings.items()}
     if node.get("_partial_"):
         return partial(cls, **given, **built)
     try:
         return cls(**given, **built)
     except SettingError as error:
-        raise UsageError(f"{error.value!r} ({section}.{error.name}): expected {error.expected}") from error
-    except (TypeError, ValueError) as error:
+        raise UsageError(f"{spelled(error.value)} ({section}.{error.name}): expected {error.expected}") from error
+    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise UsageError(f"{section}: {cls.__name__} cannot be built: {error}") from error
+
+
+def _takes_null(parameter: inspect.Parameter) -> bool:
+    """Whether an argument may be null, as far as its annotation tells."""
+    hint = parameter.annotation
+    if hint is parameter.empty or hint is Any or isinstance(hint, str):
+        return True
+    return parameter.default is None or type(None) in get_args(hint)
 
 
 def _built(key: str, value: Any) -> Any:

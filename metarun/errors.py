@@ -63,8 +63,17 @@ class SettingError(ValueError):
     """
 
     def __init__(self, value: Any, name: str, expected: str):
-        super().__init__(f"{value!r} ({name}): expected {expected}")
+        super().__init__(f"{spelled(value)} ({name}): expected {expected}")
         self.value, self.name, self.expected = value, name, expected
+
+
+def spelled(value: Any) -> str:
+    """A value as one types it: null, true and false as in YAML, else as Python has it."""
+    return (
+        {None: "null", True: "true", False: "false"}[value]
+        if value is None or value is True or value is False
+        else repr(value)
+    )
 
 
 def positive(name: str, value: float) -> None:

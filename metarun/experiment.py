@@ -82,8 +82,7 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
         name = wrong[0]
         raise RunDirError(
             f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it "
-            f"belongs to another "
-            "learner or number of ways; use the settings it was trained with"
+            "was trained with another learner, number of ways or other setting that shapes it; use the settings of then"
         )
     loop.restore(state, saved)
 

@@ -80,9 +80,9 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
             bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
             what = f"the meta-loss of task {int(index[bad[0]])}" if bad else "the meta-gradient"
+            rates = " or ".join(f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name))
             raise DivergedError(
-                f"{what} is not finite (outer step {state.step + 1}): expected numbers; try a smaller "
-                f"algo.inner_lr or algo.meta_lr"
+                f"{what} is not finite (outer step {state.step + 1}): expected numbers; try a smaller {rates}"
             )
         for name, value in state.meta.items():
             value.grad = grads[name]

@@ -127,7 +127,9 @@ class Conv4(Learner):
         positive("norm_eps", norm_eps)
         if len(input_shape) != 3:
             raise SettingError(
-                list(input_shape), "input_shape", "images: channels, height, width; for other inputs take model=mlp"
+                list(input_shape),
+                "input_shape",
+                "images: channels, height, width; for other inputs leave it to the task source, or take model=mlp",
             )
         channels, height, width = input_shape
         self.norm, self.pool = norm, downsampling == "max_pool"
@@ -214,7 +216,9 @@ class LSTM(Learner):
         at_least(1, hidden=hidden)
         if len(input_shape) != 2:
             raise SettingError(
-                list(input_shape), "input_shape", "sequences: length, symbols; for other inputs take model=mlp"
+                list(input_shape),
+                "input_shape",
+                "sequences: length, symbols; for other inputs leave it to the task source, or take model=mlp",
             )
         self.cell = LSTMCell(input_shape[1], hidden)
         self.head = nn.Linear(hidden, outputs)

@@ -2,12 +2,13 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from metarun import checkpoint, loop, plot
 from metarun.compose import adjusted
-from metarun.config import Config, build, checked, dump, fingerprint
+from metarun.config import Config, checked, dump, fingerprint
 from metarun.errors import DiffersError, RunDirError, UsageError
 from metarun.experiment import EVAL_BATCH, assemble, environment_of, newest_checkpoint, plan, restore, summarize
 from metarun.files import write_atomically
@@ -52,9 +53,12 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     plan(config, experiment, state)
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     summary = summarize(config, experiment, state, result)
-    training = build("data", trained.data).describe()
-    if training != experiment.source.describe():
+    before = assemble(replace(trained, device=config.device))
+    if (training := before.source.describe()) != experiment.source.describe():
         summary["settings"]["trained on"] = training
+    described = before.algorithm.describe(before.source)
+    if other := [words for name, words in described.items() if words != summary["settings"].get(name)]:
+        summary["settings"]["trained with"] = "; ".join(other)
     summary["settings"]["checkpoint"] = f"outer step {step} of {rundir.shown}"
     out = RunDir(fresh(rundir.path / "eval"))
     write_atomically(out.path / "config.yaml", dump(config.plain()).encode())

@@ -55,6 +55,8 @@ def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = Non
             return summary
         # A run that goes on is left as it is until nothing is left that could be refused.
         prepared = _prepare(config, rundir) if old is not None else None
+        if prepared is not None and not prepared.state.step:
+            log.info("%s has no checkpoint yet: starting from the first outer step", rundir.shown)
         with rundir.logging():
             try:
                 rundir.begin(config, overrides, hydra)

@@ -293,7 +293,7 @@ def test_the_oracle_is_told_the_wave_and_refuses_sources_that_do_not_tell():
         (Reptile, {"inner_steps": 0}), (Reptile, {"inner_batch": 0}), (Reptile, {"eval_inner_batch": -1}),
         (Reptile, {"inner_optimizer": "sgd"}), (Reptile, {"inner_betas": (0.0, 1.0)}), (Reptile, {"meta_clip": 0}),
         (Reptile, {"meta_lr_schedule": "step"}), (MetaSGD, {"inner_lr": -1.0}), (MetaSGD, {"inner_steps": 0}),
-        (MAMLpp, {"inner_steps": 4}), (MAMLpp, {"multi_step_until": 1.5}), (MAMLpp, {"first_order_until": -0.1}),
+        (MAMLpp, {"inner_steps": 4, "eval_inner_steps": 3}), (MAMLpp, {"multi_step_until": 1.5}), (MAMLpp, {"first_order_until": -0.1}),
         (MAMLpp, {"first_order_until": True}), (Pretrain, {"eval_inner_steps": -1}), (Pretrain, {"inner_lr": 0.0}),
         (MAML, {"inner_parameters": "body"}), (MAML, {"inner_parameters": "head"}),
     ],

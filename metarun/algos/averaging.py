@@ -58,22 +58,26 @@ class Averaging(GradientBased):
         at_least(1, learners=self.learners)
         one_of("average", self.average, ["predictions", "parameters"])
         one_of("regularize", self.regularize, ["none", "l2", "mean"])
-        self.of_parameters = self.average == "parameters"
         self._check_regularization()
         if self.of_parameters and self.inner_steps is not None:
             raise SettingError(
-                self.inner_steps, "inner_steps", "null with average=parameters: each learner has one task"
+                self.inner_steps, "inner_steps", "null with algo.average=parameters: each learner has one task"
             )
         at_least(0, inner_steps=self.training_steps)
         self.initial = [self.model, *(another(self.model) for _ in range(self.learners - 1))]
 
     def _check_regularization(self) -> None:
         if self.regularize != "none" and not self.of_parameters:
-            raise SettingError(self.regularize, "regularize", "none with average=predictions")
-        wanted = "0 without regularize" if self.regularize == "none" else "a number above 0 with regularize"
+            raise SettingError(self.regularize, "regularize", "none with algo.average=predictions")
+        wanted = "0 without algo.regularize" if self.regularize == "none" else "a number above 0 with algo.regularize"
         number = isinstance(self.strength, (int, float)) and not isinstance(self.strength, bool)
         if not number or not 0 <= self.strength < float("inf") or (self.strength > 0) != (self.regularize != "none"):
             raise SettingError(self.strength, "strength", wanted)
+
+    @property
+    def of_parameters(self) -> bool:
+        """Whether the parameters are averaged."""
+        return self.average == "parameters"
 
     @property
     def training_steps(self) -> int:
@@ -134,13 +138,13 @@ class Averaging(GradientBased):
         return _with_gradient_of(losses.sum(), losses.mean()), score(averaged(outputs, task), task.query_y)
 
     def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
-        """[eval_inner_steps + 1] query metric of the mean learner, or of the mean prediction of all."""
+        """[K + 1] query metric of the mean learner, or of the mean prediction of all."""
         if self.of_parameters:
             return super().adaptation_curve(meta, task)
 
         def outputs(params: Params) -> Tensor:
             """[K+1, Q, N]."""
-            return torch.stack([self.query(p, task) for p in self.adapt(params, task, self.eval_inner_steps)])
+            return torch.stack([self.query(p, task) for p in self.adapt(params, task, self.test_steps)])
 
         each = vmap(outputs)(meta)
         return torch.stack([score(averaged(some, task), task.query_y) for some in each.unbind(1)])

@@ -128,9 +128,8 @@ def call(model: nn.Module, params: Params, x: Tensor, support: Tensor | None = N
 def need_classes(algorithm: Algorithm, source: TaskSource) -> None:
     """Raises SettingError on a source of regression tasks."""
     if source.metric != "accuracy":
-        raise SettingError(
-            source.describe(), "data", f"a source of classes: {algorithm.name} has no meaning in regression"
-        )
+        why = f"{type(algorithm).__name__} has no meaning in regression"
+        raise SettingError(source.describe(), "data", f"a source of classes, such as data=omniglot: {why}")
 
 
 def head_of(model: nn.Module) -> nn.Linear:

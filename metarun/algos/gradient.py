@@ -23,7 +23,7 @@ class GradientBased(Algorithm):
 
     Args:
         inner_lr: rate of the inner loop.
-        eval_inner_steps: K in validation and test.
+        eval_inner_steps: K in validation and test; None: as in training.
         inner_loss_reduction: what the support loss is. `mean`: over all S support examples. `per_shot`: their sum
             divided by the shots, that is N times the mean, as the code of Finn et al. has it. Regression has one way,
             so both are the same there.
@@ -33,13 +33,13 @@ class GradientBased(Algorithm):
     """
 
     inner_lr: float = 0.01
-    eval_inner_steps: int = 10
+    eval_inner_steps: int | None = 10
     inner_loss_reduction: str = "mean"
 
     def __post_init__(self):
         super().__post_init__()
         positive("inner_lr", self.inner_lr)
-        at_least(0, eval_inner_steps=self.eval_inner_steps)
+        at_least(0, inner_steps=self.training_steps, eval_inner_steps=self.test_steps)
         one_of("inner_loss_reduction", self.inner_loss_reduction, ["mean", "per_shot"])
         self.fixed: set[str] = set(getattr(self.model, "norm_parameters", set()))
 
@@ -47,6 +47,11 @@ class GradientBased(Algorithm):
     def training_steps(self) -> int:
         """K in training: the setting inner_steps, and 0 where there is none."""
         return getattr(self, "inner_steps", 0)
+
+    @property
+    def test_steps(self) -> int:
+        """K in validation and test."""
+        return self.training_steps if self.eval_inner_steps is None else self.eval_inner_steps
 
     def start(self, meta: Params, task: Task) -> Params:
         """The learner before the first inner step: by default the meta-parameters themselves."""
@@ -85,8 +90,8 @@ class GradientBased(Algorithm):
         return self.predict(params, task.query_x, task.support_x)
 
     def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
-        """[eval_inner_steps + 1] query metric after each inner step."""
-        learners = self.adapt(meta, task, self.eval_inner_steps)
+        """[K + 1] query metric after each inner step."""
+        learners = self.adapt(meta, task, self.test_steps)
         return torch.stack([score(self.query(params, task), task.query_y) for params in learners])
 
     def describe(self, source: TaskSource) -> dict[str, str]:
@@ -94,10 +99,8 @@ class GradientBased(Algorithm):
         rule, rate = type(self.rule(self.init())).__name__, f"{self.inner_lr:g}"
         if self.inner_loss_reduction == "per_shot" and source.metric == "accuracy" and rule == "SGD":
             rate = f"{self.inner_lr:g} per shot, that is {self.inner_lr * source.outputs:g} on the mean support loss"
-        steps = f"steps: {self.training_steps} in training, {self.eval_inner_steps} in test"
-        return {
-            "inner loop": f"{rule}, rate {rate}, {steps}" if self.training_steps or self.eval_inner_steps else "none"
-        }
+        steps = f"steps: {self.training_steps} in training, {self.test_steps} in test"
+        return {"inner loop": f"{rule}, rate {rate}, {steps}" if self.training_steps or self.test_steps else "none"}
 
 
 def rule(optimizer: str, lr: float, betas: tuple[float, float] | None) -> Rule:

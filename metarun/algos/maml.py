@@ -46,7 +46,7 @@ class MAML(GradientBased):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(1, inner_steps=self.inner_steps, eval_inner_steps=self.eval_inner_steps)
+        at_least(1, inner_steps=self.inner_steps, eval_inner_steps=self.test_steps)
         boolean(first_order=self.first_order)
         one_of("inner_parameters", self.inner_parameters, ["weights", "head", "all"])
         self.inner_rule = rule(self.inner_optimizer, self.inner_lr, self.inner_betas)

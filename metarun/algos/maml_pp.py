@@ -70,17 +70,16 @@ class MAMLpp(GradientBased):
     )  # fmt: skip
 
     inner_steps: int = 5
-    eval_inner_steps: int = 5
+    eval_inner_steps: int | None = None
     multi_step_until: float = 0.1
     first_order_until: float = 1 / 3
 
     def __post_init__(self):
         super().__post_init__()
         at_least(1, inner_steps=self.inner_steps)
-        if self.eval_inner_steps != self.inner_steps:
-            raise SettingError(
-                self.eval_inner_steps, "eval_inner_steps", f"{self.inner_steps}, as inner_steps: each has its own rate"
-            )
+        if self.test_steps != self.inner_steps:
+            expected = f"null, or {self.inner_steps}, as inner_steps: each step has its own rate"
+            raise SettingError(self.eval_inner_steps, "eval_inner_steps", expected)
         for name in ("multi_step_until", "first_order_until"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:

@@ -45,7 +45,7 @@ class MetaLSTM(Algorithm):
 
     Args:
         inner_steps: in training; at least 1.
-        eval_inner_steps: in validation and test; at least 0.
+        eval_inner_steps: in validation and test; at least 0. None: as in training.
         inner_batch: support points of a minibatch; None, or as many as there are: all of them.
         hidden: size of h.
         feedback: which gates the second cell gets back: `logits`, before the sigmoid, as in the authors' code; or
@@ -57,7 +57,7 @@ class MetaLSTM(Algorithm):
     training_only: ClassVar = (*Algorithm.training_only, "inner_steps", "second_order")
 
     inner_steps: int = 5
-    eval_inner_steps: int = 5
+    eval_inner_steps: int | None = None
     inner_batch: int | None = None
     hidden: int = 20
     feedback: str = "logits"
@@ -67,7 +67,7 @@ class MetaLSTM(Algorithm):
     def __post_init__(self):
         super().__post_init__()
         at_least(1, inner_steps=self.inner_steps, hidden=self.hidden)
-        at_least(0, eval_inner_steps=self.eval_inner_steps)
+        at_least(0, eval_inner_steps=self.test_steps)
         if self.inner_batch is not None:
             at_least(1, inner_batch=self.inner_batch)
         one_of("feedback", self.feedback, ["logits", "gates"])
@@ -88,6 +88,11 @@ class MetaLSTM(Algorithm):
             name: value.detach().to(like)
             for name, value in {**prefixed("lstm", dict(self.lstm.named_parameters())), **cell}.items()
         }
+
+    @property
+    def test_steps(self) -> int:
+        """Inner steps in validation and test."""
+        return self.inner_steps if self.eval_inner_steps is None else self.eval_inner_steps
 
     @property
     def name(self) -> str:
@@ -136,8 +141,8 @@ class MetaLSTM(Algorithm):
         return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
 
     def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
-        """[eval_inner_steps + 1] query metric after each inner step."""
-        learners = self.adapt(meta, task, self.eval_inner_steps)
+        """[K + 1] query metric after each inner step."""
+        learners = self.adapt(meta, task, self.test_steps)
         return torch.stack([score(self.predict(p, task.query_x, task.support_x), task.query_y) for p in learners])
 
     def describe(self, source: TaskSource) -> dict[str, str]:
@@ -146,7 +151,7 @@ class MetaLSTM(Algorithm):
         division = ", gradients divided by their size once more" if self.divide_gradient else ""
         return {
             "inner loop": f"LSTM ({self.feedback} fed back), steps: {self.inner_steps} in training, "
-            f"{self.eval_inner_steps} in test{batch}{division}",
+            f"{self.test_steps} in test{batch}{division}",
             "meta-gradient": "second order" if self.second_order else "first order",
         }
 

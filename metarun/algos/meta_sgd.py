@@ -33,6 +33,7 @@ class MetaSGD(GradientBased):
     training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "inner_lr")
 
     inner_steps: int = 1
+    eval_inner_steps: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -59,7 +60,7 @@ class MetaSGD(GradientBased):
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """The inner loop."""
-        steps = f"steps: {self.inner_steps} in training, {self.eval_inner_steps} in test"
+        steps = f"steps: {self.inner_steps} in training, {self.test_steps} in test"
         return {"inner loop": f"rates learned, from {self.inner_lr:g} ({self.inner_loss_reduction}), {steps}"}
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:

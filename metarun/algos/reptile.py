@@ -21,7 +21,7 @@ from torch import Tensor
 from metarun.algos.gradient import GradientBased, rule
 from metarun.errors import at_least
 from metarun.inner import Params, Rule, trajectory
-from metarun.tasks import Task, example_losses, minibatches, score
+from metarun.tasks import Task, TaskSource, example_losses, minibatches, score
 
 
 @dataclass(eq=False, kw_only=True)
@@ -52,6 +52,12 @@ class Reptile(GradientBased):
                 at_least(1, **{name: getattr(self, name)})
         self.inner_rule = rule(self.inner_optimizer, self.inner_lr, self.inner_betas)
         self.fixed = set()
+
+    def describe(self, source: TaskSource) -> dict[str, str]:
+        """The inner loop and its minibatches."""
+        sizes = [size or "all points" for size in (self.inner_batch, self.eval_inner_batch)]
+        batches = f"at most {sizes[0]} in training, {sizes[1]} in test"
+        return {**super().describe(source), "minibatch": batches}
 
     def rule(self, meta: Params) -> Rule:
         """Adam or SGD."""
