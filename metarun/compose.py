@@ -108,6 +108,11 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
     parse(words)
     plain, reference = _plain(tuple(words), source), _plain(_choices(words, source), source)
     for section in SECTIONS:
+        if section not in plain:
+            raise UsageError(
+                f"{section!r} (config): missing; a task source of your own chooses a learner too: begin its YAML file "
+                "as conf/data/tabular.yaml begins"
+            )
         if not isinstance(plain.get(section), dict):
             raise UsageError(
                 f"{plain.get(section)!r} ({section}): a saved config holds values, not choices; change "

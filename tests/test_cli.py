@@ -377,3 +377,22 @@ def test_on_a_terminal_there_is_a_bar(tmp_path):
     assert b"loss=" in shown
     assert b"val=" in shown
     assert b"step 2/4" not in shown, "no log lines beside the bar"
+
+
+def test_a_task_source_of_ones_own_needs_no_protocol_but_a_learner(metarun, monkeypatch):
+    """A source from outside: its config may say nothing of training, and what is missing is said in a line."""
+    Path("choices/data").mkdir(parents=True)
+    monkeypatch.setenv("METARUN_TRUST", "own_data")
+    Path("own_data.py").write_text("from metarun.data.tabular import Tabular\n\n\nclass Own(Tabular):\n    pass\n")
+    own = "_target_: own_data.Own\nways: 2\n"
+    Path("choices/data/flat.yaml").write_text(own)
+    Path("choices/data/whole.yaml").write_text(
+        "# @package _global_\ndefaults: [{/model: mlp}, _self_]\ndata:\n  " + own.replace("\n", "\n  ")
+    )
+    for words in (["data=flat"], ["data=flat", "model=mlp"]):
+        code, _, err = metarun("-cd", "choices", *words, *QUICK)
+        assert code == 2
+        assert "begin its YAML file as conf/data/tabular.yaml begins" in _one_line(err)
+    code, out, err = metarun("-cd", "choices", "data=whole", *QUICK)
+    assert code == 0, err
+    assert "SGD, rate 0.01, steps: 1 in training, 5 in test" in out, "what conf/config.yaml suggests"
