@@ -23,13 +23,14 @@ def _choices(group):
 
 # Short runs of small learners: words and outer steps for a source, words for an algorithm.
 SOURCES = {
-    "omniglot": (["model.filters=16", "meta_batch=8", "data.shots=2"], 60),
+    "omniglot": (["model.filters=8", "meta_batch=8", "data.shots=2"], 60),
     "sequences": (["model.hidden=16", "data.length=12", "meta_batch=10", "algo.meta_lr=0.003"], 150),
     "sinusoid": (["algo.meta_lr=0.01", "meta_batch=10"], 150),
     "tabular": (["meta_batch=10"], 100),
 }
 ALGORITHMS = {
-    **{name: ["algo.eval_inner_steps=3"] for name in ("maml", "fomaml", "anil", "pretrain", "averaging")},
+    **{name: ["algo.eval_inner_steps=3"] for name in ("maml", "fomaml", "anil", "pretrain")},
+    "averaging": ["algo.eval_inner_steps=3", "algo.learners=3"],
     "lstm_generator": ["algo.eval_inner_steps=3", "algo.hidden=16", "algo.meta_lr=0.003"],
     "maml_pp": ["algo.inner_steps=2"],
     "meta_lstm": ["algo.inner_steps=3", "algo.meta_lr=0.01", "algo.meta_clip=null"],
