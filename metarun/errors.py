@@ -4,6 +4,7 @@ Every message is one line: WHAT (WHERE): what was expected; what to do.
 """
 
 import difflib
+import json
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -69,11 +70,7 @@ class SettingError(ValueError):
 
 def spelled(value: Any) -> str:
     """A value as one types it: null, true and false as in YAML, else as Python has it."""
-    return (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or value is True or value is False
-        else repr(value)
-    )
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def positive(name: str, value: float) -> None:

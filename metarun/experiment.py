@@ -65,6 +65,15 @@ def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:
     return saved
 
 
+def own_checkpoint(rundir: RunDir, config: Config, step: int) -> dict[str, Any]:
+    """The checkpoint of a step of a run of this config.
+
+    Raises:
+        RunDirError: it is missing, damaged, or another run's.
+    """
+    return checkpoint.load(rundir.checkpoints, step, fingerprint(config.plain()))
+
+
 def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None:
     """Puts a checkpoint into a state.
 

@@ -6,11 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metarun import checkpoint, loop, plot
+from metarun import loop, plot
 from metarun.compose import adjusted
-from metarun.config import Config, checked, dump, fingerprint
+from metarun.config import Config, checked, dump
 from metarun.errors import DiffersError, RunDirError, UsageError
-from metarun.experiment import EVAL_BATCH, assemble, environment_of, newest_checkpoint, plan, restore, summarize
+from metarun.experiment import (
+    EVAL_BATCH,
+    assemble,
+    environment_of,
+    newest_checkpoint,
+    own_checkpoint,
+    plan,
+    restore,
+    summarize,
+)
 from metarun.files import write_atomically
 from metarun.run import execute
 from metarun.rundir import RunDir, fresh
@@ -49,7 +58,7 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     step, _ = newest["best"]
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
-    restore(experiment, state, checkpoint.load(rundir.checkpoints, step, fingerprint(trained.plain())))
+    restore(experiment, state, own_checkpoint(rundir, trained, step))
     plan(config, experiment, state)
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     summary = summarize(config, experiment, state, result)

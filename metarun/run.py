@@ -11,7 +11,16 @@ from typing import Any
 from metarun import checkpoint, loop, plot
 from metarun.config import Config, differences, fingerprint, is_free
 from metarun.errors import RunDirError, StoppedError, UsageError
-from metarun.experiment import EVAL_BATCH, assemble, environment_of, newest_checkpoint, plan, restore, summarize
+from metarun.experiment import (
+    EVAL_BATCH,
+    assemble,
+    environment_of,
+    newest_checkpoint,
+    own_checkpoint,
+    plan,
+    restore,
+    summarize,
+)
 from metarun.loop import Experiment, State
 from metarun.record import Progress, Recorder, shown
 from metarun.rundir import RunDir
@@ -92,9 +101,7 @@ def _prepare(config: Config, rundir: RunDir) -> _Prepared:
         )
     best = Best(*saved["best"])
     if best.step:
-        checkpoint.load(
-            rundir.checkpoints, best.step, fingerprint(config.plain())
-        )  # better to hear now than after training that it is damaged
+        own_checkpoint(rundir, config, best.step)  # better to hear now than after training that it is damaged
     experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
     rundir.step = state.step
     return _Prepared(experiment, state, best, saved["metrics_bytes"])
@@ -176,7 +183,7 @@ def _train(
 def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, recorder: Recorder) -> dict[str, Any]:
     """Meta-tests the best checkpoint, read back from disk."""
     state = loop.start(experiment)
-    restore(experiment, state, checkpoint.load(rundir.checkpoints, best.step, fingerprint(config.plain())))
+    restore(experiment, state, own_checkpoint(rundir, config, best.step))
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     recorder.evaluation(best.step, "test", result)
     recorder.clock(config.meta_steps, config.meta_batch, memory_mb(experiment.device))

@@ -89,6 +89,11 @@ class GradientBased(Algorithm):
         """[Q, N] the learner's outputs on the query set."""
         return self.predict(params, task.query_x, task.support_x)
 
+    def judge(self, params: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The mean query loss and the query metric of the learner."""
+        outputs = self.query(params, task)
+        return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
+
     def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
         """[K + 1] query metric after each inner step."""
         learners = self.adapt(meta, task, self.test_steps)

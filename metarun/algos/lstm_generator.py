@@ -25,7 +25,7 @@ from metarun.algos.gradient import GradientBased
 from metarun.cells import LSTMCell
 from metarun.errors import at_least, boolean, one_of
 from metarun.inner import Params, prefixed, under
-from metarun.tasks import Task, TaskSource, example_losses, score
+from metarun.tasks import Task, TaskSource
 
 
 @dataclass(eq=False, kw_only=True)
@@ -100,8 +100,7 @@ class LSTMGenerator(GradientBased):
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean query loss of the learner that was written and tuned, and the query metric."""
         *_, params = self.adapt(meta, task, self.inner_steps, first_order=self.first_order)
-        outputs = self.query(params, task)
-        return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
+        return self.judge(params, task)
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """What is generated, and the inner loop that tunes it."""

@@ -20,7 +20,7 @@ from metarun.algos.base import head_of
 from metarun.algos.gradient import GradientBased, rule
 from metarun.errors import at_least, boolean, one_of
 from metarun.inner import Params, Rule
-from metarun.tasks import Task, TaskSource, example_losses, score
+from metarun.tasks import Task, TaskSource
 
 
 @dataclass(eq=False, kw_only=True)
@@ -69,8 +69,7 @@ class MAML(GradientBased):
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean query loss after the training number of inner steps, and the query metric there."""
         *_, params = self.adapt(meta, task, self.inner_steps, first_order=self.first_order)
-        outputs = self.query(params, task)
-        return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
+        return self.judge(params, task)
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """The inner loop, and the kind of meta-gradient."""

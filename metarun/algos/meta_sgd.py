@@ -18,7 +18,7 @@ from torch import Tensor
 from metarun.algos.gradient import GradientBased
 from metarun.errors import at_least
 from metarun.inner import SGD, Params, Rule, prefixed, under
-from metarun.tasks import Task, TaskSource, example_losses, score
+from metarun.tasks import Task, TaskSource
 
 
 @dataclass(eq=False, kw_only=True)
@@ -66,5 +66,4 @@ class MetaSGD(GradientBased):
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean query loss after the training number of inner steps, and the query metric there."""
         *_, params = self.adapt(meta, task, self.inner_steps)
-        outputs = self.query(params, task)
-        return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
+        return self.judge(params, task)

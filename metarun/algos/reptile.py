@@ -21,7 +21,7 @@ from torch import Tensor
 from metarun.algos.gradient import GradientBased, rule
 from metarun.errors import at_least
 from metarun.inner import Params, Rule, trajectory
-from metarun.tasks import Task, TaskSource, example_losses, minibatches, score
+from metarun.tasks import Task, TaskSource, minibatches
 
 
 @dataclass(eq=False, kw_only=True)
@@ -79,7 +79,6 @@ class Reptile(GradientBased):
         start = {name: value.detach() for name, value in meta.items()}
         losses = self.minibatch_losses(*task.points(), task.key, self.inner_batch, self.inner_steps)
         *_, end = trajectory(losses, start, self.inner_rule, first_order=True)
-        outputs = self.query(end, task)
         direction = torch.stack([(meta[name] * (start[name] - end[name])).sum() for name in meta]).sum()
-        loss = example_losses(outputs, task.query_y).mean()
-        return loss + direction - direction.detach(), score(outputs, task.query_y)
+        loss, metric = self.judge(end, task)
+        return loss + direction - direction.detach(), metric
