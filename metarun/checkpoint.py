@@ -9,13 +9,30 @@ import hashlib
 import io
 import json
 import logging
+import math
+import re
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from metarun import files
 from metarun.errors import RunDirError
-from metarun.files import write_atomically
+
+LARGEST = 4 << 30  # bytes
+CONTENT = {  # what a checkpoint holds
+    "step": int,  # outer steps done
+    "meta": dict,  # meta-parameters
+    "optimizer": dict,  # state of the outer optimiser
+    "best": list,  # step and value of the best validation so far
+    "chunks": list,  # of the engine
+    "metrics": str,  # metrics.jsonl up to here
+    "config": str,  # fingerprint
+    "split_hash": str,  # of the classes
+}
 
 log = logging.getLogger("metarun")
 
@@ -27,21 +44,22 @@ def save(folder: Path, step: int, payload: dict[str, Any], keep: set[int]) -> No
     torch.save(payload, buffer)
     content = buffer.getvalue()
     manifest = {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    write_atomically(folder / f"step-{step:08d}.pt", content)
-    write_atomically(folder / f"step-{step:08d}.json", json.dumps(manifest).encode())
+    files.write_atomically(_path(folder, step), content)
+    files.write_atomically(_path(folder, step).with_suffix(".json"), json.dumps(manifest).encode())
     for old in steps(folder)[2:]:
         if old not in keep:
-            (folder / f"step-{old:08d}.json").unlink()
-            (folder / f"step-{old:08d}.pt").unlink()
+            _path(folder, old).with_suffix(".json").unlink()
+            _path(folder, old).unlink(missing_ok=True)
 
 
 def steps(folder: Path) -> list[int]:
     """The steps that have a checkpoint, newest first."""
-    return sorted((int(path.stem.removeprefix("step-")) for path in folder.glob("step-????????.json")), reverse=True)
+    names = (re.fullmatch(r"step-([0-9]{8,15})\.json", path.name) for path in folder.glob("step-*.json"))
+    return sorted((int(name[1]) for name in names if name), reverse=True)
 
 
 def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
-    """The checkpoint of a step, on the CPU.
+    """The checkpoint of a step, on the CPU: a dictionary of CONTENT.
 
     Args:
         folder: of the checkpoints.
@@ -51,29 +69,26 @@ def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
     Raises:
         RunDirError: it is missing, damaged, of another run, or holds numbers that are not finite.
     """
-    path = folder / f"step-{step:08d}.pt"
+    path = _path(folder, step)
     try:
-        manifest = json.loads(path.with_suffix(".json").read_bytes())
-        content = path.read_bytes()
-        whole = manifest == {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest = files.parse_json(files.read(path.with_suffix(".json"), 1000))
+        content = files.read(path, LARGEST)
     except (OSError, ValueError) as error:
         raise RunDirError(f"{path}: cannot be read ({error}); expected a checkpoint with its manifest") from error
-    if not whole:
+    if manifest != {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}:
         raise RunDirError(
             f"{path}: damaged: size or SHA-256 differ from its manifest; "
             "restore it from a copy, or start again in another directory"
         )
     try:
-        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        found, meta = payload["step"], payload["meta"]
-        finite = all(bool(torch.isfinite(value).all()) for value in meta.values())
+        payload = _unpacked(content)
     except Exception as error:
         raise RunDirError(
             f"{path}: not a checkpoint of metarun ({type(error).__name__}); expected tensors and plain values"
         ) from error
-    if found != step or (run is not None and payload.get("config") != run):
+    if payload["step"] != step or (run is not None and payload["config"] != run):
         raise RunDirError(f"{path}: belongs to another run or step; restore this run's own from a copy")
-    if not finite:
+    if not finite([payload["meta"], payload["optimizer"], payload["best"]]):
         raise RunDirError(f"{path}: holds numbers that are not finite; expected none; use a checkpoint before it")
     return payload
 
@@ -91,5 +106,46 @@ def newest(folder: Path, run: str | None = None) -> dict[str, Any] | None:
         except RunDirError as error:
             if step == found[-1]:
                 raise
-            log.warning("%s", error)
+            log.warning("%s; going on with the one before it", error)
     return None
+
+
+def finite(value: Any) -> bool:
+    """Whether all numbers in it are finite."""
+    if isinstance(value, Tensor):
+        return bool(torch.isfinite(value).all())
+    if isinstance(value, (dict, list, tuple)):
+        return all(map(finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.pt"
+
+
+def _unpacked(content: bytes) -> dict[str, Any]:
+    """The payload. A digest speaks of damage and not of intent: what the file holds is checked all the same."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(entry.compress_type or entry.file_size > len(content) for entry in archive.infolist()):
+            raise ValueError("compressed")  # torch does not write it so, and a bomb would
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if type(payload) is not dict or {name: type(value) for name, value in payload.items()} != CONTENT:
+        raise ValueError("other content")
+    step, value = payload["best"]
+    sizes = all(type(size) is int and size > 0 for size in payload["chunks"]) and len(payload["chunks"]) == 2
+    if type(step) is not int or type(value) not in (float, type(None)) or not sizes or not _plain(payload):
+        raise ValueError("other values")
+    return payload
+
+
+def _plain(value: Any) -> bool:
+    """Whether it is made of plain values, and of tensors that are no larger than what is in the file."""
+    if isinstance(value, Tensor):
+        size = value.numel() * value.element_size()
+        usual = type(value) is Tensor and value.layout is torch.strided and not value.is_quantized
+        return usual and value.device.type == "cpu" and size <= value.untyped_storage().nbytes()
+    if type(value) in (dict, list, tuple):
+        return all(map(_plain, [*value, *value.values()] if isinstance(value, dict) else value))
+    return type(value) in (str, int, float, bool, type(None))

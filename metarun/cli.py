@@ -4,10 +4,11 @@ Nothing here imports torch before the words of the command line are checked.
 """
 
 import argparse
-import logging
+import io
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,9 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metarun import __version__
 from metarun.compose import Source, compose, conf_dir, jobs
-from metarun.config import checked, dump, read_saved
-from metarun.errors import MetarunError, RunDirError, UsageError, nearest
-from metarun.jobs import job, located, outcome_of
+from metarun.config import check_choices, checked, dump, read_saved
+from metarun.errors import MetarunError, RunDirError, UsageError, nearest, printable
+from metarun.jobs import job, located, outcomes_setting, run_all, talk
 
 HELP = """\
 metarun: a command-line experiment runner for meta-learning
@@ -48,22 +49,27 @@ Common settings:
 Exit codes: 0 done, 2 usage or config, 3 data, 4 run directory or checkpoint, 5 diverged, 6 reproduction differs,
 130 / 143 / 138 stopped by SIGINT / SIGTERM / SIGUSR1 with a checkpoint saved, 1 anything else."""
 
-log = logging.getLogger("metarun")
-
 
 def main() -> int:
     """Runs the command line; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ± shows ?
     try:
-        return _dispatch(sys.argv[1:])
+        code = _dispatch(sys.argv[1:])
+        sys.stdout.flush()  # or Python would find out, after all is over, that it cannot
+        return code
     except MetarunError as error:
         return _say(str(error), error.code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it shuts down
+        _silence()
         return 1
     except (HydraException, OmegaConfBaseException) as error:
         return _say(f"{str(error)[:300]} (Hydra)", 2)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        if not error.filename:
+            _silence()
+        where = f"{error.filename}: " if error.filename else "output: "
         return _say(
             f"{where}{error.strerror or error} (file system): expected a place that can be written; set "
             f"hydra.run.dir or make room",
@@ -82,18 +88,21 @@ def main() -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"metarun: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"metarun: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
+
+
+def _silence() -> None:
+    """Drops what is still to be printed, or Python complains while it shuts down."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(argv: list[str]) -> int:
     # OpenMP's threads wait for each other by spinning, unless told before torch starts: two runs on the same cores are
     # then ten times slower than one after the other. A short spin costs a run alone nothing (scripts/speed.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    console = logging.StreamHandler()
-    console.addFilter(lambda line: line.levelno < logging.ERROR)  # errors are said once, by main()
-    log.handlers, log.propagate = [console], False
-    log.setLevel(logging.INFO)
+    talk()
     if argv and argv[0] in ("--help", "-h", "help"):
         return _help()
     if argv == ["--version"]:
@@ -133,9 +142,9 @@ def _verb(name: str, *words: str) -> int:
     if name == "reproduce":
         print(rerun.reproduce(folder, settings))
     elif name == "resume":
-        print(record.closing(located(rerun.resume(folder, settings), folder)))
+        print(printable(record.closing(located(rerun.resume(folder, settings), folder))))
     else:
-        print(record.closing(rerun.evaluate(folder, settings)))
+        print(printable(record.closing(rerun.evaluate(folder, settings))))
     return 0
 
 
@@ -173,7 +182,10 @@ def _handed_over(args: argparse.Namespace, argv: list[str], source: Source) -> i
     sys.argv = ["metarun", *options, *args.overrides, *_defaults(args.overrides, args.multirun, runs)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and main() reports
     app = hydra.main(config_path=str(source.primary or conf_dir()), config_name="config", version_base="1.3")(job)
-    return outcome_of(app, args.multirun) if runs else app() or 0
+    if not runs:
+        return app() or 0
+    run_all(app, args.multirun)
+    return 0
 
 
 def _check(args: argparse.Namespace, source: Source) -> None:
@@ -212,6 +224,8 @@ def _source(args: argparse.Namespace, temporary: Path) -> Source:
     extra = Path(args.config_dir).resolve() if args.config_dir else None
     if extra and not extra.is_dir():
         raise UsageError(f"{args.config_dir} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
+    if extra:
+        check_choices(extra)
     return Source(temporary if args.config_path else None, extra)
 
 
@@ -226,6 +240,9 @@ def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
         "hydra/job_logging": "none",
         "hydra/hydra_logging": "none",
     }
+    if sweep:
+        key, _, value = outcomes_setting().partition("=")
+        wanted[f"+{key}"] = value
     where = "hydra.sweep.dir" if sweep else "hydra.run.dir"
     if runs and where not in given:
         from metarun.rundir import fresh

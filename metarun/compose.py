@@ -18,12 +18,14 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from metarun.config import SECTIONS, Config, checked
+from metarun.config import SECTIONS, Config, check_target, checked, targets
 from metarun.errors import UsageError, nearest, spelled
 
+# Of what Hydra itself builds: launchers, sweepers with their samplers, callbacks.
+HYDRA = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins", "optuna.samplers")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -143,10 +145,14 @@ def without_protocol(plain: dict[str, Any]) -> dict[str, Any]:
 def _plain(words: tuple[str, ...], source: Source) -> dict[str, Any]:
     """The composed config, resolved."""
     with _as_usage_errors(words, source), initialize_config_dir(_primary(source), version_base="1.3"):
-        config = hydra_compose("config", [*words, *_search(source)])
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict), "the root of a config is a mapping"
-    return plain  # pyright: ignore[reportReturnType]
+        config: Any = hydra_compose("config", [*words, *_search(source)], return_hydra_config=True)
+        hydra = OmegaConf.to_container(config.hydra, resolve=False)
+        with open_dict(config):
+            del config["hydra"]
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    for key, target in targets(hydra, "hydra"):
+        check_target(key, target, HYDRA)
+    return plain
 
 
 def _primary(source: Source) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import itertools
 import json
 import os
 import sys
@@ -20,11 +21,14 @@ import yaml
 from omegaconf import OmegaConf
 
 from metarun.errors import RunDirError, SettingError, UsageError, at_least, nearest, one_of, spelled
+from metarun.files import read
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
 # What may differ when a run is continued: it changes how long, how often or where, but not which experiment this is.
-FREE = ("meta_steps", "val_every", "checkpoint_every", "log_every", "device", "data.root", "data.download")
-LARGEST_CONFIG = 1_000_000  # bytes
+FREE = ("meta_steps", "val_every", "checkpoint_every", "log_every", "device", "engine", "data.root", "data.download")
+LARGEST_CONFIG = 64_000  # bytes
+MOST_CHOICES = 2_000  # files
+MOST_VALUES = 10_000  # in one file
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,12 @@ def targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
             yield from [(name, value)] if key == "_target_" else targets(value, name)
 
 
-def check_target(key: str, target: Any) -> None:
-    """Raises UsageError if a `_target_` names something outside the trusted packages."""
-    if not isinstance(target, str) or not _within(target, trusted()):
+def check_target(key: str, target: Any, more: tuple[str, ...] = ()) -> None:
+    """Raises UsageError if a `_target_` names something outside the trusted packages, and `more` of them."""
+    packages = [*more, *trusted()]
+    if not isinstance(target, str) or not _within(target, packages):
         raise UsageError(
-            f"{target!r} ({key}): expected a class in {', '.join(trusted())}; to trust another package, name it in the "
+            f"{target!r} ({key}): expected a class in {', '.join(packages)}; to trust another package, name it in the "
             "environment: METARUN_TRUST=package"
         )
 
@@ -217,16 +222,10 @@ def read_saved(path: Path) -> dict[str, Any]:
     from omegaconf._utils import get_yaml_loader
 
     try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise RunDirError(f"{path}: over {LARGEST_CONFIG} bytes; expected a saved config")
-        text = path.read_text(encoding="utf-8")
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) or depth > 20:
-                raise RunDirError(
-                    f"{path}: holds an alias, a tag or deep nesting; expected plain values, as metarun saved them"
-                )
+        text = read(path, LARGEST_CONFIG).decode()
+        for event in _events(text):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
+                raise RunDirError(f"{path}: holds an alias or a tag; expected plain values, as metarun saved them")
             if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
                 raise RunDirError(
                     f"{path}: holds the interpolation {event.value!r}; expected plain values, as metarun saved them"
@@ -236,11 +235,52 @@ def read_saved(path: Path) -> dict[str, Any]:
         raise RunDirError(
             f"{path}: not found; expected the config.yaml that metarun saved in a run directory's .hydra"
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise RunDirError(f"{path}: cannot be read as a saved config: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
         raise RunDirError(f"{path}: expected a mapping of keys to values")
     return plain
+
+
+def check_choices(folder: Path) -> None:
+    """Refuses a folder of choices that would hold up whoever parses it: of some bytes, aliases make millions of values.
+
+    Raises:
+        UsageError: a file is not readable YAML, too large, or too deeply nested.
+    """
+    found = list(itertools.islice(folder.rglob("*.yaml"), MOST_CHOICES + 1))
+    if len(found) > MOST_CHOICES:
+        raise UsageError(f"{folder} (--config-dir): over {MOST_CHOICES} YAML files; expected a folder of choices")
+    for path in found:
+        try:
+            for _ in _events(read(path.resolve(), LARGEST_CONFIG).decode()):
+                pass
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+            raise UsageError(f"{path} (--config-dir): cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """What YAML consists of.
+
+    Raises:
+        ValueError: it is nested too deeply, or has too many values once its aliases are followed.
+    """
+    sizes: dict[Any, int] = {}  # of what has an anchor
+    within: list[tuple[Any, int]] = [(None, 0)]  # what is open: its anchor, and its values so far
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        size = 1
+        if isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor, 1)
+        if isinstance(event, yaml.CollectionStartEvent):
+            within.append((event.anchor, 0))
+            size = 0
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = within.pop()
+            sizes[anchor] = size = size + 1
+        within[-1] = (within[-1][0], within[-1][1] + size)
+        if len(within) > 20 or within[-1][1] > MOST_VALUES:
+            raise ValueError(f"deep nesting, or over {MOST_VALUES} values with its aliases; expected plain settings")
+        yield event
 
 
 def dump(plain: Any) -> str:

@@ -6,7 +6,9 @@ T tasks. `vmap` runs the one-task function on a chunk of tasks at once. `loop` r
 vmap is tested against, and the mode to step through with a debugger. Both add up the chunks' gradients.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarun.algos.base import Algorithm
-from metarun.errors import SettingError, one_of
+from metarun.errors import MemoryShortError, SettingError, one_of
 from metarun.inner import Params
 from metarun.memory import budget, peak_bytes
 from metarun.tasks import Task
@@ -77,8 +79,9 @@ class Engine:
         leaves = {name: value.detach().requires_grad_() for name, value in meta.items()}
         sums, losses, scores = None, [], []
         for chunk in _chunks(tasks, self.chunk):
-            loss, score = self._map(algorithm.meta_loss, leaves, chunk)
-            grads = torch.autograd.grad(loss.sum() / total, list(leaves.values()), materialize_grads=True)
+            with _fitting_memory("engine.chunk", len(chunk.support_x)):
+                loss, score = self._map(algorithm.meta_loss, leaves, chunk)
+                grads = torch.autograd.grad(loss.sum() / total, list(leaves.values()), materialize_grads=True)
             sums = grads if sums is None else tuple(a + b for a, b in zip(sums, grads, strict=True))
             losses.append(loss.detach())
             scores.append(score.detach())
@@ -88,7 +91,11 @@ class Engine:
     @torch.no_grad()
     def adaptation_curves(self, algorithm: Algorithm, meta: Params, tasks: Task) -> Tensor:
         """[T, K+1]: the query metric of each task after each inner step. Changes nothing."""
-        return torch.cat([self._map(algorithm.adaptation_curve, meta, c) for c in _chunks(tasks, self.eval_chunk)])
+        curves = []
+        for chunk in _chunks(tasks, self.eval_chunk):
+            with _fitting_memory("engine.eval_chunk", len(chunk.support_x)):
+                curves.append(self._map(algorithm.adaptation_curve, meta, chunk))
+        return torch.cat(curves)
 
     def _map(self, function: Callable[[Params, Task], Any], meta: Params, tasks: Task) -> Any:
         """function(meta, task) for each task, its results stacked along a new first axis."""
@@ -105,6 +112,20 @@ def _chunks(tasks: Task, size: int | str) -> list[Task]:
     total = len(tasks.support_x)
     size = total if size == "auto" else int(size)
     return [tasks.select(slice(start, start + size)) for start in range(0, total, size)]
+
+
+@contextmanager
+def _fitting_memory(setting: str, tasks: int) -> Iterator[None]:
+    """Says what to do where memory is short; torch has three ways to say that it is."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
+            raise
+        remedy = f"{setting}={tasks // 2}" if tasks > 1 else "a smaller learner, fewer shots or fewer inner steps"
+        raise MemoryShortError(
+            f"out of memory with {tasks} tasks at once ({setting}): expected them to fit; try {remedy}"
+        ) from error
 
 
 def _fitting(work: Callable[[Task], object], tasks: Task, wanted: int, device: torch.device) -> int:

@@ -40,6 +40,10 @@ class DivergedError(MetarunError):
     code = 5
 
 
+class MemoryShortError(MetarunError):
+    """The tasks that are computed at once do not fit into memory."""
+
+
 class DiffersError(MetarunError):
     """A reproduction differs from its original."""
 
@@ -71,6 +75,11 @@ class SettingError(ValueError):
 def spelled(value: Any) -> str:
     """A value as one types it: null, true and false as in YAML, else as Python has it."""
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def printable(text: str) -> str:
+    """A text in which nothing can move a terminal's cursor or change its colours; lines stay lines."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def positive(name: str, value: float) -> None:

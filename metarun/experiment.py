@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from metarun import checkpoint, loop, seeds
+from metarun.algos.base import Algorithm
 from metarun.config import Config, build, fingerprint
 from metarun.errors import RunDirError, SettingError, UsageError
 from metarun.loop import Evaluation, Experiment, State
@@ -58,7 +59,7 @@ def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:
         RunDirError: all are damaged, or gone although the run is finished.
     """
     saved = checkpoint.newest(rundir.checkpoints, fingerprint(config.plain()))
-    if saved is None and rundir.read("summary.json"):
+    if saved is None and rundir.summary():
         raise RunDirError(
             f"{rundir.shown}: its checkpoints are gone; expected those of a finished run; restore them from a copy"
         )
@@ -78,7 +79,7 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
     """Puts a checkpoint into a state.
 
     Raises:
-        RunDirError: it is of other meta-parameters, or of another class split.
+        RunDirError: it is of other meta-parameters, another optimiser, or another class split.
     """
     if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
         raise RunDirError(
@@ -93,7 +94,30 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
             f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it "
             "was trained with another learner, number of ways or other setting that shapes it; use the settings of then"
         )
+    if _structure(saved["optimizer"]) != _structure(_optimizer_after_a_step(experiment.algorithm)):
+        raise RunDirError("optimizer (checkpoint): is of another outer optimiser; expected this run's own")
     loop.restore(state, saved)
+
+
+def _optimizer_after_a_step(algorithm: Algorithm) -> dict[str, Any]:
+    """What the state of the outer optimiser looks like, whichever it is."""
+    tensors = [value.requires_grad_() for value in algorithm.init().values()]
+    for value in tensors:
+        value.grad = torch.zeros_like(value)
+    optimizer = algorithm.optimizer(tensors)
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+def _structure(value: Any) -> Any:
+    """Names, shapes and types without the numbers; but for lists of integers, which are the parameters' places."""
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.dtype
+    if isinstance(value, dict):
+        return {name: _structure(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return value if all(type(item) is int for item in value) else [_structure(item) for item in value]
+    return float if type(value) is int else type(value)
 
 
 def summarize(config: Config, experiment: Experiment, state: State, result: Evaluation) -> dict[str, Any]:

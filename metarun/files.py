@@ -1,26 +1,120 @@
-"""Files that are whole or as they were."""
+"""Files that are whole or as they were, and reading that no file can lead astray or hold up.
 
+Every byte of a run directory goes through here, by the system's own calls, so that a test can cut the power at each.
+"""
+
+import errno
+import json
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """The file has this content afterwards, or is as it was; never anything in between.
 
     One process at a time may write a path: run directories and caches are locked by who writes there.
+
+    Raises:
+        OSError: it cannot be written; names the file.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)  # left by a process that was killed, or a link laid by a stranger
+        file = Appended(temporary, os.O_EXCL)
+        try:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            file.sync()
+        finally:
+            file.close()
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        _unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+class Appended:
+    """A file that grows at its end, and is made if it is not there. A link at its place is not followed.
+
+    Args:
+        path: of the file.
+        flags: more of os.open's.
+    """
+
+    def __init__(self, path: Path, flags: int = 0):
+        self.path = path
+        self.handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | flags, 0o666)
+
+    def write(self, content: bytes) -> None:
+        """Adds all of the content.
+
+        Raises:
+            OSError: it cannot be written, or not all of it; names the file.
+        """
+        rest = memoryview(content)
+        try:
+            while rest:
+                rest = rest[os.write(self.handle, rest) :]
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+
+    def sync(self) -> None:
+        """Waits until it is on the disk."""
+        os.fsync(self.handle)
+
+    def close(self) -> None:
+        """Closes it."""
+        os.close(self.handle)
+
+
+def read(path: Path, most: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read; or is a link, a pipe or a device; or has more than `most` bytes.
+    """
+    if path.is_symlink():
+        raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path))
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
+    with open(handle, "rb") as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if facts.st_size > most:
+            raise OSError(errno.EFBIG, f"has {facts.st_size} bytes, over {most}", str(path))
+        return file.read(most + 1)
+
+
+def parse_json(content: bytes | str) -> Any:
+    """The value of strict JSON: no NaN, no infinity.
+
+    Raises:
+        ValueError: it is something else, or nested as deeply as no file of metarun.
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not a number of JSON")
+
     try:
-        os.fsync(folder)
+        return json.loads(content, parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):  # whatever keeps us from removing it is being reported already
+        path.unlink(missing_ok=True)

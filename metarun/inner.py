@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.func import grad
+from torch.func import grad_and_value
 
 Params = dict[str, Tensor]
 
@@ -82,6 +82,16 @@ class Adam:
         return new, (t, m, v)
 
 
+def poisoned(grads: Params, loss: Tensor) -> Params:
+    """The same gradients, but with a nan among them where the loss is not finite.
+
+    An infinite loss may have a finite gradient, as (1e20)² has in float32. The nan reaches every output, so that no
+    such step goes unnoticed. One parameter is enough for that.
+    """
+    first = next(iter(grads))
+    return {**grads, first: grads[first] + 0 * loss.detach()}
+
+
 def trajectory(
     losses: Iterable[Callable[[Params], Tensor]], params: Params, rule: Rule, *, first_order: bool = False
 ) -> Iterator[Params]:
@@ -101,6 +111,7 @@ def trajectory(
     for loss in losses:
         # torch.func.grad differentiates inside a no_grad block all the same, but nothing outside sees through it.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
-            grads = grad(loss)(params)
+            grads, value = grad_and_value(loss)(params)
+        grads = poisoned(grads, value)
         params, state = rule.step(params, grads, state)
         yield params

@@ -1,11 +1,14 @@
-"""The jobs of a command, as Hydra calls them, and how they ended."""
+"""The jobs of a command, as Hydra and its launchers call them, and how they ended."""
 
+import json
 import logging
 import math
 import os
+import secrets
 import shlex
+import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +18,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from metarun.compose import without_protocol
 from metarun.config import checked
-from metarun.errors import MetarunError, StoppedError
+from metarun.errors import MetarunError, StoppedError, printable
+
+OUTCOMES = "METARUN_OUTCOMES"  # in the environment of each job of a sweep: the folder where they say how they ended
 
 log = logging.getLogger("metarun")
-
-
-@dataclass
-class Outcome:
-    """How a job of this command ended."""
-
-    words: str
-    summary: dict[str, Any] | None = None
-    error: Exception | None = None
-
-
-outcomes: list[Outcome] = []
-stopped: list[StoppedError] = []
-main_process: int | None = None  # None in the processes of a launcher
+ended: list[Exception] = []  # what ended the command; Hydra would print it in its own way
 
 
 def job(composed: DictConfig) -> float:
-    """One job, called by Hydra; returns the objective, nan for a job that failed.
+    """One job, called by Hydra, perhaps in a process of a launcher; returns the objective, nan if it failed.
 
-    An exception must not reach Hydra, which would print it in its own way and give up the jobs that are left.
+    An exception must not reach Hydra, which would give up the jobs that are left.
     """
-    from metarun import run
+    from metarun import record, run
 
+    talk()
     plain: Any = OmegaConf.to_container(composed, resolve=True)
     this = HydraConfig.get()
     words, folder = list(this.overrides.task), Path(this.runtime.output_dir)
@@ -48,69 +41,95 @@ def job(composed: DictConfig) -> float:
     sweep = this.mode == RunMode.MULTIRUN
     if sweep:
         log.info("job %s: %s", this.job.num, " ".join(words))
-    outcome = Outcome(" ".join(words))
-    outcomes.append(outcome)
     try:
-        summary = run.execute(checked(without_protocol(plain)), folder, words, own, bar=not sweep)
-    except StoppedError as error:
-        stopped.append(error)
-        raise SystemExit(error.code) from error  # which Hydra lets through, so that a signal ends a whole sweep
+        summary = located(run.execute(checked(without_protocol(plain)), folder, words, own, bar=not sweep), folder)
     except Exception as error:
-        if os.getpid() != main_process:
-            raise  # a launcher's own process, whose outcomes the main one does not see
-        outcome.error = error
+        if not sweep or isinstance(error, StoppedError):
+            ended.append(error)
+            raise SystemExit(getattr(error, "code", 1)) from error  # Hydra lets this through
+        _leave(this.job.num, {"words": words, "error": str(error) or type(error).__name__})
         return math.nan
-    outcome.summary = located(summary, folder)
+    if sweep:
+        _leave(this.job.num, {"words": words, "summary": summary})
+    else:
+        print(printable(record.closing(summary)))
     return summary["objective"]
 
 
-def outcome_of(app: Callable[[], Any], sweep: bool) -> int:
-    """Runs Hydra's app, which calls job(), and says how it ended; raises what went wrong in it."""
-    global main_process
-    main_process = os.getpid()
-    outcomes.clear()
-    stopped.clear()
+def talk() -> None:
+    """Sends metarun's log to stderr; errors are not said there, but once, by main()."""
+    console = _Console()
+    console.addFilter(lambda line: line.levelno < logging.ERROR)
+    others = [handler for handler in log.handlers if not isinstance(handler, _Console)]
+    log.handlers, log.propagate = [console, *others], False
+    log.setLevel(logging.INFO)
+
+
+class _Console(logging.StreamHandler):
+    """Paths and values of strangers are among what is said."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def run_all(app: Callable[[], Any], sweep: bool) -> None:
+    """Runs Hydra's app, which calls job(); says how a sweep ended, and raises what went wrong."""
+    ended.clear()
     try:
         app()
     except SystemExit:
-        if stopped:
-            raise stopped[0] from None
+        if ended:
+            raise ended[0] from None
         raise
-    return closing_words(sweep)
-
-
-def closing_words(sweep: bool) -> int:
-    """The closing words of a command; raises what went wrong in it."""
-    from metarun import record
-
-    if not sweep:
-        if error := outcomes[0].error:
-            raise error
-        print(record.closing(outcomes[0].summary or {}))
-        return 0
-    split = [outcome.words.split() for outcome in outcomes]
-    same = set.intersection(*map(set, split)) if len(split) > 1 else set()
-    names = [" ".join(word for word in words if word not in same) for words in split]
-    width = max(map(len, names), default=0)
-    print()
-    for name, outcome in zip(names, outcomes, strict=True):
-        print(f"{name:<{width}}  {_result(outcome)}")
-    if failed := sum(outcome.error is not None for outcome in outcomes):
+    finally:
+        outcomes = _collected() if sweep else []
+        _show(outcomes)
+    if failed := sum("error" in outcome for outcome in outcomes):
         raise MetarunError(
             f"{failed} of {len(outcomes)} jobs failed (sweep): expected all to finish; metarun.log in their "
             f"directories says why"
         )
-    return 0
 
 
-def _result(outcome: Outcome) -> str:
+def outcomes_setting() -> str:
+    """The override that tells each job of a sweep, wherever it runs, where to say how it ended."""
+    return f"hydra.job.env_set.{OUTCOMES}=${{hydra.sweep.dir}}/.outcomes-{secrets.token_hex(8)}"
+
+
+def _leave(number: int, outcome: dict[str, Any]) -> None:
+    folder = Path(os.environ[OUTCOMES])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{number:09d}.json").write_text(json.dumps(outcome), encoding="utf-8")
+
+
+def _collected() -> list[dict[str, Any]]:
+    """How the jobs of this sweep ended, in their order."""
+    if not HydraConfig.initialized():
+        return []
+    folder = Path(str(HydraConfig.get().job.env_set[OUTCOMES]))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def _show(outcomes: list[dict[str, Any]]) -> None:
+    """A line for each job: the words that it does not share with all others, and its result."""
+    words = [outcome["words"] for outcome in outcomes]
+    same = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    names = [" ".join(word for word in some if word not in same) for some in words]
+    width = max(map(len, names), default=0)
+    for name, outcome in zip(names, outcomes, strict=True):
+        print(printable(f"{name:<{width}}  {_result(outcome)}"), file=sys.stdout)
+
+
+def _result(outcome: dict[str, Any]) -> str:
     from metarun import record
 
-    if outcome.summary is None:
-        return f"failed: {outcome.error}"
-    metric = outcome.summary["metric"]
-    test = outcome.summary["test"][metric]
-    return f"test {metric} {record.shown(metric, test['mean'], test['ci95'])}  {outcome.summary['files']}"
+    if "error" in outcome:
+        return f"failed: {outcome['error']}"
+    summary = outcome["summary"]
+    test = summary["test"][summary["metric"]]
+    return f"test {summary['metric']} {record.shown(summary['metric'], test['mean'], test['ci95'])}  {summary['files']}"
 
 
 def located(summary: dict[str, Any], folder: Path) -> dict[str, Any]:

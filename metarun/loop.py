@@ -15,7 +15,7 @@ from metarun.algos.base import Algorithm
 from metarun.engine import Engine
 from metarun.errors import DivergedError
 from metarun.inner import Params
-from metarun.tasks import Split, TaskSource
+from metarun.tasks import Split, Task, TaskSource
 
 
 @dataclass
@@ -78,12 +78,7 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         tasks = experiment.source.sample(experiment.seed, "train", index)
         grads, losses, scores = experiment.engine.meta_gradient(algorithm, state.meta, tasks)
         if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
-            bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
-            what = f"the meta-loss of task {int(index[bad[0]])}" if bad else "the meta-gradient"
-            rates = " or ".join(f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name))
-            raise DivergedError(
-                f"{what} is not finite (outer step {state.step + 1}): expected numbers; try a smaller {rates}"
-            )
+            raise _diverged(experiment.engine, algorithm, state, tasks, index)
         for name, value in state.meta.items():
             value.grad = grads[name]
         if algorithm.meta_clip is not None:
@@ -93,6 +88,23 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         state.optimizer.step()
         state.step += 1
         yield OuterStep(state.step, losses.mean(), scores.mean())
+
+
+def _diverged(engine: Engine, algorithm: Algorithm, state: State, tasks: Task, index: Tensor) -> DivergedError:
+    """Finds the first task of a meta-batch that is not finite by itself, and in it the inner step."""
+    where, what = f"outer step {state.step + 1}", "the meta-gradient"
+    for t, number in enumerate(index.tolist()):
+        grads, losses, _ = engine.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
+        if not (finite := bool(torch.isfinite(losses).all())) or not all(g.isfinite().all() for g in grads.values()):
+            what = f"the {'meta-gradient' if finite else 'meta-loss'} of training task {number}"
+            learners = algorithm.inner_loop(state.meta, tasks.select(t))
+            for k, params in enumerate(learners):
+                if not all(value.isfinite().all() for value in params.values()):
+                    where = f"outer step {state.step + 1}, from inner step {k} on"
+                    break
+            break
+    rates = " or ".join(f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name))
+    return DivergedError(f"{what} is not finite ({where}): expected numbers; try a smaller {rates}")
 
 
 def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, batch: int = 100) -> Evaluation:
@@ -129,7 +141,15 @@ def interval(curves: Tensor, split: str) -> Evaluation:
 
 
 def snapshot(state: State) -> dict[str, Any]:
-    """The state as tensors and plain values."""
+    """The state as tensors and plain values.
+
+    Raises:
+        DivergedError: a meta-parameter is not finite: the last update has overflown.
+    """
+    if wrong := [name for name, value in state.meta.items() if not value.isfinite().all()]:
+        raise DivergedError(
+            f"{wrong[0]} is not finite (after outer step {state.step}): expected numbers; try a smaller algo.meta_lr"
+        )
     return {"step": state.step, "meta": state.meta, "optimizer": state.optimizer.state_dict()}
 
 

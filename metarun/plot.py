@@ -1,6 +1,6 @@
 """curve.png: meta-training on the left, adaptation to a new task on the right."""
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
+from metarun.files import write_atomically
 from metarun.tasks import Metric
 
 
@@ -31,9 +32,9 @@ def curves(rows: list[dict[str, Any]], summary: dict[str, Any], path: Path) -> N
     else:
         right = figure.subplots()
     _adaptation(right, summary["test"][metric], metric)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=120)
-    os.replace(temporary, path)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    write_atomically(path, image.getvalue())
 
 
 def _training(axes: Axes, rows: list[dict[str, Any]], metric: Metric) -> None:

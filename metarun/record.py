@@ -2,18 +2,19 @@
 
 import json
 import logging
-import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from metarun.errors import RunDirError
+from metarun.files import Appended, parse_json, read, write_atomically
 from metarun.loop import Evaluation, OuterStep
 from metarun.rundir import RunDir
 from metarun.tasks import Metric
+
+LARGEST_TIMING = 100_000_000  # bytes
 
 log = logging.getLogger("metarun")
 
@@ -25,41 +26,63 @@ def shown(metric: Metric | str, value: float, ci95: float | None = None) -> str:
     return f"{value:.4g}" + (f" ± {ci95:.2g}" if ci95 is not None else "")
 
 
-class Recorder:
-    """Appends to metrics.jsonl and timing.jsonl.
+def events(text: str, metric: Metric) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl.
 
-    metrics.jsonl holds no clock: two runs of one config have the same bytes. On continuing a run it is cut back to what
-    the checkpoint knew; timing.jsonl is not, for that time was spent.
+    Raises:
+        ValueError: one is not as Recorder writes it; says which.
+    """
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            row = parse_json(line)
+            numbers = [row["step"], row[metric]]
+            if row["split"] != "train":
+                numbers += [row["ci95"], *row["by_step"]]
+            if row["split"] not in ("train", "val", "test") or not all(type(n) in (int, float) for n in numbers):
+                raise ValueError("other values")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"line {number} is not an event ({type(error).__name__})") from error
+        rows.append(row)
+    return rows
+
+
+class Recorder:
+    """Writes metrics.jsonl and timing.jsonl.
+
+    metrics.jsonl holds no clock: two runs of one config have the same bytes. Checkpoints carry its text, and a run that
+    goes on begins by restoring it, whatever has become of the file. timing.jsonl is only added to, for that time was
+    spent.
 
     Args:
         rundir: of the run.
         metric: of the task source.
         session: 0 for the run's first process, 1 for the one that continued it, and so on.
         step: outer steps done before this session.
-        offset: bytes of metrics.jsonl to keep.
-
-    Raises:
-        RunDirError: metrics.jsonl is shorter than that.
+        metrics: what metrics.jsonl held then.
     """
 
-    def __init__(self, rundir: RunDir, metric: Metric, session: int, step: int, offset: int):
+    def __init__(self, rundir: RunDir, metric: Metric, session: int, step: int, metrics: str):
         self.metric, self.session, self.first = metric, session, step
-        self.file = open(rundir.metrics, "ab")  # noqa: SIM115
-        if self.file.tell() < offset:
-            raise RunDirError(
-                f"{rundir.metrics}: has {self.file.tell()} bytes; expected at least the {offset} that the checkpoint "
-                "was saved with; restore it, or start again in another directory"
-            )
-        self.file.truncate(offset)
-        self.file.seek(offset)
-        self.timing = open(rundir.timing, "a", encoding="utf-8")  # noqa: SIM115
+        self.lines = metrics.splitlines(keepends=True)
+        write_atomically(rundir.metrics, metrics.encode())
+        self.file = Appended(rundir.metrics)
+        self.before, torn = _time_spent(rundir)
+        self.timing = Appended(rundir.timing)
+        if torn:
+            self.timing.write(b"\n")
         self.began = time.monotonic()
+
+    @property
+    def metrics(self) -> str:
+        """All of metrics.jsonl."""
+        return "".join(self.lines)
 
     def event(self, step: int, split: str, values: dict[str, Any]) -> None:
         """One row of metrics.jsonl."""
-        row = {"step": step, "split": split, **values}
-        self.file.write((json.dumps(row, allow_nan=False) + "\n").encode())
-        self.file.flush()
+        line = json.dumps({"step": step, "split": split, **values}, allow_nan=False) + "\n"
+        self.lines.append(line)
+        self.file.write(line.encode())
 
     def train(self, report: OuterStep) -> None:
         """The loss and the metric of one outer step, averaged over its meta-batch."""
@@ -81,23 +104,38 @@ class Recorder:
         tasks = (step - self.first) * meta_batch
         seconds = time.monotonic() - self.began
         row = {"step": step, "session": self.session, "seconds": round(seconds, 3), "memory_mb": memory_mb}
-        self.timing.write(json.dumps({**row, "tasks_per_second": round(tasks / seconds, 1)}) + "\n")
-        self.timing.flush()
+        self.timing.write((json.dumps({**row, "tasks_per_second": round(tasks / seconds, 1)}) + "\n").encode())
 
     def seconds(self) -> float:
-        """Seconds of all sessions of the run, each to its latest clock()."""
-        rows = [json.loads(line) for line in Path(self.timing.name).read_text().splitlines()]
-        return round(sum({row["session"]: row["seconds"] for row in rows}.values()), 3)
+        """Seconds of all sessions of the run: of those before, to their latest clock()."""
+        return round(self.before + time.monotonic() - self.began, 3)
 
-    def sync(self) -> int:
-        """Puts metrics.jsonl on disk; returns its length."""
-        os.fsync(self.file.fileno())
-        return self.file.tell()
+    def sync(self) -> None:
+        """Puts metrics.jsonl on disk."""
+        self.file.sync()
 
     def close(self) -> None:
         """Closes both files."""
         self.file.close()
         self.timing.close()
+
+
+def _time_spent(rundir: RunDir) -> tuple[float, bool]:
+    """Seconds of the sessions so far, and whether the last line is torn. What cannot be read counts nothing."""
+    try:
+        text = read(rundir.timing, LARGEST_TIMING).decode(errors="replace")
+    except FileNotFoundError:
+        return 0.0, False
+    except OSError as error:
+        raise RunDirError(f"{rundir.timing}: cannot be read ({error}); expected it as metarun wrote it") from error
+    sessions: dict[Any, float] = {}
+    for line in text.splitlines():
+        try:
+            row = parse_json(line)
+            sessions[row["session"]] = float(row["seconds"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue  # torn by a crash
+    return sum(sessions.values()), not text.endswith("\n") and bool(text)
 
 
 class Progress:

@@ -9,7 +9,7 @@ from typing import Any
 from metarun import loop, plot
 from metarun.compose import adjusted
 from metarun.config import Config, checked, dump
-from metarun.errors import DiffersError, RunDirError, UsageError
+from metarun.errors import DiffersError, RunDirError, UsageError, printable
 from metarun.experiment import (
     EVAL_BATCH,
     assemble,
@@ -20,12 +20,15 @@ from metarun.experiment import (
     restore,
     summarize,
 )
-from metarun.files import write_atomically
+from metarun.files import read, write_atomically
+from metarun.record import events
 from metarun.run import execute
 from metarun.rundir import RunDir, fresh
+from metarun.tasks import Metric
 
 # They act in meta-training only, so that an evaluation would have to ignore them.
 TRAINING_KEYS = ("meta_steps", "meta_batch", "val_every", "val_tasks", "checkpoint_every", "log_every", "objective")
+LARGEST_METRICS = 250_000_000  # bytes
 PLACES = ("device", "data.root", "data.download")  # where a run computes and reads, not what it is
 
 
@@ -98,35 +101,53 @@ def reproduce(folder: Path, words: list[str]) -> str:
                 f"for another run: metarun -cp {folder}/.hydra {word}"
             )
     rundir = RunDir(folder)
-    config, environment = adjusted(rundir.config().plain(), words), rundir.read("environment.json")
+    config, environment = adjusted(rundir.config().plain(), words), _environment(rundir)
     if rundir.read("status.json").get("status") != "done":
         raise RunDirError(f"{folder}: not finished, so there is nothing to compare with; {rundir.resume_command}")
-    original = _rows(rundir)
+    if not (summary := rundir.summary()):
+        raise RunDirError(f"{rundir.path / 'summary.json'}: missing; to test again: {rundir.resume_command}")
+    metric = summary["metric"]
+    original = _rows(rundir, metric)
     pinned = _pinned(rundir, config, environment)
     for session in environment.get("continued", []):
         if costly := [key for key in session["changed"] if not key.startswith("data.")]:
             print(f"continued after step {session['after_step']} with other {', '.join(costly)}: may well differ")
-    assemble(pinned)  # what can be refused is refused before there is a directory
+    experiment = assemble(pinned)  # what can be refused is refused before there is a directory
+    experiment.source.prepare(experiment.device)
+    plan(pinned, experiment, loop.start(experiment))
+    for line in _environment_differences(environment, environment_of(experiment, pinned)):
+        print(printable(line), flush=True)
     copy = RunDir(fresh(Path("outputs")))
     print(f"reproducing {rundir.shown} in {copy.shown}", file=sys.stderr)
     execute(pinned, copy.path, [])
-    for line in _environment_differences(environment, copy.read("environment.json")):
-        print(line)
-    return compare(*(_on_cadence(rows, config) for rows in (original, _rows(copy))))
+    return compare(*(_on_cadence(rows, config) for rows in (original, _rows(copy, metric))))
 
 
-def _rows(rundir: RunDir) -> list[str]:
-    """The lines of metrics.jsonl, each of them JSON."""
+def _environment(rundir: RunDir) -> dict[str, Any]:
+    """environment.json, in the shape that is used below."""
+    found = rundir.read("environment.json")
+    sessions = found.get("continued", [])
+    sound = isinstance(found.get("versions", {}), dict) and isinstance(found.get("git") or {}, dict)
     try:
-        rows = rundir.metrics.read_text(encoding="utf-8").splitlines()
-        for row in rows:
-            if not {"step", "split"} <= json.loads(row).keys():
-                raise ValueError("a row without step and split")
-    except (OSError, ValueError, AttributeError) as error:
+        for session in sessions:
+            sound &= isinstance(session["after_step"], int) and all(isinstance(key, str) for key in session["changed"])
+    except (KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise RunDirError(f"{rundir.path / 'environment.json'}: of another shape; expected it as metarun wrote it")
+    return found
+
+
+def _rows(rundir: RunDir, metric: Metric) -> list[str]:
+    """The lines of metrics.jsonl."""
+    try:
+        text = read(rundir.metrics, LARGEST_METRICS).decode()
+        events(text, metric)
+    except (OSError, ValueError) as error:
         raise RunDirError(
-            f"{rundir.metrics}: cannot be read ({error!r}); expected JSON lines, as metarun wrote them"
+            f"{rundir.metrics}: cannot be read ({error}); expected JSON lines, as metarun wrote them"
         ) from error
-    return rows
+    return text.splitlines()
 
 
 def _on_cadence(rows: list[str], config: Config) -> list[str]:

@@ -1,6 +1,5 @@
 """The story of a run: build, start or resume, meta-train, meta-test, record, return the summary."""
 
-import json
 import logging
 import signal
 from contextlib import closing
@@ -22,7 +21,7 @@ from metarun.experiment import (
     summarize,
 )
 from metarun.loop import Experiment, State
-from metarun.record import Progress, Recorder, shown
+from metarun.record import Progress, Recorder, events, shown
 from metarun.rundir import RunDir
 from metarun.runtime import memory_mb
 from metarun.stop import at_once, between_steps
@@ -63,14 +62,22 @@ def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = Non
             log.info("%s is finished; this is its result", rundir.shown)
             return summary
         # A run that goes on is left as it is until nothing is left that could be refused.
-        prepared = _prepare(config, rundir) if old is not None else None
+        changes = changed(old, config)
+        prepared = _prepare(config, rundir, changes) if old is not None else None
         if prepared is not None and not prepared.state.step:
             log.info("%s has no checkpoint yet: starting from the first outer step", rundir.shown)
         with rundir.logging():
             try:
                 rundir.begin(config, overrides, hydra)
                 rundir.status("running")
-                return _run(config, rundir, prepared or _prepare(config, rundir), changed(old, config), bar)
+                return _run(config, rundir, prepared or _prepare(config, rundir, changes), changes, bar)
+            except OSError as error:
+                told = RunDirError(
+                    f"{error.filename or rundir.shown}: {error.strerror or error} (run directory): expected files that "
+                    f"can be written; nothing of the last checkpoint is lost; then {rundir.resume_command}"
+                )
+                _failed(rundir, told)
+                raise told from error
             except BaseException as error:
                 _failed(rundir, error)
                 raise
@@ -83,17 +90,17 @@ class _Prepared:
     experiment: Experiment
     state: State
     best: Best
-    metrics_bytes: int
+    metrics: str  # what metrics.jsonl held there
 
 
-def _prepare(config: Config, rundir: RunDir) -> _Prepared:
+def _prepare(config: Config, rundir: RunDir, changes: list[str]) -> _Prepared:
     """Builds everything, and reads the newest checkpoint if there is one. Writes nothing."""
     experiment = assemble(config)
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     saved = newest_checkpoint(rundir, config)
     if saved is None:
-        return _Prepared(experiment, state, Best(), 0)
+        return _Prepared(experiment, state, Best(), "")
     restore(experiment, state, saved)
     if state.step > config.meta_steps:
         raise UsageError(
@@ -102,9 +109,14 @@ def _prepare(config: Config, rundir: RunDir) -> _Prepared:
     best = Best(*saved["best"])
     if best.step:
         own_checkpoint(rundir, config, best.step)  # better to hear now than after training that it is damaged
-    experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
+    if not any(key.startswith("engine.") for key in changes):
+        experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
     rundir.step = state.step
-    return _Prepared(experiment, state, best, saved["metrics_bytes"])
+    try:
+        events(saved["metrics"], experiment.source.metric)
+    except ValueError as error:
+        raise RunDirError(f"metrics (checkpoint): {error}; expected rows as metarun wrote them") from error
+    return _Prepared(experiment, state, best, saved["metrics"])
 
 
 def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], bar: bool) -> dict[str, Any]:
@@ -120,12 +132,12 @@ def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], b
     plan(config, experiment, state)
     sessions = _record_environment(config, rundir, experiment, changes)
     progress = Progress(experiment.source.metric, config.meta_steps, state.step, bar)
-    recorder = Recorder(rundir, experiment.source.metric, sessions, state.step, start.metrics_bytes)
+    recorder = Recorder(rundir, experiment.source.metric, sessions, state.step, start.metrics)
     with closing(recorder), closing(progress):
         _train(config, experiment, state, start.best, rundir, recorder, progress)
         summary = _test(config, experiment, start.best, rundir, recorder)
     rundir.write("summary.json", summary)
-    plot.curves([json.loads(row) for row in rundir.metrics.read_text().splitlines()], summary, rundir.plot)
+    plot.curves(events(recorder.metrics, experiment.source.metric), summary, rundir.plot)
     rundir.status("done")
     return summary
 
@@ -209,8 +221,9 @@ def _save(config: Config, experiment: Experiment, state: State, best: Best, rund
         "best": [best.step, best.value],
         "chunks": [experiment.engine.chunk, experiment.engine.eval_chunk],
         "split_hash": experiment.source.identity()["split_hash"],
-        "metrics_bytes": recorder.sync(),
+        "metrics": recorder.metrics,
     }
+    recorder.sync()
     checkpoint.save(rundir.checkpoints, state.step, payload, keep={best.step})
     rundir.status("running")
 
@@ -224,7 +237,7 @@ def _finished(rundir: RunDir, old: Config, config: Config) -> dict[str, Any] | N
             "choose another hydra.run.dir, or repeat its command"
         )
     if rundir.read("status.json").get("status") == "done" and "meta_steps" not in changes:
-        return rundir.read("summary.json") or None
+        return rundir.summary() or None
     return None
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import logging
+import math
 import os
 import shlex
 import socket
@@ -14,7 +15,14 @@ from typing import Any
 
 from metarun.config import Config, checked, dump, fingerprint, read_saved
 from metarun.errors import RunDirError
-from metarun.files import write_atomically
+from metarun.files import Appended, parse_json, read, write_atomically
+
+LARGEST_JSON = 10_000_000  # bytes
+# All that metarun writes. None of it may be a link: a stranger's directory could lead us to write, or read, elsewhere.
+NAMES = (
+    *(".hydra", "checkpoints", "eval", "status.json", "environment.json", "metrics.jsonl", "timing.jsonl"),
+    *("summary.json", "metarun.log", "curve.png"),
+)
 
 log = logging.getLogger("metarun")
 
@@ -24,10 +32,17 @@ class RunDir:
 
     Args:
         path: the directory.
+
+    Raises:
+        RunDirError: a name that metarun uses there is a link.
     """
 
     def __init__(self, path: Path):
         self.path = path.resolve()
+        if links := [name for name in NAMES if (self.path / name).is_symlink()]:
+            raise RunDirError(
+                f"{self.shown / links[0]}: a symbolic link; expected metarun's own; put what it leads to in its place"
+            )
         self.step = 0  # outer steps done, for status.json
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
@@ -82,10 +97,10 @@ class RunDir:
         """A JSON file of the run; {} where there is none.
 
         Raises:
-            RunDirError: it is not JSON.
+            RunDirError: it is not a JSON object.
         """
         try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+            content = parse_json(read(self.path / name, LARGEST_JSON))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -94,6 +109,20 @@ class RunDir:
             ) from error
         if not isinstance(content, dict):
             raise RunDirError(f"{self.path / name}: expected a JSON object, as metarun wrote it")
+        return content
+
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds; {} where the run has none yet.
+
+        Raises:
+            RunDirError: it is not a summary.
+        """
+        content = self.read("summary.json")
+        if content and not _is_summary(content):
+            raise RunDirError(
+                f"{self.path / 'summary.json'}: not a summary; expected it as metarun wrote it; restore it from a "
+                f"copy, or remove it and test again: {self.resume_command}"
+            )
         return content
 
     def write(self, name: str, content: dict[str, Any]) -> None:
@@ -136,14 +165,44 @@ class RunDir:
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Sends metarun's log to metarun.log as well."""
-        handler = logging.FileHandler(self.path / "metarun.log", encoding="utf-8", delay=True)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler = _LogFile(self.path / "metarun.log")
         log.addHandler(handler)
         try:
             yield
         finally:
             log.removeHandler(handler)
             handler.close()
+
+
+def _is_summary(content: dict[str, Any]) -> bool:
+    """Whether it has what is shown of a summary."""
+    try:
+        test = content["test"][content["metric"]]
+        numbers = [content["objective"], test["tasks"]]
+        numbers += [point[name] for point in (test, *test["by_step"]) for name in ("mean", "ci95")]
+        words = [content["title"], *content["settings"].keys(), *content["settings"].values()]
+        sound = content["metric"] in ("accuracy", "mse") and len(test["by_step"]) > 0
+        return sound and all(map(math.isfinite, numbers)) and all(isinstance(word, str) for word in words)
+    except (KeyError, TypeError, AttributeError, OverflowError):
+        return False
+
+
+class _LogFile(logging.Handler):
+    """Raises what keeps it from writing, where logging's own handlers would print a traceback and go on."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path, self.file = path, None
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.file = self.file or Appended(self.path)
+        self.file.write(f"{self.format(record)}\n".encode())
+
+    def close(self) -> None:
+        if self.file:
+            self.file.close()
+        super().close()
 
 
 def fresh(parent: Path) -> Path:

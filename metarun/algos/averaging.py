@@ -17,6 +17,7 @@ present mean of all.
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -108,6 +109,12 @@ class Averaging(GradientBased):
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The learners' mean loss, where each learner has the gradient of its own; and the query metric."""
         return (self._own_task if self.of_parameters else self._shared_task)(meta, task)
+
+    def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
+        """See Algorithm; of all learners."""
+        if self.of_parameters:
+            return iter([meta])
+        return iter(vmap(lambda params: list(self.adapt(params, task, self.training_steps)))(meta))
 
     def _own_task(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The loss and the query metric of the learner whose task this is."""

@@ -9,7 +9,7 @@ An algorithm is a dataclass: its fields are its settings, which are the keys of 
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -69,6 +69,13 @@ class Algorithm(ABC):
     @abstractmethod
     def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
         """[K+1]: the query metric of one task after 0, 1, ..., K inner steps of testing."""
+
+    def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
+        """The learner after 0, 1, ..., K inner steps of training: by default there are none.
+
+        Meta-training does not need it, but a message that says where numbers ceased to be finite.
+        """
+        yield meta
 
     @property
     def name(self) -> str:

@@ -85,6 +85,10 @@ class GradientBased(Algorithm):
         for params in trajectory(losses, adapted, self.rule(meta), first_order=first_order):
             yield {**fixed, **params}
 
+    def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
+        """See Algorithm."""
+        return self.adapt(meta, task, self.training_steps)
+
     def query(self, params: Params, task: Task) -> Tensor:
         """[Q, N] the learner's outputs on the query set."""
         return self.predict(params, task.query_x, task.support_x)

@@ -30,7 +30,7 @@ from torch.func import functional_call, grad_and_value
 from metarun.algos.base import Algorithm
 from metarun.cells import LSTMCell
 from metarun.errors import at_least, boolean, one_of
-from metarun.inner import Params, prefixed, under
+from metarun.inner import Params, poisoned, prefixed, under
 from metarun.tasks import Task, TaskSource, example_losses, minibatches, score
 
 P = 10.0  # of the preprocessing
@@ -121,6 +121,10 @@ class MetaLSTM(Algorithm):
                 f, i = torch.sigmoid(f), torch.sigmoid(i)
             yield _unflattened(c, start)
 
+    def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
+        """See Algorithm."""
+        return self.adapt(meta, task, self.inner_steps)
+
     def _gradient(self, c: Tensor, like: Params, task: Task, places: Tensor | None) -> tuple[Tensor, Tensor]:
         """[P] and []: gradient and loss of a minibatch of the support set."""
         x, y = task.support_x, task.support_y
@@ -132,6 +136,7 @@ class MetaLSTM(Algorithm):
 
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.second_order):
             g, value = grad_and_value(loss)(c)
+        g = poisoned({"c": g}, value)["c"]
         return g / len(x) if self.divide_gradient else g, value
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:

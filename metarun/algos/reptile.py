@@ -10,7 +10,7 @@ training rows is of points that were trained on.
 We differ: Adam's second moment starts anew in every task, where the authors' code carries it over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -74,11 +74,15 @@ class Reptile(GradientBased):
         places = minibatches(key, len(x), size, steps)
         return [partial(self.loss, x=x if p is None else x[p], y=y if p is None else y[p]) for p in places]
 
-    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The query loss after the inner loop, with θ - θ_K for its gradient; and the query metric there."""
+    def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
+        """See Algorithm. Takes minibatches of all the task's points."""
         start = {name: value.detach() for name, value in meta.items()}
         losses = self.minibatch_losses(*task.points(), task.key, self.inner_batch, self.inner_steps)
-        *_, end = trajectory(losses, start, self.inner_rule, first_order=True)
+        return trajectory(losses, start, self.inner_rule, first_order=True)
+
+    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The query loss after the inner loop, with θ - θ_K for its gradient; and the query metric there."""
+        start, *_, end = self.inner_loop(meta, task)
         direction = torch.stack([(meta[name] * (start[name] - end[name])).sum() for name in meta]).sum()
         loss, metric = self.judge(end, task)
         return loss + direction - direction.detach(), metric
