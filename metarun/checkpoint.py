@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from metarun import files
-from metarun.errors import RunDirError
+from metarun.errors import RunDirError, reason
 
 LARGEST = 4 << 30  # bytes
 CONTENT = {  # what a checkpoint holds
@@ -74,7 +74,9 @@ def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
         manifest = files.parse_json(files.read(path.with_suffix(".json"), 1000))
         content = files.read(path, LARGEST)
     except (OSError, ValueError) as error:
-        raise RunDirError(f"{path}: cannot be read ({error}); expected a checkpoint with its manifest") from error
+        raise RunDirError(
+            f"{path}: cannot be read ({reason(error)}); expected a checkpoint with its manifest"
+        ) from error
     if manifest != {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}:
         raise RunDirError(
             f"{path}: damaged: size or SHA-256 differ from its manifest; "

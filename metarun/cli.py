@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,7 +21,7 @@ from metarun import __version__
 from metarun.compose import Source, compose, conf_dir, jobs
 from metarun.config import check_choices, checked, dump, read_saved
 from metarun.errors import MetarunError, RunDirError, UsageError, nearest, printable
-from metarun.jobs import job, located, outcomes_setting, run_all, talk
+from metarun.jobs import job, located, run_all, sweep_settings, talk
 
 HELP = """\
 metarun: a command-line experiment runner for meta-learning
@@ -165,8 +165,8 @@ def _hydra(argv: list[str]) -> int:
         )
     if args.resolve and not args.cfg:
         raise UsageError("--resolve (command line): expected --cfg job beside it")
-    with tempfile.TemporaryDirectory() as temporary:
-        return _handed_over(args, argv, _source(args, Path(temporary)))
+    with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
+        return _handed_over(args, argv, _source(args, temporary))
 
 
 def _handed_over(args: argparse.Namespace, argv: list[str], source: Source) -> int:
@@ -212,21 +212,22 @@ def _usage(message: str) -> NoReturn:
     raise UsageError(f"{message} (command line): see metarun --help")
 
 
-def _source(args: argparse.Namespace, temporary: Path) -> Source:
+def _source(args: argparse.Namespace, temporary: str | None) -> Source:
     """The folders named on the command line.
 
     A saved config may be a stranger's, and Hydra would use whatever else lies in its folder; so Hydra is given a copy
     of the config alone, once that is seen to hold values only.
     """
-    if args.config_path:
+    primary = Path(temporary) if temporary else None
+    if primary:
         plain = checked(read_saved(Path(args.config_path, "config.yaml"))).plain()
-        (temporary / "config.yaml").write_text(dump(plain), encoding="utf-8")
+        (primary / "config.yaml").write_text(dump(plain), encoding="utf-8")
     extra = Path(args.config_dir).resolve() if args.config_dir else None
     if extra and not extra.is_dir():
         raise UsageError(f"{args.config_dir} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
     if extra:
         check_choices(extra)
-    return Source(temporary if args.config_path else None, extra)
+    return Source(primary, extra)
 
 
 def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
@@ -241,8 +242,7 @@ def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
         "hydra/hydra_logging": "none",
     }
     if sweep:
-        key, _, value = outcomes_setting().partition("=")
-        wanted[f"+{key}"] = value
+        wanted |= {f"+{key}": value for key, value in sweep_settings().items()}
     where = "hydra.sweep.dir" if sweep else "hydra.run.dir"
     if runs and where not in given:
         from metarun.rundir import fresh

@@ -20,7 +20,7 @@ from typing import Any, get_args
 import yaml
 from omegaconf import OmegaConf
 
-from metarun.errors import RunDirError, SettingError, UsageError, at_least, nearest, one_of, spelled
+from metarun.errors import RunDirError, SettingError, UsageError, at_least, nearest, one_of, reason, spelled
 from metarun.files import read
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
@@ -236,7 +236,7 @@ def read_saved(path: Path) -> dict[str, Any]:
             f"{path}: not found; expected the config.yaml that metarun saved in a run directory's .hydra"
         ) from error
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise RunDirError(f"{path}: cannot be read as a saved config: {' '.join(str(error).split())[:200]}") from error
+        raise RunDirError(f"{path}: cannot be read as a saved config: {reason(error)}") from error
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
         raise RunDirError(f"{path}: expected a mapping of keys to values")
     return plain
@@ -256,7 +256,7 @@ def check_choices(folder: Path) -> None:
             for _ in _events(read(path.resolve(), LARGEST_CONFIG).decode()):
                 pass
         except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-            raise UsageError(f"{path} (--config-dir): cannot be read: {' '.join(str(error).split())[:200]}") from error
+            raise UsageError(f"{path} (--config-dir): cannot be read: {reason(error)}") from error
 
 
 def _events(text: str) -> Iterator[yaml.Event]:

@@ -77,6 +77,12 @@ def spelled(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
+def reason(error: Exception) -> str:
+    """What an exception says, in one line, without the path that the message around it names."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:200]
+
+
 def printable(text: str) -> str:
     """A text in which nothing can move a terminal's cursor or change its colours; lines stay lines."""
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)

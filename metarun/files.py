@@ -39,7 +39,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 class Appended:
-    """A file that grows at its end, and is made if it is not there. A link at its place is not followed.
+    """A file that grows at its end, and is made if it is not there. No link is followed, no pipe waited for.
 
     Args:
         path: of the file.
@@ -48,7 +48,8 @@ class Appended:
 
     def __init__(self, path: Path, flags: int = 0):
         self.path = path
-        self.handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | flags, 0o666)
+        safe = os.O_NOFOLLOW | os.O_NONBLOCK
+        self.handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | safe | flags, 0o666)
 
     def write(self, content: bytes) -> None:
         """Adds all of the content.

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.compose import without_protocol
 from metarun.config import checked
-from metarun.errors import MetarunError, StoppedError, printable
+from metarun.errors import MetarunError, StoppedError, UsageError, printable, reason
 
 OUTCOMES = "METARUN_OUTCOMES"  # in the environment of each job of a sweep: the folder where they say how they ended
 
 log = logging.getLogger("metarun")
+places: list[Path] = []  # where the jobs of this sweep say how they ended, once that is settled
 ended: list[Exception] = []  # what ended the command; Hydra would print it in its own way
 
 
@@ -75,12 +77,15 @@ class _Console(logging.StreamHandler):
 def run_all(app: Callable[[], Any], sweep: bool) -> None:
     """Runs Hydra's app, which calls job(); says how a sweep ended, and raises what went wrong."""
     ended.clear()
+    places.clear()
     try:
         app()
     except SystemExit:
         if ended:
             raise ended[0] from None
         raise
+    except (RuntimeError, ImportError, TypeError, ValueError) as error:  # of a launcher or a sweeper: job() raises none
+        raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
     finally:
         outcomes = _collected() if sweep else []
         _show(outcomes)
@@ -91,9 +96,20 @@ def run_all(app: Callable[[], Any], sweep: bool) -> None:
         )
 
 
-def outcomes_setting() -> str:
-    """The override that tells each job of a sweep, wherever it runs, where to say how it ended."""
-    return f"hydra.job.env_set.{OUTCOMES}=${{hydra.sweep.dir}}/.outcomes-{secrets.token_hex(8)}"
+def sweep_settings() -> dict[str, str]:
+    """What tells each job of a sweep, wherever it runs, where to say how it ended, and this process where that is."""
+    return {
+        f"hydra.job.env_set.{OUTCOMES}": f"${{hydra.sweep.dir}}/.outcomes-{secrets.token_hex(8)}",
+        "hydra.callbacks.metarun._target_": "metarun.jobs.Place",
+    }
+
+
+class Place(Callback):
+    """Called by Hydra when it has settled where a sweep is."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remembers where the jobs will say how they ended."""
+        places[:] = [Path(config.hydra.job.env_set[OUTCOMES]).absolute()]
 
 
 def _leave(number: int, outcome: dict[str, Any]) -> None:
@@ -104,11 +120,10 @@ def _leave(number: int, outcome: dict[str, Any]) -> None:
 
 def _collected() -> list[dict[str, Any]]:
     """How the jobs of this sweep ended, in their order."""
-    if not HydraConfig.initialized():
-        return []
-    folder = Path(str(HydraConfig.get().job.env_set[OUTCOMES]))
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    shutil.rmtree(folder, ignore_errors=True)
+    found = []
+    for folder in places:
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+        shutil.rmtree(folder, ignore_errors=True)
     return found
 
 

@@ -97,11 +97,12 @@ def _diverged(engine: Engine, algorithm: Algorithm, state: State, tasks: Task, i
         grads, losses, _ = engine.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
         if not (finite := bool(torch.isfinite(losses).all())) or not all(g.isfinite().all() for g in grads.values()):
             what = f"the {'meta-gradient' if finite else 'meta-loss'} of training task {number}"
-            learners = algorithm.inner_loop(state.meta, tasks.select(t))
-            for k, params in enumerate(learners):
-                if not all(value.isfinite().all() for value in params.values()):
-                    where = f"outer step {state.step + 1}, from inner step {k} on"
-                    break
+            learners = list(algorithm.inner_loop(state.meta, tasks.select(t)))
+            sound = [all(value.isfinite().all() for value in params.values()) for params in learners]
+            if not all(sound):
+                where += f", inner step {sound.index(False)}"
+            elif len(sound) > 1:
+                where += f", after inner step {len(sound) - 1}"
             break
     rates = " or ".join(f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name))
     return DivergedError(f"{what} is not finite ({where}): expected numbers; try a smaller {rates}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from metarun.errors import RunDirError
+from metarun.errors import RunDirError, reason
 from metarun.files import Appended, parse_json, read, write_atomically
 from metarun.loop import Evaluation, OuterStep
 from metarun.rundir import RunDir
@@ -127,7 +127,9 @@ def _time_spent(rundir: RunDir) -> tuple[float, bool]:
     except FileNotFoundError:
         return 0.0, False
     except OSError as error:
-        raise RunDirError(f"{rundir.timing}: cannot be read ({error}); expected it as metarun wrote it") from error
+        raise RunDirError(
+            f"{rundir.timing}: cannot be read ({reason(error)}); expected it as metarun wrote it"
+        ) from error
     sessions: dict[Any, float] = {}
     for line in text.splitlines():
         try:

@@ -9,7 +9,7 @@ from typing import Any
 from metarun import loop, plot
 from metarun.compose import adjusted
 from metarun.config import Config, checked, dump
-from metarun.errors import DiffersError, RunDirError, UsageError, printable
+from metarun.errors import DiffersError, RunDirError, UsageError, printable, reason
 from metarun.experiment import (
     EVAL_BATCH,
     assemble,
@@ -145,7 +145,7 @@ def _rows(rundir: RunDir, metric: Metric) -> list[str]:
         events(text, metric)
     except (OSError, ValueError) as error:
         raise RunDirError(
-            f"{rundir.metrics}: cannot be read ({error}); expected JSON lines, as metarun wrote them"
+            f"{rundir.metrics}: cannot be read ({reason(error)}); expected JSON lines, as metarun wrote them"
         ) from error
     return text.splitlines()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun.config import Config, checked, dump, fingerprint, read_saved
-from metarun.errors import RunDirError
+from metarun.errors import RunDirError, reason
 from metarun.files import Appended, parse_json, read, write_atomically
 
 LARGEST_JSON = 10_000_000  # bytes
@@ -105,7 +105,7 @@ class RunDir:
             return {}
         except (OSError, ValueError) as error:
             raise RunDirError(
-                f"{self.path / name}: cannot be read ({error}); expected JSON, as metarun wrote it"
+                f"{self.path / name}: cannot be read ({reason(error)}); expected JSON, as metarun wrote it"
             ) from error
         if not isinstance(content, dict):
             raise RunDirError(f"{self.path / name}: expected a JSON object, as metarun wrote it")

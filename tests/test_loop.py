@@ -53,7 +53,7 @@ def test_divergence_stops_before_the_update():
     experiment = _experiment(inner_lr=1e30)
     state = loop.start(experiment)
     before = {name: value.clone() for name, value in state.meta.items()}
-    with pytest.raises(DivergedError, match=r"task \d+ is not finite \(outer step 1\)"):
+    with pytest.raises(DivergedError, match=r"task \d+ is not finite \(outer step 1, after inner step 1\)"):
         next(loop.meta_train(experiment, state, 5, 4))
     assert state.step == 0
     assert all(torch.equal(state.meta[name], before[name]) for name in before)

@@ -7,6 +7,7 @@ and never unpacked, so no path inside one can lead out of a folder.
 Data: Lake, Salakhutdinov & Tenenbaum 2015, "Human-level concept learning through probabilistic program induction".
 """
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -14,22 +15,21 @@ import logging
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from metarun.data.omniglot_index import ALPHABETS, DRAWERS, SETS
-from metarun.errors import DataError
-from metarun.files import write_atomically
+from metarun.errors import DataError, reason
+from metarun.files import Appended, read, write_atomically
 
 SIZE = 28
 LARGEST_IMAGE = 65536  # bytes; the largest PNG of Omniglot has under 1 kB
+LARGEST_ARCHIVE = 20_000_000  # bytes; the larger one of Omniglot has 9.5 million
 FOLDER = "omniglot-py"
 FORMAT = "1"  # of the packed file; another one where the images would come out otherwise
 
@@ -103,7 +103,8 @@ def _sources(root: Path, download: bool) -> dict[str, Path]:
 
 def _find(home: Path, name: str) -> Path | None:
     """The extracted folder, else the archive, else None."""
-    return next((path for path in (home / name, home / f"{name}.zip") if path.exists()), None)
+    folder, archive = home / name, home / f"{name}.zip"
+    return folder if folder.is_dir() else archive if archive.is_file() else None
 
 
 def _download(root: Path) -> None:
@@ -166,11 +167,17 @@ def _read_only(folder: Path) -> bool:
 def _read(packed: Path, signature: bytes) -> np.ndarray | None:
     """The packed images, or None where there are none, they are damaged, or the source has changed."""
     shape = (len(classes()), DRAWERS, SIZE, SIZE)
-    if not packed.exists():
+    size = int(np.prod(shape))
+    try:
+        content = read(packed, 64 + size)
+    except FileNotFoundError:
         return None
-    content = packed.read_bytes()
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EFBIG):  # what is no such file at all is replaced
+            raise
+        content = b""
     body = memoryview(content)[32:]
-    if hashlib.sha256(body).digest() != content[:32] or body[:32] != signature or len(body) != 32 + int(np.prod(shape)):
+    if hashlib.sha256(body).digest() != content[:32] or body[:32] != signature or len(body) != 32 + size:
         log.info("%s is out of date; packing Omniglot again", packed)
         return None
     return np.frombuffer(body, np.uint8, offset=32).reshape(shape)
@@ -179,9 +186,12 @@ def _read(packed: Path, signature: bytes) -> np.ndarray | None:
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Held by one process at a time; the kernel frees it when the process ends, however it ends."""
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    file = Appended(path)
+    try:
+        fcntl.flock(file.handle, fcntl.LOCK_EX)
         yield
+    finally:
+        file.close()
 
 
 def _decode(sources: dict[str, Path]) -> np.ndarray:
@@ -189,7 +199,7 @@ def _decode(sources: dict[str, Path]) -> np.ndarray:
     files = {name: _list(source, name) for name, source in sources.items()}
     images = {}
     with ExitStack() as stack:
-        openers = {name: _opener(source, stack) for name, source in sources.items()}
+        readers = {name: _reader(source, stack) for name, source in sources.items()}
         alphabets = tqdm(
             sorted(ALPHABETS.items()), "packing Omniglot, once", unit="alphabet", disable=None, leave=False
         )
@@ -197,7 +207,7 @@ def _decode(sources: dict[str, Path]) -> np.ndarray:
             pixels = hashlib.sha256()
             for number in range(1, count + 1):
                 character = f"{alphabet}/character{number:02d}"
-                drawings = [_image(sources[name], file, openers[name]) for file in files[name][character]]
+                drawings = [_image(sources[name], file, readers[name]) for file in files[name][character]]
                 pixels.update(b"".join(np.packbits(np.asarray(drawing)).tobytes() for drawing in drawings))
                 images[character] = np.stack([_shrink(drawing) for drawing in drawings])
             if pixels.hexdigest()[:16] != expected:
@@ -223,15 +233,17 @@ def _list(source: Path, name: str) -> dict[str, list[str]]:
         paths = [path.relative_to(source).as_posix() for path in source.glob("*/*/*.png")]
     else:
         try:
+            if (size := source.stat().st_size) > LARGEST_ARCHIVE:
+                raise zipfile.BadZipFile(f"{size} bytes, over {LARGEST_ARCHIVE}")
             with zipfile.ZipFile(source) as archive:
                 paths = [
                     p.removeprefix(f"{name}/")
                     for p in archive.namelist()
                     if p.startswith(f"{name}/") and p.endswith(".png")
                 ]
-        except (OSError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged archive raises whatever it leads zipfile into
             raise DataError(
-                f"{source} is not a readable zip file ({error}): expected Omniglot's {name}.zip; replace it"
+                f"{source} is not a readable zip file ({reason(error)}): expected Omniglot's {name}.zip; replace it"
             ) from error
     by_class: dict[str, list[str]] = {}
     for path in sorted(paths):
@@ -249,34 +261,30 @@ def _list(source: Path, name: str) -> dict[str, list[str]]:
     return by_class
 
 
-def _opener(source: Path, stack: ExitStack) -> Callable[[str], IO[bytes]]:
-    """Opens the files of a folder or, without unpacking it, of an archive."""
+def _reader(source: Path, stack: ExitStack) -> Callable[[str], bytes]:
+    """Reads the files of a folder or, without unpacking it, of an archive; of a huge one, only the beginning."""
     if source.is_dir():
-        return lambda file: open(source / file, "rb")
+        return lambda file: read(source / file, LARGEST_IMAGE)
     archive = stack.enter_context(zipfile.ZipFile(source))
-    return lambda file: archive.open(f"{source.stem}/{file}")
+
+    def from_archive(file: str) -> bytes:
+        with archive.open(f"{source.stem}/{file}") as stream:
+            return stream.read(LARGEST_IMAGE + 1)
+
+    return from_archive
 
 
-def _image(source: Path, file: str, opener: Callable[[str], IO[bytes]]) -> Image.Image:
+def _image(source: Path, file: str, reader: Callable[[str], bytes]) -> Image.Image:
     """One drawing, decoded: 105x105, one bit a pixel."""
     try:
-        with opener(file) as stream:
-            content = stream.read(LARGEST_IMAGE + 1)
+        content = reader(file)
         if len(content) > LARGEST_IMAGE:
             raise ValueError(f"over {LARGEST_IMAGE} bytes")
         image = Image.open(io.BytesIO(content), formats=["PNG"])
         if image.size != (105, 105):
             raise ValueError(f"{image.size[0]}x{image.size[1]} pixels instead of 105x105")
         return image.convert("1", dither=Image.Dither.NONE)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        UnidentifiedImageError,
-        zipfile.BadZipFile,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except Exception as error:  # of the file system, the archive, its compression or the image
         raise DataError(
-            f"unreadable drawing {file} ({source}): {error}; replace it from the original archive"
+            f"unreadable drawing {file} ({source}): {reason(error)}; replace it from the original archive"
         ) from error
