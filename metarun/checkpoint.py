@@ -101,14 +101,18 @@ def newest(folder: Path, run: str | None = None) -> dict[str, Any] | None:
     Raises:
         RunDirError: there are some, and all are refused.
     """
-    found = steps(folder)
-    for step in found:
+    refused: list[RunDirError] = []
+    for step in steps(folder):
         try:
-            return load(folder, step, run)
+            found = load(folder, step, run)
         except RunDirError as error:
-            if step == found[-1]:
-                raise
+            refused.append(error)
+            continue
+        for error in refused:
             log.warning("%s; going on with the one before it", error)
+        return found
+    if refused:
+        raise refused[0]
     return None
 
 
@@ -137,7 +141,8 @@ def _unpacked(content: bytes) -> dict[str, Any]:
         raise ValueError("other content")
     step, value = payload["best"]
     sizes = all(type(size) is int and size > 0 for size in payload["chunks"]) and len(payload["chunks"]) == 2
-    if type(step) is not int or type(value) not in (float, type(None)) or not sizes or not _plain(payload):
+    weights = all(isinstance(weight, Tensor) for weight in payload["meta"].values())
+    if type(step) is not int or type(value) not in (float, type(None)) or not (sizes and weights and _plain(payload)):
         raise ValueError("other values")
     return payload
 

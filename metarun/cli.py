@@ -22,6 +22,7 @@ from metarun.compose import Source, compose, conf_dir, jobs
 from metarun.config import check_choices, checked, dump, read_saved
 from metarun.errors import MetarunError, RunDirError, UsageError, nearest, printable
 from metarun.jobs import job, located, run_all, sweep_settings, talk
+from metarun.stop import at_once
 
 HELP = """\
 metarun: a command-line experiment runner for meta-learning
@@ -56,7 +57,8 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no ± shows ?
     try:
-        code = _dispatch(sys.argv[1:])
+        with at_once("nothing that was saved is lost"):
+            code = _dispatch(sys.argv[1:])
         sys.stdout.flush()  # or Python would find out, after all is over, that it cannot
         return code
     except MetarunError as error:
@@ -72,7 +74,7 @@ def main() -> int:
         where = f"{error.filename}: " if error.filename else "output: "
         return _say(
             f"{where}{error.strerror or error} (file system): expected a place that can be written; set "
-            f"hydra.run.dir or make room",
+            f"hydra.run.dir or hydra.sweep.dir, or make room",
             4,
         )
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from metarun.config import SECTIONS, Config, check_target, checked, targets
+from metarun.config import SECTIONS, Config, checked, targets, trusted_class
 from metarun.errors import UsageError, nearest, spelled
 
 # Of what Hydra itself builds: launchers, sweepers with their samplers, callbacks.
@@ -151,7 +151,7 @@ def _plain(words: tuple[str, ...], source: Source) -> dict[str, Any]:
             del config["hydra"]
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     for key, target in targets(hydra, "hydra"):
-        check_target(key, target, HYDRA)
+        trusted_class(key, target, HYDRA)
     return plain
 
 

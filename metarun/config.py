@@ -132,7 +132,7 @@ def build(section: str, node: dict[str, Any], **given: Any) -> Any:
     """
     if "_target_" not in node:
         raise UsageError(f"{section}._target_: missing; expected the class to build")
-    cls = _trusted_class(f"{section}._target_", node["_target_"])
+    cls = trusted_class(f"{section}._target_", node["_target_"])
     settings = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
     takes = inspect.signature(cls).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
@@ -176,19 +176,25 @@ def _built(key: str, value: Any) -> Any:
     return value
 
 
-def _trusted_class(key: str, target: Any) -> type:
-    """The class of a `_target_`. A trusted package may import anything; only classes that it defines itself count."""
-    check_target(key, target)
+def trusted_class(key: str, target: Any, more: tuple[str, ...] = ()) -> type:
+    """The class of a `_target_`. A trusted package may import anything; only classes that it defines itself count.
+
+    Raises:
+        UsageError: it is not a class, or not one of a trusted package or of `more` of them.
+    """
+    check_target(key, target, more)
     module, _, name = target.rpartition(".")
     try:
-        _import_trusted(target.partition(".")[0])
+        if (package := target.partition(".")[0]) in trusted():
+            _import_trusted(package)
         found = getattr(importlib.import_module(module), name)
     except Exception as error:
         raise UsageError(
             f"{target!r} ({key}): expected a class that can be imported: {str(error).splitlines()[0]}"
         ) from error
-    if not inspect.isclass(found) or not _within(found.__module__, trusted()):
-        raise UsageError(f"{target!r} ({key}): expected a class that {', '.join(trusted())} define themselves")
+    packages = [*more, *trusted()]
+    if not inspect.isclass(found) or not _within(found.__module__, packages):
+        raise UsageError(f"{target!r} ({key}): expected a class that {', '.join(packages)} define themselves")
     return found
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,11 +19,9 @@ from metarun.errors import RunDirError, reason
 from metarun.files import Appended, parse_json, read, write_atomically
 
 LARGEST_JSON = 10_000_000  # bytes
-# All that metarun writes. None of it may be a link: a stranger's directory could lead us to write, or read, elsewhere.
-NAMES = (
-    *(".hydra", "checkpoints", "eval", "status.json", "environment.json", "metrics.jsonl", "timing.jsonl"),
-    *("summary.json", "metarun.log", "curve.png"),
-)
+# All that metarun writes there.
+FOLDERS = (".hydra", "checkpoints", "eval")
+FILES = ("status.json", "environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "metarun.log", "curve.png")
 
 log = logging.getLogger("metarun")
 
@@ -34,20 +33,28 @@ class RunDir:
         path: the directory.
 
     Raises:
-        RunDirError: a name that metarun uses there is a link.
+        RunDirError: a name that metarun uses there is a link, or something else than metarun would make.
     """
 
     def __init__(self, path: Path):
         self.path = path.resolve()
-        if links := [name for name in NAMES if (self.path / name).is_symlink()]:
-            raise RunDirError(
-                f"{self.shown / links[0]}: a symbolic link; expected metarun's own; put what it leads to in its place"
-            )
+        for name in (*FOLDERS, *FILES):
+            self._check_kind(self.path / name, "folder" if name in FOLDERS else "file")
         self.step = 0  # outer steps done, for status.json
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
         self.plot = self.path / "curve.png"
+
+    def _check_kind(self, path: Path, kind: str) -> None:
+        """A link in a stranger's directory could lead us to write elsewhere, and a pipe would keep us waiting."""
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            return
+        if not (stat.S_ISDIR(mode) if kind == "folder" else stat.S_ISREG(mode)):
+            found = "a symbolic link" if stat.S_ISLNK(mode) else "something else"
+            raise RunDirError(f"{path}: {found}; expected a {kind}, as metarun made it; put that in its place")
 
     def config(self) -> Config:
         """The saved config.

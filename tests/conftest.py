@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def metarun(monkeypatch, tmp_path, capsys):
 
     yield run
     logging.getLogger("metarun").handlers.clear()  # they write to this test's stderr
+
+
+QUICK = ("meta_steps=4", "val_every=2", "val_tasks=4", "test_tasks=6", "log_every=1", "model.hidden=[8]")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A finished run, to be copied and spoiled."""
+    folder = tmp_path_factory.mktemp("finished")
+    words = [sys.executable, "-m", "metarun", *QUICK, "hydra.run.dir=run"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
 
 
 @pytest.fixture(params=["mlp", "conv4 strided", "conv4 pooled", "conv4 support norm", "mlp support norm, scale"])

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -150,14 +152,141 @@ BAD = [  # words, exit code, what the line has to say: the value, the rule, the 
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "code", "said"), BAD, ids=[" ".join(words) for words, *_ in BAD])
-def test_bad_input_gets_one_line_and_leaves_nothing(metarun, words, code, said):
+def _finished(monkeypatch, finished):
+    """A finished run in run/."""
+    shutil.copytree(finished, "run")
+
+
+def _spoiled(spoil):
+    def arrange(monkeypatch, finished):
+        shutil.copytree(finished, "run")
+        spoil(Path("run"))
+
+    return arrange
+
+
+def _environment(**values):
+    def arrange(monkeypatch, finished):
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    return arrange
+
+
+def _signal(signum, when):
+    """The signal comes while the command line is checked, or while what it names is built."""
+
+    def arrange(monkeypatch, finished):
+        shutil.copytree(finished, "run")
+        monkeypatch.setattr(when, lambda *_, **__: os.kill(os.getpid(), signum))
+
+    return arrange
+
+
+def _without(*names):
+    def spoil(run):
+        for name in names:
+            for path in run.glob(name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return _spoiled(spoil)
+
+
+def _empty(*names):
+    return _spoiled(lambda run: [(run / name).write_text("") for name in names])
+
+
+OMNIGLOT = ["data=omniglot", "data.download=false"]
+BUILDING = "metarun.experiment.build"
+BAD += [  # and what has to be there first
+    (["run"], 2, ["'run'", "is a run directory", "eval, resume, reproduce"], _finished),
+    (["eval", "run", "data.shotss=3"], 2, ["data.shotss", "did you mean shots?"], _finished),
+    (["eval", "run", "meta_steps=9"], 2, ["meta_steps=9", "no effect"], _finished),
+    (["eval", "run", "test_tasks=1"], 2, ["1", "test_tasks", "at least 2"], _finished),
+    (["eval", "run", "data=tabular"], 2, ["'data=tabular'", "values, not choices"], _finished),
+    (["eval", "run", "-m"], 2, ["-m"], _finished),
+    (["eval", "run", "+algo.x=1"], 2, ["+algo.x=1", "key of the saved config"], _finished),
+    (["eval", "run", "model.hidden=[9]"], 4, ["checkpoint", "another learner"], _finished),
+    (["eval", "run", "device=cuda"], 2, ["'cuda'", "device=cpu"], _finished),
+    (["resume", "run", "seed=5"], 4, ["different in seed", "choose another"], _finished),
+    (["resume", "run", "meta_steps=1"], 2, ["1", "meta_steps", "at least 4"], _finished),
+    (["resume", "run", "meta_steps=x"], 2, ["'x'", "meta_steps", "an integer"], _finished),
+    (["reproduce", "run", "seed=5"], 2, ["'seed=5'", "changes nothing but"], _finished),
+    (["-cp", "run"], 4, ["run/config.yaml", "not found"], _finished),
+    (["-cp", "run/.hydra", "algo=fomaml"], 2, ["values, not choices", "algo.key=value"], _finished),
+    (["-cp", "run/.hydra", "seed=x"], 2, ["'x'", "seed"], _finished),
+    (["seed=3", "hydra.run.dir=run"], 4, ["different in", "seed", "another hydra.run.dir"], _finished),
+    (["eval", "run"], 4, ["no run there"], _without(".hydra")),
+    (["eval", "run"], 4, ["no run there"], _without(".hydra/config.yaml")),
+    (["eval", "run"], 4, ["checkpoints are gone"], _without("checkpoints")),
+    (["resume", "run", "meta_steps=9"], 4, ["checkpoints are gone"], _without("checkpoints/*.json")),
+    (["eval", "run"], 4, ["step-00000004.pt", "No such file"], _without("checkpoints/*.pt")),
+    (["reproduce", "run"], 4, ["metrics.jsonl", "No such file"], _without("metrics.jsonl")),
+    (["reproduce", "run"], 4, ["summary.json", "missing", "metarun resume run"], _without("summary.json")),
+    (["reproduce", "run"], 4, ["not finished", "metarun resume run"], _without("status.json")),
+    (["reproduce", "run"], 4, ["environment.json", "threads"], _without("environment.json")),
+    (["eval", "run"], 4, ["config.yaml", "a mapping"], _empty(".hydra/config.yaml")),
+    (["resume", "run"], 4, ["status.json", "cannot be read"], _empty("status.json")),
+    (["resume", "run"], 4, ["summary.json", "cannot be read"], _empty("summary.json")),
+    (["reproduce", "run"], 4, ["environment.json", "cannot be read"], _empty("environment.json")),
+    (OMNIGLOT, 3, ["/nowhere", "METARUN_DATA"], _environment(METARUN_DATA="/nowhere")),
+    (OMNIGLOT, 3, ["/etc/passwd", "METARUN_DATA"], _environment(METARUN_DATA="/etc/passwd")),
+    (OMNIGLOT, 3, ["/dev/null/x", "METARUN_DATA"], _environment(METARUN_DATA="", XDG_CACHE_HOME="/dev/null/x")),
+    (["algo._target_=nowhere.Mine"], 2, ["'nowhere.Mine'", "No module"], _environment(METARUN_TRUST="nowhere")),
+    (["algo._target_=os.system"], 2, ["'os.system'", "METARUN_TRUST"], _environment(METARUN_TRUST="")),
+    (["algo._target_=os.system"], 2, ["'os.system'", "expected a class"], _environment(METARUN_TRUST="os")),
+    (["algo._target_=subprocess.Popen"], 2, ["METARUN_TRUST"], _environment(METARUN_TRUST="sub,process")),
+    (["device=cuda"], 2, ["'cuda'", "found none"], _environment(CUDA_VISIBLE_DEVICES="")),
+    (["algo=mamll"], 2, ["'mamll'", "did you mean maml?"], _environment(HYDRA_FULL_ERROR="1")),
+    ([], 130, ["SIGINT: stopped"], _signal(signal.SIGINT, BUILDING)),
+    ([], 143, ["SIGTERM: stopped"], _signal(signal.SIGTERM, BUILDING)),
+    ([], 138, ["SIGUSR1: stopped"], _signal(signal.SIGUSR1, BUILDING)),
+    (["-m", "seed=1,2"], 143, ["SIGTERM: stopped"], _signal(signal.SIGTERM, BUILDING)),
+    (["eval", "run"], 143, ["SIGTERM: stopped"], _signal(signal.SIGTERM, BUILDING)),
+    (["reproduce", "run"], 143, ["SIGTERM: stopped"], _signal(signal.SIGTERM, BUILDING)),
+    (["resume", "run", "meta_steps=9"], 143, ["SIGTERM", "metarun resume run"], _signal(signal.SIGTERM, BUILDING)),
+    (["hydra.launcher._target_=os.system", "-m", "seed=1,2"], 2, ["hydra.launcher._target_", "METARUN_TRUST"]),
+    (["hydra.launcher._target_=hydra_plugins.no", "-m", "seed=1,2"], 2, ["hydra_plugins.no"]),
+    (["+hydra.callbacks.x._target_=logging.FileHandler"], 2, ["hydra.callbacks.x._target_", "METARUN_TRUST"]),
+    (["hydra.sweep.dir=/dev/null/x", "-m", "seed=1,2"], 4, ["/dev/null/x", "hydra.sweep.dir"]),
+]  # fmt: skip
+
+
+def _named(row):
+    what = row[3].__qualname__.split(".")[0].strip("_") if len(row) > 3 else ""
+    return " ".join([*row[0], f"({what}: {row[2][0]})" if what else ""])
+
+
+@pytest.mark.parametrize("row", BAD, ids=_named)
+def test_bad_input_gets_one_line_and_leaves_nothing(metarun, monkeypatch, finished, row):
+    words, code, said, *arrange = row
+    for how in arrange:
+        how(monkeypatch, finished)
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     got, out, err = metarun(*words)
     line = _one_line(err)
     assert got == code, line
     assert not out
     assert all(part in line for part in said), line
-    assert not list(Path().iterdir())
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    assert before or not list(Path().iterdir())
+
+
+def test_output_that_cannot_be_written_is_said(tmp_path):
+    words = [sys.executable, "-m", "metarun", *QUICK, "hydra.run.dir=run"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 4
+    assert "No space left on device" in _one_line(done.stderr.splitlines()[-1])
+    assert json.loads((tmp_path / "run/status.json").read_text())["status"] == "done", "only its words are lost"
+
+
+def test_a_terminal_without_the_signs_shows_others(tmp_path):
+    words = [sys.executable, "-m", "metarun", *QUICK, "hydra.run.dir=run"]
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, cwd=tmp_path, env=plain, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b" ? " in done.stdout
 
 
 def test_help_behind_a_setting_is_metaruns_and_leaves_nothing(metarun):

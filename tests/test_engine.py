@@ -1,8 +1,10 @@
 """loop, vmap and every chunk are the same meta-gradient; a task's result does not depend on its company."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
-from conftest import maml
+from conftest import image_tasks, maml
 
 from metarun import engine as engine_module
 from metarun.engine import Engine
@@ -129,3 +131,60 @@ def test_auto_chunk_fits_the_memory_and_is_even(learner, monkeypatch):
 def test_bad_engines_are_refused(settings):
     with pytest.raises(SettingError):
         Engine(*settings)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_short_memory_names_a_chunk_to_try(error):
+    from metarun.errors import MemoryShortError
+
+    def fail(*_):
+        raise error
+
+    algorithm = Mock(meta_loss=fail, adaptation_curve=fail)
+    tasks = image_tasks(torch.Generator(), tasks=13)
+    meta = {"w": torch.zeros(1)}
+    engine = Engine(mode="vmap", chunk=6, eval_chunk=13)
+    with pytest.raises(MemoryShortError, match=r"with 6 tasks at once \(engine.chunk\).*try engine.chunk=3"):
+        engine.meta_gradient(algorithm, meta, tasks)
+    with pytest.raises(MemoryShortError, match=r"with 13 tasks at once.*try engine.eval_chunk=6"):
+        engine.adaptation_curves(algorithm, meta, tasks)
+    with pytest.raises(MemoryShortError, match="a smaller learner"):
+        Engine(mode="loop").meta_gradient(algorithm, meta, tasks)
+
+
+def test_other_errors_stay_what_they_are():
+    def fail(*_):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        Engine().meta_gradient(Mock(meta_loss=fail), {"w": torch.zeros(1)}, image_tasks(torch.Generator()))
+
+
+def test_memory_that_is_really_short_is_said_in_a_line(tmp_path):
+    """The process may take 3 GiB; 300 tasks at once need twice as much, and 10 need little."""
+    import subprocess
+    import sys
+
+    words = ["algo.inner_steps=20", "data.shots=1000", "meta_batch=300", "meta_steps=1", "hydra.run.dir=run"]
+    code = "import resource,sys\nfrom metarun.cli import main\nimport metarun.run\n"
+    code += "resource.setrlimit(resource.RLIMIT_DATA, (3 << 30, 3 << 30))\nsys.exit(main())"
+
+    def run(chunk):
+        command = [sys.executable, "-c", code, *words, f"engine.chunk={chunk}", "val_tasks=2", "test_tasks=2"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    short = run(300)
+    assert short.returncode == 1, short.stderr
+    assert "out of memory with 300 tasks at once (engine.chunk)" in short.stderr.splitlines()[-1]
+    assert "try engine.chunk=150" in short.stderr
+    assert "Traceback" not in short.stderr
+    enough = run(10)
+    assert enough.returncode == 0, "the same directory, with a smaller chunk: " + enough.stderr

@@ -159,3 +159,92 @@ def test_signals_wait_for_the_step_in_training_and_act_at_once_elsewhere(name):
         os.kill(os.getpid(), signum)
         pytest.fail("the second one of a kind acts at once")
     assert signal.getsignal(signum) is before
+
+
+class _Spoiled:
+    """A source whose numbers are what a test makes of them."""
+
+    def __init__(self, source, spoil):
+        self.source, self.spoil = source, spoil
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def sample(self, seed, split, index):
+        return self.spoil(self.source.sample(seed, split, index))
+
+
+def _on(algorithm, source):
+    from metarun.engine import Engine
+
+    return loop.Experiment(algorithm, source, Engine(chunk=8, eval_chunk=8), torch.device("cpu"), 0)
+
+
+def _sinusoid():
+    from metarun.data.sinusoid import Sinusoid
+
+    source = Sinusoid(shots=5, queries=5)
+    source.prepare(torch.device("cpu"))
+    return source
+
+
+def _algorithms():
+    from metarun.algos.averaging import Averaging
+    from metarun.algos.maml import MAML
+    from metarun.algos.maml_pp import MAMLpp
+    from metarun.algos.meta_lstm import MetaLSTM
+    from metarun.algos.reptile import Reptile
+    from metarun.models import MLP
+
+    def model():
+        return MLP((1,), 1, hidden=[8])
+
+    yield MAML(model(), inner_lr=1e-30, inner_steps=3, eval_inner_steps=3)
+    yield MAML(model(), inner_lr=1e-30, inner_steps=3, eval_inner_steps=3, first_order=True)
+    yield MAMLpp(model(), inner_lr=1e-30, inner_steps=3)
+    yield MetaLSTM(model(), inner_steps=3)
+    yield Reptile(model(), inner_lr=1e-30, inner_steps=3, eval_inner_steps=3)
+    yield Averaging(model(), learners=2, inner_lr=1e-30, inner_steps=3, eval_inner_steps=3)
+
+
+@pytest.mark.parametrize("algorithm", _algorithms(), ids=lambda a: type(a).__name__)
+def test_an_infinite_inner_loss_stops_the_run_even_where_its_gradient_is_finite(algorithm):
+    """(1e25)² is infinite in float32 while its slope is not; the query loss never sees that point."""
+
+    def spoil(task):
+        task.support_y[2, 0] = 1e25  # of the third task
+        return task
+
+    experiment = _on(algorithm, _Spoiled(_sinusoid(), spoil))
+    state = loop.start(experiment)
+    before = {name: value.clone() for name, value in state.meta.items()}
+    with pytest.raises(DivergedError, match=r"of training task 10 is not finite \(outer step 2, inner step 1\)"):
+        state.step = 1
+        next(loop.meta_train(experiment, state, 5, 8))
+    assert all(torch.equal(value, before[name]) for name, value in state.meta.items())
+    assert not state.optimizer.state
+
+
+def test_a_metric_that_is_not_finite_enters_no_mean():
+    from metarun.algos.maml import MAML
+    from metarun.models import MLP
+
+    def spoil(task):
+        task.query_y[3] = float("nan")
+        return task
+
+    experiment = _on(MAML(MLP((1,), 1, hidden=[8])), _Spoiled(_sinusoid(), spoil))
+    with pytest.raises(DivergedError, match="the metric of test task 3 is not finite after 0 inner steps"):
+        loop.meta_test(experiment, loop.start(experiment).meta, "test", 6)
+
+
+def test_an_update_that_overflows_is_not_saved():
+    from metarun.algos.maml import MAML
+    from metarun.models import MLP
+
+    experiment = _on(MAML(MLP((1,), 1, hidden=[8]), meta_lr=1e38), _sinusoid())
+    state = loop.start(experiment)
+    with torch.no_grad():
+        next(iter(state.meta.values())).fill_(float("inf"))
+    with pytest.raises(DivergedError, match=r"\(after outer step 0\).*meta_lr"):
+        loop.snapshot(state)

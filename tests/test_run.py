@@ -398,13 +398,57 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(metarun):
     assert checkpoint.newest(folder)["step"] == before
 
 
+def test_what_differs_in_the_environment_is_said_before_the_run_is_repeated(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    path = Path("run/environment.json")
+    environment = json.loads(path.read_text())
+    environment["versions"]["torch"] = "0.4.1"
+    environment["device"] = "abacus"
+    path.write_text(json.dumps(environment))
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("environment: device was abacus, is ")
+    assert lines[1].startswith("environment: torch was 0.4.1, is ")
+    assert lines[-1] == "bitwise identical: 8 of 8 events"
+
+
+@pytest.mark.slow
+def test_thirty_two_runs_started_together_have_a_directory_each(tmp_path):
+    words = [sys.executable, "-m", "metarun", *QUICK, "device.threads=1"]
+    processes = [
+        subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(32)
+    ]
+    assert all(process.communicate() and process.returncode == 0 for process in processes)
+    runs = list((tmp_path / "outputs").glob("*/*/metrics.jsonl"))
+    assert len(runs) == 32
+    assert len({run.read_bytes() for run in runs}) == 1
+
+
+@pytest.mark.slow
+def test_jobs_of_a_parallel_launcher_are_in_the_closing_table_too(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *QUICK, "algo.inner_lr=0.01,1e30", "seed=0,1"]
+    command = [sys.executable, "-m", "metarun", *words, "hydra.sweep.dir=sweep"]
+    for _ in range(2):  # the second time only what failed is tried again
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "2 of 4 jobs failed" in done.stderr.splitlines()[-1]
+        assert done.stdout.count("test mse") == 2
+        assert done.stdout.count("failed: the meta-loss") == 2
+        assert not list((tmp_path / "sweep").glob(".outcomes*"))
+    logs = [path.read_text() for path in (tmp_path / "sweep").glob("*/metarun.log")]
+    assert sum("Traceback" in text for text in logs) == 2
+    assert sum("step 12/12" in text for text in logs) == 2
+
+
 def test_starting_together_gives_directories_of_ones_own(tmp_path):
     code = "from metarun.rundir import fresh; from pathlib import Path; print(fresh(Path('outputs')))"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-        for _ in range(8)
+        for _ in range(32)
     ]
-    assert len({process.communicate()[0] for process in processes}) == 8
+    assert len({process.communicate()[0] for process in processes}) == 32
 
 
 def _manifested(path, payload):
