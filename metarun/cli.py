@@ -30,7 +30,8 @@ metarun: a command-line experiment runner for meta-learning
     metarun [key=value ...]               meta-train and meta-test; without settings: MAML on sinusoids
     metarun -m key=a,b [key=value ...]    a sweep: every combination, each in a directory of its own
     metarun eval DIR [key=value ...]      meta-test a trained run again, under other settings
-    metarun resume DIR [key=value ...]    continue an interrupted run, or say that it is finished
+    metarun resume DIR [key=value ...]    continue an interrupted run, or say that it is finished; meta_steps, the
+                                          cadences (*_every), device, engine and data.root may change
     metarun reproduce DIR                 run a finished run again and compare: exit 0 if bitwise identical, else 6
     metarun -cp DIR/.hydra [key=value]    a new run from a saved config
 
@@ -48,7 +49,10 @@ Common settings:
     Each algorithm and task source has more: metarun algo=NAME data=NAME --cfg job
 
 Exit codes: 0 done, 2 usage or config, 3 data, 4 run directory or checkpoint, 5 diverged, 6 reproduction differs,
-130 / 143 / 138 stopped by SIGINT / SIGTERM / SIGUSR1 with a checkpoint saved, 1 anything else."""
+130 / 143 / 138 stopped by SIGINT / SIGTERM / SIGUSR1 with a checkpoint saved, 1 anything else.
+
+Environment: METARUN_DATA data folder, METARUN_TRUST packages whose classes a config may name (with commas),
+METARUN_DEBUG=1 tracebacks."""
 
 
 def main() -> int:

@@ -168,6 +168,7 @@ def test_other_errors_stay_what_they_are():
         Engine().meta_gradient(Mock(meta_loss=fail), {"w": torch.zeros(1)}, image_tasks(torch.Generator()))
 
 
+@pytest.mark.slow
 def test_memory_that_is_really_short_is_said_in_a_line(tmp_path):
     """The process may take 3 GiB; 300 tasks at once need twice as much, and 10 need little."""
     import subprocess
