@@ -83,13 +83,16 @@ def read(path: Path, most: int) -> bytes:
     if path.is_symlink():
         raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path))
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
-    with open(handle, "rb") as file:
+    try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if facts.st_size > most:
             raise OSError(errno.EFBIG, f"has {facts.st_size} bytes, over {most}", str(path))
-        return file.read(facts.st_size)  # not `most`, for which Python would set memory aside
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(facts.st_size)  # not `most`, for which Python would set memory aside
+    finally:
+        os.close(handle)
 
 
 def parse_json(content: bytes | str) -> Any:
