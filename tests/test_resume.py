@@ -141,8 +141,8 @@ SMALL = {
 }
 
 
-def _kill_until_done(tmp_path, algo, source, seed):
-    """Kills a run at random instants, and starts it again by one command or the other; how often it was killed."""
+def _kill_until_done(tmp_path, algo, source, seed, kills):
+    """Kills a run at random instants, and starts it again by one command or the other; the steps saved by then."""
     draw = random.Random(f"{algo} {source} {seed}")
     words = (f"algo={algo}", f"data={source}", f"seed={seed}", *SHORT, *EVERY, *SMALL[source], "meta_steps=60")
     if algo != "averaging":
@@ -151,35 +151,36 @@ def _kill_until_done(tmp_path, algo, source, seed):
         [sys.executable, "-m", "metarun", *words, "hydra.run.dir=whole"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    kills, run, longest = 0, tmp_path / "run", 1.0
+    run, killed_at = tmp_path / "run", []
+    seconds = json.loads((tmp_path / "whole/summary.json").read_text())["wall_seconds"]
     while True:
-        again = (
-            ("resume", "run")
-            if (run / ".hydra/config.yaml").exists() and draw.random() < 0.5
-            else (*words, "hydra.run.dir=run")
-        )
-        process, began = start(tmp_path, *again), time.monotonic()
-        while process.poll() is None and not (run / "status.json").exists():
-            time.sleep(0.01)
-        starting = time.monotonic() - began
+        begun = (run / ".hydra/config.yaml").exists()
+        again = ("resume", "run") if begun and draw.random() < 0.5 else (*words, "hydra.run.dir=run")
+        process = start(tmp_path, *again)
+        _wait_until(lambda: process.poll() is not None or _status(run).get("pid") == process.pid, None)  # noqa: B023
         try:
-            process.wait(timeout=max(0.0, draw.uniform(-0.1, 1.2) * longest) if kills < 4 else None)
+            process.wait(timeout=draw.uniform(0, 0.8) * seconds if len(killed_at) < kills else None)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            kills += 1
-            longest = max(longest, 1.5)
+            killed_at.append(_status(run).get("step"))
             continue
         assert process.returncode == 0, (tmp_path / "stderr").read_text()
-        assert starting >= 0
         assert result(run) == result(tmp_path / "whole")
-        return kills
+        return killed_at
+
+
+def _status(run):
+    try:
+        return json.loads((run / "status.json").read_text())
+    except FileNotFoundError:
+        return {}
 
 
 @pytest.mark.parametrize(("algo", "source"), [("meta_lstm", "tabular"), ("averaging", "omniglot")])
 def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, data_root, monkeypatch, algo, source):
     monkeypatch.setenv("METARUN_DATA", str(data_root))
-    _kill_until_done(tmp_path, algo, source, 0)
+    _kill_until_done(tmp_path, algo, source, 0, kills=2)
 
 
 @pytest.mark.slow
@@ -189,9 +190,9 @@ def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, data_root, monkeyp
 def test_fifty_killed_runs(tmp_path, data_root, monkeypatch, algo, source, seed):
     """60 of them, most killed several times."""
     monkeypatch.setenv("METARUN_DATA", str(data_root))
-    kills = _kill_until_done(tmp_path, algo, source, seed)
+    killed_at = _kill_until_done(tmp_path, algo, source, seed, kills=3)
     with open(os.environ.get("KILLS", os.devnull), "a") as file:
-        print(algo, source, seed, kills, file=file)
+        print(algo, source, seed, *killed_at, file=file)
 
 
 def test_a_second_signal_leaves_at_once(tmp_path):
@@ -210,11 +211,11 @@ def test_a_second_signal_leaves_at_once(tmp_path):
 
 
 def _wait_until(true, process):
-    for _ in range(2400):
+    for _ in range(6000):
         if true():
             return
-        assert process.poll() is None, "ended early"
-        time.sleep(0.05)
+        assert process is None or process.poll() is None, "ended early"
+        time.sleep(0.02)
     pytest.fail("nothing happened")
 
 
