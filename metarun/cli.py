@@ -4,10 +4,13 @@ Nothing here imports torch before the words of the command line are checked.
 """
 
 import argparse
+import atexit
 import io
 import os
+import shutil
 import sys
 import tempfile
+import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -20,10 +23,21 @@ from omegaconf.errors import OmegaConfBaseException
 from metarun import __version__
 from metarun.compose import Source, compose, conf_dir, jobs
 from metarun.config import check_choices, checked, dump, read_saved
-from metarun.errors import MetarunError, RunDirError, UsageError, nearest, printable
+from metarun.errors import (
+    DivergedError,
+    MetarunError,
+    ProcessEndedError,
+    RunDirError,
+    StoppedError,
+    UsageError,
+    nearest,
+    printable,
+)
 from metarun.jobs import job, located, run_all, sweep_settings, talk
+from metarun.launch import count, is_first
 from metarun.stop import at_once
 
+PATIENCE = 10  # seconds
 HELP = """\
 metarun: a command-line experiment runner for meta-learning
 
@@ -65,6 +79,8 @@ def main() -> int:
             code = _dispatch(sys.argv[1:])
         sys.stdout.flush()  # or Python would find out, after all is over, that it cannot
         return code
+    except (UsageError, RunDirError, DivergedError, StoppedError, ProcessEndedError) as error:
+        return _say_once(error)
     except MetarunError as error:
         return _say(str(error), error.code)
     except BrokenPipeError:
@@ -91,6 +107,18 @@ def main() -> int:
             f"METARUN_DEBUG=1 shows where",
             1,
         )
+
+
+def _say_once(error: MetarunError) -> int:
+    """Where there are several processes, the first one has the same to say, and perhaps a checkpoint to save.
+
+    torchrun ends all of them as soon as one has failed, so the others wait.
+    """
+    with suppress(UsageError):
+        if not is_first():
+            time.sleep(PATIENCE)
+            return error.code
+    return _say(str(error), error.code)
 
 
 def _say(message: str, code: int) -> int:
@@ -143,15 +171,25 @@ def _verb(name: str, *words: str) -> int:
     folder, settings = Path(words[0]), list(words[1:])
     if not (folder / ".hydra" / "config.yaml").is_file():
         raise RunDirError(f"{folder}: no run there; expected a folder with .hydra/config.yaml")
+    if name != "resume":
+        _alone(name)
     from metarun import record, rerun
 
     if name == "reproduce":
         print(rerun.reproduce(folder, settings))
     elif name == "resume":
-        print(printable(record.closing(located(rerun.resume(folder, settings), folder))))
+        summary = rerun.resume(folder, settings)
+        if is_first():
+            print(printable(record.closing(located(summary, folder))))
     else:
         print(printable(record.closing(rerun.evaluate(folder, settings))))
     return 0
+
+
+def _alone(what: str) -> None:
+    """Refuses what several processes would all do."""
+    if count() > 1:
+        raise UsageError(f"{what} (torchrun): expected one process; torchrun is for training: a run, or metarun resume")
 
 
 def _hydra(argv: list[str]) -> int:
@@ -178,6 +216,8 @@ def _hydra(argv: list[str]) -> int:
 def _handed_over(args: argparse.Namespace, argv: list[str], source: Source) -> int:
     runs = not (args.cfg or args.hydra_help or args.info or args.shell_completion)
     if runs:
+        if args.multirun:
+            _alone("a sweep")
         _check(args, source)
     elif args.cfg and not args.multirun:
         compose(args.overrides, source)  # what is shown is what would run
@@ -250,7 +290,11 @@ def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
     if sweep:
         wanted |= {f"+{key}": value for key, value in sweep_settings().items()}
     where = "hydra.sweep.dir" if sweep else "hydra.run.dir"
-    if runs and where not in given:
+    if runs and not is_first():  # Hydra wants a folder, and this process needs none
+        given.discard(where)
+        wanted[where] = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, wanted[where], ignore_errors=True)
+    elif runs and where not in given:
         from metarun.rundir import fresh
 
         wanted[where] = str(fresh(Path("outputs", "sweeps") if sweep else Path("outputs")))

@@ -73,9 +73,16 @@ class Engine:
         if self.eval_chunk == "auto":
             self.eval_chunk = _fitting(lambda t: self.adaptation_curves(algorithm, meta, t), tasks, most, device)
 
-    def meta_gradient(self, algorithm: Algorithm, meta: Params, tasks: Task) -> MetaGradient:
-        """The meta-gradient, averaged over the tasks, with each task's meta-loss and metric."""
-        total = len(tasks.support_x)
+    def meta_gradient(self, algorithm: Algorithm, meta: Params, tasks: Task, total: int | None = None) -> MetaGradient:
+        """The meta-gradient, averaged over the tasks, with each task's meta-loss and metric.
+
+        Args:
+            algorithm: whose meta-loss.
+            meta: the meta-parameters.
+            tasks: T tasks.
+            total: what the sum over the tasks is divided by, if not by T: those of all processes.
+        """
+        total = total or len(tasks.support_x)
         leaves = {name: value.detach().requires_grad_() for name, value in meta.items()}
         sums, losses, scores = None, [], []
         for chunk in _chunks(tasks, self.chunk):

@@ -44,6 +44,10 @@ class MemoryShortError(MetarunError):
     """The tasks that are computed at once do not fit into memory."""
 
 
+class ProcessEndedError(MetarunError):
+    """Another process of the same run is gone."""
+
+
 class DiffersError(MetarunError):
     """A reproduction differs from its original."""
 

@@ -12,6 +12,7 @@ from metarun import checkpoint, loop, seeds
 from metarun.algos.base import Algorithm
 from metarun.config import Config, build, fingerprint
 from metarun.errors import RunDirError, SettingError, UsageError
+from metarun.launch import count
 from metarun.loop import Evaluation, Experiment, State
 from metarun.rundir import RunDir
 from metarun.runtime import environment
@@ -27,6 +28,10 @@ def assemble(config: Config) -> Experiment:
         UsageError: a setting is refused.
     """
     device = build("device", config.device).set_up()
+    if config.meta_batch < count():
+        raise UsageError(
+            f"{config.meta_batch} (meta_batch): expected at least {count()}, a task for each process of torchrun"
+        )
     source = build("data", config.data)
     engine = build("engine", config.engine)
     with seeds.forked(config.seed, "init"):
@@ -46,10 +51,20 @@ def assemble(config: Config) -> Experiment:
     return Experiment(algorithm, source, engine, device, config.seed)
 
 
+def device_of(config: Config) -> torch.device:
+    """Where a config computes.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    return build("device", config.device).torch_device
+
+
 def plan(config: Config, experiment: Experiment, state: State) -> None:
     """Lets the engine choose its chunks."""
     some = experiment.source.sample(config.seed, "train", torch.arange(MEASURING_TASKS))
-    experiment.engine.plan(experiment.algorithm, state.meta, some, config.meta_batch, EVAL_BATCH)
+    share = -(-config.meta_batch // experiment.processes.size)
+    experiment.engine.plan(experiment.algorithm, state.meta, some, share, EVAL_BATCH)
 
 
 def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:
@@ -148,5 +163,5 @@ def environment_of(experiment: Experiment, config: Config) -> dict[str, Any]:
     """What environment.json holds."""
     engine = experiment.engine
     chunks = {"chunk": engine.chunk, "eval_chunk": engine.eval_chunk}
-    about = {"config": fingerprint(config.plain()), "seed": config.seed}
+    about = {"config": fingerprint(config.plain()), "seed": config.seed, "processes": experiment.processes.size}
     return {**environment(experiment.device), **about, **chunks, **experiment.source.identity()}

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from metarun.compose import without_protocol
 from metarun.config import checked
 from metarun.errors import MetarunError, StoppedError, UsageError, printable, reason
+from metarun.launch import is_first
 
 OUTCOMES = "METARUN_OUTCOMES"  # in the environment of each job of a sweep: the folder where they say how they ended
 
@@ -53,9 +54,9 @@ def job(composed: DictConfig) -> float:
         return math.nan
     if sweep:
         _leave(this.job.num, {"words": words, "summary": summary})
-    else:
+    elif is_first():
         print(printable(record.closing(summary)))
-    return summary["objective"]
+    return summary.get("objective", math.nan)
 
 
 def talk() -> None:
@@ -64,7 +65,7 @@ def talk() -> None:
     console.addFilter(lambda line: line.levelno < logging.ERROR)
     others = [handler for handler in log.handlers if not isinstance(handler, _Console)]
     log.handlers, log.propagate = [console, *others], False
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if is_first() else logging.WARNING)
 
 
 class _Console(logging.StreamHandler):

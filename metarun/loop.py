@@ -5,7 +5,7 @@ T tasks, K inner steps.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from metarun.algos.base import Algorithm
 from metarun.engine import Engine
 from metarun.errors import DivergedError
 from metarun.inner import Params
+from metarun.processes import Processes
 from metarun.tasks import Split, Task, TaskSource
 
 
@@ -27,6 +28,7 @@ class Experiment:
     engine: Engine
     device: torch.device
     seed: int
+    processes: Processes = field(default_factory=Processes)
 
 
 @dataclass
@@ -69,16 +71,28 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
     Raises:
         DivergedError: the meta-loss or meta-gradient of a step is not finite. The state is then the step's before.
     """
+    processes = experiment.processes
     while state.step < meta_steps:
         progress = state.step / meta_steps
         algorithm = experiment.algorithm.at(progress)
         index = torch.arange(state.step * meta_batch, (state.step + 1) * meta_batch)
         if algorithm.train_tasks is not None:
             index %= algorithm.train_tasks
-        tasks = experiment.source.sample(experiment.seed, "train", index)
-        grads, losses, scores = experiment.engine.meta_gradient(algorithm, state.meta, tasks)
+        mine = processes.share(index)
+        tasks = experiment.source.sample(experiment.seed, "train", mine)
+        grads, losses, scores = experiment.engine.meta_gradient(algorithm, state.meta, tasks, meta_batch)
+        grads, losses, scores = (
+            processes.sum(grads),
+            processes.join(losses, meta_batch),
+            processes.join(scores, meta_batch),
+        )
         if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
-            raise _diverged(experiment.engine, algorithm, state, tasks, index)
+            found = processes.first_of(_first_not_finite(experiment.engine, algorithm, state, tasks, mine))
+            what, where = found or ("the meta-gradient", "")
+            rates = " or ".join(f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name))
+            raise DivergedError(
+                f"{what} is not finite (outer step {state.step + 1}{where}): expected numbers; try a smaller {rates}"
+            )
         for name, value in state.meta.items():
             value.grad = grads[name]
         if algorithm.meta_clip is not None:
@@ -90,22 +104,21 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         yield OuterStep(state.step, losses.mean(), scores.mean())
 
 
-def _diverged(engine: Engine, algorithm: Algorithm, state: State, tasks: Task, index: Tensor) -> DivergedError:
-    """Finds the first task of a meta-batch that is not finite by itself, and in it the inner step."""
-    where, what = f"outer step {state.step + 1}", "the meta-gradient"
+def _first_not_finite(
+    engine: Engine, algorithm: Algorithm, state: State, tasks: Task, index: Tensor
+) -> tuple[str, str] | None:
+    """The first of some tasks that is not finite by itself, and the inner step; None if all of them are."""
     for t, number in enumerate(index.tolist()):
         grads, losses, _ = engine.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
-        if not (finite := bool(torch.isfinite(losses).all())) or not all(g.isfinite().all() for g in grads.values()):
-            what = f"the {'meta-gradient' if finite else 'meta-loss'} of training task {number}"
-            learners = list(algorithm.inner_loop(state.meta, tasks.select(t)))
-            sound = [all(value.isfinite().all() for value in params.values()) for params in learners]
-            if not all(sound):
-                where += f", inner step {sound.index(False)}"
-            elif len(sound) > 1:
-                where += f", after inner step {len(sound) - 1}"
-            break
-    rates = " or ".join(f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name))
-    return DivergedError(f"{what} is not finite ({where}): expected numbers; try a smaller {rates}")
+        finite = bool(torch.isfinite(losses).all())
+        if finite and all(grad.isfinite().all() for grad in grads.values()):
+            continue
+        learners = list(algorithm.inner_loop(state.meta, tasks.select(t)))
+        sound = [all(value.isfinite().all() for value in params.values()) for params in learners]
+        after = f", after inner step {len(sound) - 1}" if len(sound) > 1 else ""
+        where = after if all(sound) else f", inner step {sound.index(False)}"
+        return f"the {'meta-gradient' if finite else 'meta-loss'} of training task {number}", where
+    return None
 
 
 def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, batch: int = 100) -> Evaluation:
@@ -122,11 +135,10 @@ def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, ba
         DivergedError: a metric is not finite, so that no mean could be believed.
     """
     curves = []
-    for first in range(0, tasks, batch):
-        index = torch.arange(first, min(first + batch, tasks))
+    for index in experiment.processes.share(torch.arange(tasks)).split(batch):
         some = experiment.source.sample(experiment.seed, split, index)
-        curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some).double().cpu())
-    return interval(torch.cat(curves), split)
+        curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some).double())
+    return interval(experiment.processes.join(torch.cat(curves), tasks).cpu(), split)
 
 
 def interval(curves: Tensor, split: str) -> Evaluation:

@@ -13,6 +13,7 @@ from metarun.errors import RunDirError, StoppedError, UsageError
 from metarun.experiment import (
     EVAL_BATCH,
     assemble,
+    device_of,
     environment_of,
     newest_checkpoint,
     own_checkpoint,
@@ -21,6 +22,7 @@ from metarun.experiment import (
     summarize,
 )
 from metarun.loop import Experiment, State
+from metarun.processes import Processes, joined
 from metarun.record import Progress, Recorder, events, shown
 from metarun.rundir import RunDir
 from metarun.runtime import memory_mb
@@ -49,17 +51,23 @@ def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = Non
         bar: whether to show a progress bar on a terminal.
 
     Returns:
-        What summary.json holds.
+        What summary.json holds; {} in a process that does not write.
 
     Raises:
         RunDirError: the directory holds another run, or one that is going on, or cannot be written.
         MetarunError: whatever stopped the run; status.json and metarun.log say so too.
     """
+    with joined(device_of(config)):
+        return _execute(config, folder, overrides, hydra, bar) if Processes().rank == 0 else _follow(config)
+
+
+def _execute(config: Config, folder: Path, overrides: list[str], hydra: Any, bar: bool) -> dict[str, Any]:
     rundir = RunDir(folder)
     with rundir.claimed(), at_once(f"to go on: {rundir.resume_command}"):
         old = rundir.config() if rundir.holds_run else None
         if old is not None and (summary := _finished(rundir, old, config)) is not None:
             log.info("%s is finished; this is its result", rundir.shown)
+            Processes().from_first(None)
             return summary
         # A run that goes on is left as it is until nothing is left that could be refused.
         changes = changed(old, config)
@@ -130,6 +138,8 @@ def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], b
     if state.step:
         log.info("going on after outer step %d of %d", state.step, config.meta_steps)
     plan(config, experiment, state)
+    chunks = experiment.engine.chunk, experiment.engine.eval_chunk
+    experiment.processes.from_first((loop.snapshot(state), chunks))
     sessions = _record_environment(config, rundir, experiment, changes)
     progress = Progress(experiment.source.metric, config.meta_steps, state.step, bar)
     recorder = Recorder(rundir, experiment.source.metric, sessions, state.step, start.metrics)
@@ -140,6 +150,31 @@ def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], b
     plot.curves(events(recorder.metrics, experiment.source.metric), summary, rundir.plot)
     rundir.status("done")
     return summary
+
+
+def _follow(config: Config) -> dict[str, Any]:
+    """What a process does that does not write: its share of every outer step and of every evaluation."""
+    experiment = assemble(config)
+    experiment.source.prepare(experiment.device)
+    state = loop.start(experiment)
+    if (begin := experiment.processes.from_first(None)) is None:
+        return {}  # the run is finished
+    saved, (experiment.engine.chunk, experiment.engine.eval_chunk) = begin
+    loop.restore(state, saved)
+    with between_steps() as received:
+        for report in loop.meta_train(experiment, state, config.meta_steps, config.meta_batch):
+            if _validates(config, report.step):
+                loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
+            if signum := experiment.processes.largest(received(), experiment.device):
+                raise StoppedError(f"stopped after outer step {report.step}", signum)
+    best = {name: value.to(experiment.device) for name, value in experiment.processes.from_first(None).items()}
+    loop.meta_test(experiment, best, "test", config.test_tasks, EVAL_BATCH)
+    return {}
+
+
+def _validates(config: Config, step: int) -> bool:
+    """Whether there is a validation after this outer step."""
+    return step % config.val_every == 0 or step == config.meta_steps
 
 
 def _record_environment(config: Config, rundir: RunDir, experiment: Experiment, changes: list[str]) -> int:
@@ -171,7 +206,7 @@ def _train(
             if step % config.log_every == 0:
                 recorder.train(report)
                 progress.train(report)
-            if step % config.val_every == 0 or last:
+            if _validates(config, step):
                 result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
                 recorder.evaluation(step, "val", result)
                 recorder.clock(step, config.meta_batch, memory_mb(experiment.device))
@@ -179,7 +214,7 @@ def _train(
                 improved = better(metric, result.mean[-1], best.value)
                 if improved:
                     best.step, best.value = step, result.mean[-1]
-            signum = received()
+            signum = experiment.processes.largest(received(), experiment.device)
             if improved or last or step % config.checkpoint_every == 0 or signum:
                 _save(config, experiment, state, best, rundir, recorder)
             progress.bar.update()
@@ -196,6 +231,7 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     """Meta-tests the best checkpoint, read back from disk."""
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(rundir, config, best.step))
+    experiment.processes.from_first(state.meta)
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     recorder.evaluation(best.step, "test", result)
     recorder.clock(config.meta_steps, config.meta_batch, memory_mb(experiment.device))

@@ -238,6 +238,8 @@ BAD += [  # and what has to be there first
     (["algo._target_=subprocess.Popen"], 2, ["METARUN_TRUST"], _environment(METARUN_TRUST="sub,process")),
     (["device=cuda"], 2, ["'cuda'", "found none"], _environment(CUDA_VISIBLE_DEVICES="")),
     (["algo=mamll"], 2, ["'mamll'", "did you mean maml?"], _environment(HYDRA_FULL_ERROR="1")),
+    ([], 2, ["'many'", "WORLD_SIZE", "an integer"], _environment(WORLD_SIZE="many")),
+    ([], 2, ["'-1'", "RANK", "unset it"], _environment(RANK="-1")),
     ([], 130, ["SIGINT: stopped"], _signal(signal.SIGINT, BUILDING)),
     ([], 143, ["SIGTERM: stopped"], _signal(signal.SIGTERM, BUILDING)),
     ([], 138, ["SIGUSR1: stopped"], _signal(signal.SIGUSR1, BUILDING)),

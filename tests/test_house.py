@@ -9,10 +9,10 @@ from conftest import ROOT
 PACKAGE = ROOT / "metarun"
 ALLOWED = {  # module: what it may import of metarun; the leaves import none of these
     "cli": None, "jobs": None, "rerun": None, "run": None, "__main__": None,
-    "experiment": {"algos.base", "checkpoint", "config", "errors", "loop", "rundir", "runtime", "seeds"},
+    "experiment": {"algos.base", "checkpoint", "config", "errors", "launch", "loop", "rundir", "runtime", "seeds"},
     "compose": {"config", "errors"}, "config": {"errors", "files"}, "errors": set(), "seeds": set(), "memory": set(),
     "inner": set(), "tasks": {"seeds"}, "cells": set(), "models": {"cells", "errors"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks"},
-    "loop": {"engine", "tasks", "algos.base", "errors", "inner"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors"},
+    "loop": {"engine", "tasks", "algos.base", "errors", "inner", "processes"}, "processes": {"errors", "inner", "launch"}, "launch": {"errors"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors", "launch"},
     "rundir": {"config", "errors", "files"}, "record": {"errors", "files", "loop", "rundir", "tasks"}, "plot": {"files", "tasks"}, "stop": {"errors"},
 }  # fmt: skip
 
