@@ -134,7 +134,7 @@ def _silence() -> None:
 
 def _dispatch(argv: list[str]) -> int:
     # OpenMP's threads wait for each other by spinning, unless told before torch starts: two runs on the same cores are
-    # then ten times slower than one after the other. A short spin costs a run alone nothing (scripts/speed.py).
+    # then ten times slower than one after the other. A short spin costs a run alone nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     talk()
     if argv and argv[0] in ("--help", "-h", "help"):

@@ -1,0 +1,359 @@
+"""How long an outer step takes, against other libraries and against what the machine could do.
+
+    python scripts/benchmark.py [--quick] [--growth] [--json FILE]
+
+Every ratio is of two sides that take turns in the same process, so that a noisy machine disturbs both alike: the median
+over rounds of one side's time by the other's, with the smallest and the largest. Both sides compute the meta-gradient
+of the same tasks with the same learner; the outer optimiser is left out. `higher` and `torchopt` are in the extra
+`test`. The loop is written by hand with torch.func.functional_call and torch.autograd.grad, task by task, with nothing
+around it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as cli.py does
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from metarun import loop as training
+from metarun.compose import compose
+from metarun.experiment import EVAL_BATCH, assemble
+from metarun.memory import peak_bytes
+from metarun.tasks import Task
+
+Step = Callable[[], Any]
+WORK = {  # name: (words, goal against higher, goal against the loop)
+    "MAML conv4 5-way 1-shot, 1 step": (["data=omniglot"], 4.5, 3.0),
+    "MAML conv4 5-way 1-shot, 5 steps": (["data=omniglot", "algo.inner_steps=5"], 4.0, 2.5),
+    "MAML conv4 20-way 1-shot, 5 steps, 16 tasks": (
+        ["data=omniglot", "data.ways=20", "algo.inner_steps=5", "meta_batch=16"], 4.0, 2.5,
+    ),
+    "FOMAML conv4 5-way 1-shot, 1 step": (["data=omniglot", "algo=fomaml"], 4.0, 2.5),
+    "MAML sinusoid, 25 tasks": (["data=sinusoid"], 20.0, None),
+}  # fmt: skip
+GROWTH = {
+    "meta_batch": [1, 4, 16, 64, 256],
+    "algo.inner_steps": [1, 2, 5, 10],
+    "data.ways": [5, 10, 20],
+    "model.filters": [32, 64, 128],
+}
+
+
+class Bench:
+    """A config's learner, tasks and inner loop, to be computed in several ways."""
+
+    def __init__(self, words: list[str]):
+        self.config = compose(words)
+        self.experiment = assemble(self.config)
+        self.experiment.source.prepare(self.experiment.device)
+        self.state = training.start(self.experiment)
+        index = torch.arange(self.config.meta_batch)
+        self.tasks: Task = self.experiment.source.sample(0, "train", index)
+        algorithm: Any = self.experiment.algorithm
+        self.lr, self.steps, self.first_order = algorithm.inner_lr, algorithm.inner_steps, algorithm.first_order
+        self.model = algorithm.model
+        engine = self.experiment.engine
+        engine.plan(algorithm, self.state.meta, self.tasks, self.config.meta_batch, EVAL_BATCH)
+
+    def metarun(self) -> None:
+        """The engine's own way."""
+        self.experiment.engine.meta_gradient(self.experiment.algorithm, self.state.meta, self.tasks)
+
+    def each(self):
+        """The tasks one by one."""
+        return (self.tasks.select(t) for t in range(len(self.tasks.support_x)))
+
+    def loop(self) -> None:
+        """By hand."""
+        parameters = {name: value.detach().requires_grad_() for name, value in self.model.named_parameters()}
+        for task in self.each():
+            learner = parameters
+            for _ in range(self.steps):
+                value = loss(functional_call(self.model, learner, (task.support_x,)), task.support_y)
+                grads = torch.autograd.grad(
+                    value, list(learner.values()), create_graph=not self.first_order, allow_unused=True
+                )
+                learner = {n: p - self.lr * g for (n, p), g in zip(learner.items(), grads, strict=True)}
+            loss(functional_call(self.model, learner, (task.query_x,)), task.query_y).backward()
+
+    def higher(self) -> None:
+        """With higher; first order as its users have it, by not tracking the inner gradients."""
+        import higher
+
+        self.model.zero_grad()
+        inner = torch.optim.SGD(self.model.parameters(), lr=self.lr)
+        for task in self.each():
+            with higher.innerloop_ctx(
+                self.model, inner, copy_initial_weights=False, track_higher_grads=not self.first_order
+            ) as (net, optimizer):
+                for _ in range(self.steps):
+                    optimizer.step(loss(net(task.support_x), task.support_y))
+                value = loss(net(task.query_x), task.query_y)
+                if self.first_order:
+                    torch.autograd.grad(value, list(net.parameters(time=-1)))
+                else:
+                    value.backward()
+
+    def torchopt(self) -> None:
+        """With torchopt; second order only."""
+        import torchopt
+
+        inner = torchopt.MetaSGD(self.model, lr=self.lr)
+        start = torchopt.extract_state_dict(self.model, by="reference")
+        start_inner = torchopt.extract_state_dict(inner, by="reference")
+        for task in self.each():
+            for _ in range(self.steps):
+                inner.step(loss(self.model(task.support_x), task.support_y))
+            loss(self.model(task.query_x), task.query_y).backward()
+            torchopt.recover_state_dict(self.model, start)
+            torchopt.recover_state_dict(inner, start_inner)
+
+
+def loss(outputs: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy or mean squared error."""
+    return F.mse_loss(outputs, y) if y.is_floating_point() else F.cross_entropy(outputs, y)
+
+
+def seconds(work: Step) -> float:
+    """One call, with the GPU's queue emptied before and after."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
+    began = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - began
+
+
+def turns(sides: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each side in each round."""
+    for work in sides.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, work in sides.items():
+            times[name].append(seconds(work))
+    return times
+
+
+def ratio(a: list[float], b: list[float]) -> dict[str, float]:
+    """How much longer a takes than b: median, smallest and largest over rounds."""
+    each = [x / y for x, y in zip(a, b, strict=True)]
+    return {"median": statistics.median(each), "low": min(each), "high": max(each)}
+
+
+def against_peers(rounds: int) -> list[dict[str, Any]]:
+    """A row for each work and peer."""
+    rows = []
+    for name, (words, goal_higher, goal_loop) in WORK.items():
+        bench = Bench(words)
+        sides = {"metarun": bench.metarun, "higher": bench.higher, "loop": bench.loop}
+        if not bench.first_order:
+            sides["torchopt"] = bench.torchopt
+        times = turns(sides, rounds)
+        for peer, goal in (("higher", goal_higher), ("loop", goal_loop), ("torchopt", None)):
+            if peer in times:
+                found = ratio(times[peer], times["metarun"])
+                mine = 1000 * statistics.median(times["metarun"])
+                rows.append({"work": name, "against": peer, "goal": goal, "metarun_ms": mine, **found})
+                show(f"{name:<46}{peer:<10}{mine:9.1f} ms  {spread(found)}" + (f"  goal {goal:g}" if goal else ""))
+    return rows
+
+
+def share_of_limit(rounds: int) -> dict[str, Any]:
+    """The products that an outer step needs, by the speed of one large product, as a share of the time it takes."""
+    bench = Bench(["data=omniglot"])
+    flops = products(bench)
+    a = torch.randn(2048, 2048)
+    times = turns({"metarun": bench.metarun, "product": lambda: a @ a}, rounds)
+    speed = [2 * 2048**3 / t for t in times["product"]]
+    found = ratio([flops / s for s in speed], times["metarun"])
+    show(
+        f"share of the matrix-product limit: {flops / 1e9:.1f} GFLOP at {statistics.median(speed) / 1e9:.0f} GFLOP/s: "
+        f"{100 * found['median']:.0f} % ({100 * found['low']:.0f} to {100 * found['high']:.0f}), goal 40 %"
+    )
+    return {"gflop": flops / 1e9, "gflops": statistics.median(speed) / 1e9, **found, "goal": 0.4}
+
+
+def products(bench: Bench) -> float:
+    """Floating-point operations of the products in one meta-gradient, by the engine's reference mode."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as count:
+        bench.loop()
+    return float(count.get_total_flops())
+
+
+def memory() -> list[dict[str, Any]]:
+    """Peak of new tensors: of a chunk of tasks, and of the loop times the tasks in that chunk."""
+    rows = []
+    for steps in (5, 10):
+        bench = Bench(["data=omniglot", f"algo.inner_steps={steps}"])
+        chunk = int(bench.experiment.engine.chunk)
+        chunked, one = peak_bytes(bench.metarun), peak_bytes(lambda b=bench: one_task(b))
+        row = {"inner_steps": steps, "chunk": chunk, "mib": chunked / 2**20, "of_the_loop": chunked / one / chunk}
+        rows.append(row)
+        show(
+            f"memory, {steps} inner steps: {row['mib']:.0f} MiB in chunks of {chunk} tasks, "
+            f"{row['of_the_loop']:.2f} times what the loop takes for one task, times {chunk}"
+        )
+    return rows
+
+
+def one_task(bench: Bench) -> None:
+    """One task of the loop."""
+    whole = bench.tasks
+    bench.tasks = whole.select(slice(0, 1))
+    bench.loop()
+    bench.tasks = whole
+
+
+def starting(rounds: int) -> dict[str, Any]:
+    """Seconds of `metarun --help`, and of an empty Hydra application's."""
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder, "app.py")
+        empty.write_text("import hydra\n@hydra.main(version_base='1.3', config_path=None)\ndef app(c): pass\napp()\n")
+        sides = {
+            "metarun": lambda: subprocess.run([sys.executable, "-m", "metarun", "--help"], stdout=subprocess.DEVNULL),
+            "hydra": lambda: subprocess.run([sys.executable, empty, "--help"], stdout=subprocess.DEVNULL),
+        }
+        times = turns(sides, rounds)
+    found = {name: statistics.median(values) for name, values in times.items()}
+    show(f"metarun --help: {found['metarun']:.2f} s (an empty Hydra application: {found['hydra']:.2f} s), goal 0.6 s")
+    return found
+
+
+def outside() -> dict[str, Any]:
+    """What share of a run's time is outside the engine: making tasks, the outer optimiser, logging, checkpoints."""
+    from metarun import run
+
+    engine_type = type(Bench(["data=omniglot"]).experiment.engine)
+    steps = 50
+    words = ["data=omniglot", f"meta_steps={steps}", "val_every=1000", "val_tasks=2", "test_tasks=2", "log_every=10"]
+    with tempfile.TemporaryDirectory() as folder:
+        config = compose([*words, "checkpoint_every=50"])
+        times = {"train": 0.0, "engine": 0.0}
+        train, engine = run._train, engine_type.meta_gradient
+
+        def timed(name, function):
+            def call(*args, **kwargs):
+                began = time.perf_counter()
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    times[name] += time.perf_counter() - began
+
+            return call
+
+        run._train = timed("train", train)
+        engine_type.meta_gradient = timed("engine", engine)
+        try:
+            run.execute(config, Path(folder, "run"), [])
+        finally:
+            run._train, engine_type.meta_gradient = train, engine
+    share, took = 1 - times["engine"] / times["train"], 1000 * times["train"] / steps
+    show(f"outside the engine: {100 * share:.1f} % of {took:.0f} ms a step, goal 5 %")
+    return {"share": share, "goal": 0.05}
+
+
+def profile() -> dict[str, float]:
+    """What share of a meta-gradient's time goes into which kind of operation, by torch's profiler."""
+    bench = Bench(["data=omniglot"])
+    bench.metarun()
+    kinds = {
+        "products": ("conv", "mm", "bmm", "dot", "mkldnn"),
+        "copies": ("copy", "cat", "index", "fill", "zero", "contiguous", "clone"),
+        "reductions": ("sum", "mean", "var", "max"),
+    }
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+        for _ in range(3):
+            bench.metarun()
+    shares = dict.fromkeys([*kinds, "other arithmetic and overhead"], 0.0)
+    for event in found.key_averages():
+        kind = next(
+            (k for k, words in kinds.items() if any(w in event.key for w in words)), "other arithmetic and overhead"
+        )
+        shares[kind] += event.self_cpu_time_total
+    total = sum(shares.values())
+    shares = {name: value / total for name, value in shares.items()}
+    show("time of a meta-gradient: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in shares.items()))
+    return shares
+
+
+def growth(rounds: int) -> list[dict[str, Any]]:
+    """Seconds of an outer step as one thing grows."""
+    rows = []
+    for key, values in GROWTH.items():
+        for value in values:
+            bench = Bench(["data=omniglot", f"{key}={value}"])
+            took = statistics.median(turns({"metarun": bench.metarun}, rounds)["metarun"])
+            rows.append({"key": key, "value": value, "seconds": took})
+            show(f"{key}={value:<6} {1000 * took:9.1f} ms")
+    return rows
+
+
+def spread(found: dict[str, float]) -> str:
+    """A ratio with its range."""
+    return f"{found['median']:5.2f} times ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def show(line: str) -> None:
+    """Prints at once: a benchmark takes minutes."""
+    print(line, flush=True)
+
+
+def machine() -> dict[str, Any]:
+    """Where the numbers come from."""
+    models = (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
+    return {
+        "cpu": next(models, platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "system": platform.platform(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def main() -> None:
+    """Prints the tables, and writes them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="three rounds instead of nine")
+    parser.add_argument("--growth", action="store_true", help="how time grows with tasks, steps, ways and filters, too")
+    parser.add_argument("--json", type=Path, help="where to write the results")
+    args = parser.parse_args()
+    rounds = 3 if args.quick else 9
+    found: dict[str, Any] = {"machine": machine()}
+    show(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
+    found["peers"] = against_peers(rounds)
+    found["limit"] = share_of_limit(rounds)
+    found["memory"] = memory()
+    found["start"] = starting(rounds)
+    found["outside"] = outside()
+    found["profile"] = profile()
+    if args.growth:
+        found["growth"] = growth(rounds)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
