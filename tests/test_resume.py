@@ -57,8 +57,10 @@ def stopped_after(monkeypatch):
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stop_after_any_of_sixty_outer_steps_changes_nothing(metarun, stopped_after, stride):
     """With the three signals in turn; continued by one command or the other."""
-    words = (*SHORT, *EVERY, "meta_steps=60", "data.shots=2", "data.queries=2")
+    words = (*SHORT, *EVERY, "meta_steps=60", "data.shots=2", "data.queries=2", "algo.meta_lr=0.03")
     assert metarun(*words, "hydra.run.dir=whole")[0] == 0
+    best = json.loads(Path("whole/summary.json").read_text())["val"]["mse"]["step"]
+    assert 14 <= best <= 49, "somewhere in the middle, so that a resumed run has to remember it"
     whole, same, signals = result("whole"), 0, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     for step in range(1, 61, stride):
         signum = signals[step % 3]
