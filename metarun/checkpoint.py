@@ -23,6 +23,7 @@ from metarun import files
 from metarun.errors import RunDirError, reason
 
 LARGEST = 4 << 30  # bytes
+REMEDY = "restore it from a copy, or start again in another directory"
 CONTENT = {  # what a checkpoint holds
     "step": int,  # outer steps done
     "meta": dict,  # meta-parameters
@@ -48,8 +49,7 @@ def save(folder: Path, step: int, payload: dict[str, Any], keep: set[int]) -> No
     files.write_atomically(_path(folder, step).with_suffix(".json"), json.dumps(manifest).encode())
     for old in steps(folder)[2:]:
         if old not in keep:
-            _path(folder, old).with_suffix(".json").unlink()
-            _path(folder, old).unlink(missing_ok=True)
+            _remove(folder, old)
 
 
 def steps(folder: Path) -> list[int]:
@@ -69,51 +69,72 @@ def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
     Raises:
         RunDirError: it is missing, damaged, of another run, or holds numbers that are not finite.
     """
-    path = _path(folder, step)
     try:
-        manifest = files.parse_json(files.read(path.with_suffix(".json"), 1000))
-        content = files.read(path, LARGEST)
-    except (OSError, ValueError) as error:
-        raise RunDirError(
-            f"{path}: cannot be read ({reason(error)}); expected a checkpoint with its manifest"
-        ) from error
-    if manifest != {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}:
-        raise RunDirError(
-            f"{path}: damaged: size or SHA-256 differ from its manifest; "
-            "restore it from a copy, or start again in another directory"
-        )
-    try:
-        payload = _unpacked(content)
-    except Exception as error:
-        raise RunDirError(
-            f"{path}: not a checkpoint of metarun ({type(error).__name__}); expected tensors and plain values"
-        ) from error
-    if payload["step"] != step or (run is not None and payload["config"] != run):
-        raise RunDirError(f"{path}: belongs to another run or step; restore this run's own from a copy")
-    if not finite([payload["meta"], payload["optimizer"], payload["best"]]):
-        raise RunDirError(f"{path}: holds numbers that are not finite; expected none; use a checkpoint before it")
-    return payload
+        return _checked(_path(folder, step), step, run)
+    except _RefusedError as error:
+        raise RunDirError(f"{error}; {REMEDY}") from error
 
 
 def newest(folder: Path, run: str | None = None) -> dict[str, Any] | None:
-    """The newest checkpoint that load() takes, or None where none was ever saved; others are named in a warning.
+    """The newest checkpoint that can be used, and whose best can; None where none was ever saved.
+
+    A warning names those that are passed over.
 
     Raises:
         RunDirError: there are some, and all are refused.
     """
-    refused: list[RunDirError] = []
+    refused: list[_RefusedError] = []
     for step in steps(folder):
         try:
-            found = load(folder, step, run)
-        except RunDirError as error:
+            found = _checked(_path(folder, step), step, run)
+            if (best := found["best"][0]) not in (0, step):
+                _checked(_path(folder, best), best, run)
+        except _RefusedError as error:
             refused.append(error)
             continue
         for error in refused:
-            log.warning("%s; going on with the one before it", error)
+            log.warning("%s: it is passed over, for that of outer step %d", error, step)
         return found
     if refused:
-        raise refused[0]
+        raise RunDirError(f"{refused[0]}; {REMEDY}")
     return None
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Removes the checkpoints of later steps, which newest() has passed over: they must not count as the last ones."""
+    for later in steps(folder):
+        if later > step:
+            _remove(folder, later)
+
+
+class _RefusedError(Exception):
+    """What is wrong with a checkpoint."""
+
+
+def _checked(path: Path, step: int, run: str | None) -> dict[str, Any]:
+    try:
+        manifest = files.parse_json(files.read(path.with_suffix(".json"), 1000))
+        content = files.read(path, LARGEST)
+    except (OSError, ValueError) as error:
+        raise _RefusedError(f"{path}: cannot be read ({reason(error)})") from error
+    if manifest != {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}:
+        raise _RefusedError(f"{path}: damaged: size or SHA-256 differ from its manifest")
+    try:
+        payload = _unpacked(content)
+    except Exception as error:
+        raise _RefusedError(
+            f"{path}: not a checkpoint of metarun ({type(error).__name__}): expected tensors and plain values"
+        ) from error
+    if payload["step"] != step or (run is not None and payload["config"] != run):
+        raise _RefusedError(f"{path}: belongs to another run or step")
+    if not finite([payload["meta"], payload["optimizer"], payload["best"]]):
+        raise _RefusedError(f"{path}: holds numbers that are not finite")
+    return payload
+
+
+def _remove(folder: Path, step: int) -> None:
+    _path(folder, step).with_suffix(".json").unlink()
+    _path(folder, step).unlink(missing_ok=True)
 
 
 def finite(value: Any) -> bool:

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metarun import __version__
 from metarun.compose import Source, compose, conf_dir, jobs
-from metarun.config import check_choices, checked, dump, read_saved
+from metarun.config import check_choices, dump, saved_config
 from metarun.errors import (
     DivergedError,
     MetarunError,
@@ -32,6 +32,7 @@ from metarun.errors import (
     UsageError,
     nearest,
     printable,
+    reason,
 )
 from metarun.jobs import job, located, run_all, sweep_settings, talk
 from metarun.launch import count, is_first
@@ -46,7 +47,8 @@ metarun: a command-line experiment runner for meta-learning
     metarun eval DIR [key=value ...]      meta-test a trained run again, under other settings
     metarun resume DIR [key=value ...]    continue an interrupted run, or say that it is finished; meta_steps, the
                                           cadences (*_every), device, engine and data.root may change
-    metarun reproduce DIR                 run a finished run again and compare: exit 0 if bitwise identical, else 6
+    metarun reproduce DIR [key=value]     run a finished run again and compare: exit 0 if bitwise identical, else 6;
+                                          device, data.root and data.download may change
     metarun -cp DIR/.hydra [key=value]    a new run from a saved config
 
     metarun --cfg job                     print the config; works with key=value too
@@ -63,7 +65,7 @@ Common settings:
     Each algorithm and task source has more: metarun algo=NAME data=NAME --cfg job
 
 Exit codes: 0 done, 2 usage or config, 3 data, 4 run directory or checkpoint, 5 diverged, 6 reproduction differs,
-130 / 143 / 138 stopped by SIGINT / SIGTERM / SIGUSR1 with a checkpoint saved, 1 anything else.
+130 / 143 / 138 / 129 stopped by SIGINT / SIGTERM / SIGUSR1 / SIGHUP with a checkpoint saved, 1 anything else.
 
 Environment: METARUN_DATA data folder, METARUN_TRUST packages whose classes a config may name (with commas),
 METARUN_DEBUG=1 tracebacks."""
@@ -71,8 +73,10 @@ METARUN_DEBUG=1 tracebacks."""
 
 def main() -> int:
     """Runs the command line; returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:  # closed, as a daemon may have it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no ± shows ?
     try:
         with at_once("nothing that was saved is lost"):
@@ -91,9 +95,11 @@ def main() -> int:
     except OSError as error:
         if not error.filename:
             _silence()
-        where = f"{error.filename}: " if error.filename else "output: "
+            return _say(
+                f"output: {reason(error)} (stdout): expected a place that can be written; redirect it elsewhere", 4
+            )
         return _say(
-            f"{where}{error.strerror or error} (file system): expected a place that can be written; set "
+            f"{error.filename}: {reason(error)} (file system): expected a place that can be written; set "
             f"hydra.run.dir or hydra.sweep.dir, or make room",
             4,
         )
@@ -136,6 +142,7 @@ def _dispatch(argv: list[str]) -> int:
     # OpenMP's threads wait for each other by spinning, unless told before torch starts: two runs on the same cores are
     # then ten times slower than one after the other. A short spin costs a run alone nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own may not be installed here, and matplotlib then does not start
     talk()
     if argv and argv[0] in ("--help", "-h", "help"):
         return _help()
@@ -166,7 +173,7 @@ def _verb(name: str, *words: str) -> int:
         raise UsageError(
             f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}"
         )
-    if not words or words[0].startswith("-") or ("=" in words[0] and not Path(words[0]).exists()):
+    if not words or not words[0] or words[0].startswith("-") or ("=" in words[0] and not Path(words[0]).exists()):
         raise UsageError(f"{name} (command line): expected a run directory: metarun {name} DIR")
     folder, settings = Path(words[0]), list(words[1:])
     if not (folder / ".hydra" / "config.yaml").is_file():
@@ -236,6 +243,10 @@ def _handed_over(args: argparse.Namespace, argv: list[str], source: Source) -> i
 
 def _check(args: argparse.Namespace, source: Source) -> None:
     """Every job is composed and built, and the data of each made ready, before the first one starts."""
+    for word in args.overrides:
+        key, _, value = word.partition("=")
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and value.strip("'\"") in ("", "null"):
+            raise UsageError(f"{word!r} (command line): expected a folder; give it a name, or leave it out")
     chosen = [word for word in args.overrides if word.partition("=")[0] == "sweep" and word != "sweep=null"]
     if chosen and not args.multirun:
         raise UsageError(f"{chosen[0]!r} (command line): a sweep has several runs; add -m")
@@ -266,7 +277,7 @@ def _source(args: argparse.Namespace, temporary: str | None) -> Source:
     """
     primary = Path(temporary) if temporary else None
     if primary:
-        plain = checked(read_saved(Path(args.config_path, "config.yaml"))).plain()
+        plain = saved_config(Path(args.config_path, "config.yaml")).plain()
         (primary / "config.yaml").write_text(dump(plain), encoding="utf-8")
     extra = Path(args.config_dir).resolve() if args.config_dir else None
     if extra and not extra.is_dir():

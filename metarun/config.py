@@ -87,8 +87,18 @@ def checked(plain: dict[str, Any]) -> Config:
 
 
 def trusted() -> list[str]:
-    """The packages whose classes a config may name. Only the environment can add to them; a config cannot."""
-    return ["metarun", "torch.optim", *filter(None, os.environ.get("METARUN_TRUST", "").split(","))]
+    """The packages whose classes a config may name. Only the environment can add to them; a config cannot.
+
+    Raises:
+        UsageError: METARUN_TRUST is not a list of packages.
+    """
+    named = [name for word in os.environ.get("METARUN_TRUST", "").split(",") if (name := word.strip())]
+    for name in named:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UsageError(
+                f"{name!r} (METARUN_TRUST): expected names of packages, with commas, such as my_algo,my_data"
+            )
+    return ["metarun", "torch.optim", *named]
 
 
 def targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
@@ -154,7 +164,9 @@ def build(section: str, node: dict[str, Any], **given: Any) -> Any:
     except SettingError as error:
         raise UsageError(f"{spelled(error.value)} ({section}.{error.name}): expected {error.expected}") from error
     except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-        raise UsageError(f"{section}: {cls.__name__} cannot be built: {error}") from error
+        short = isinstance(error, MemoryError) or "allocate memory" in str(error)
+        why = "needs more memory than there is; make it smaller" if short else reason(error)
+        raise UsageError(f"{section}: {cls.__name__} cannot be built: {why}") from error
 
 
 def _takes_null(parameter: inspect.Parameter) -> bool:
@@ -248,6 +260,18 @@ def read_saved(path: Path) -> dict[str, Any]:
     return plain
 
 
+def saved_config(path: Path) -> Config:
+    """The config of a saved file.
+
+    Raises:
+        RunDirError: it cannot be read, or is not a valid config.
+    """
+    try:
+        return checked(read_saved(path))
+    except UsageError as error:
+        raise RunDirError(f"{path}: {error}") from error
+
+
 def check_choices(folder: Path) -> None:
     """Refuses a folder of choices that would hold up whoever parses it: of some bytes, aliases make millions of values.
 
@@ -259,8 +283,9 @@ def check_choices(folder: Path) -> None:
         raise UsageError(f"{folder} (--config-dir): over {MOST_CHOICES} YAML files; expected a folder of choices")
     for path in found:
         try:
-            for _ in _events(read(path.resolve(), LARGEST_CONFIG).decode()):
-                pass
+            for event in _events(read(path.resolve(), LARGEST_CONFIG).decode()):
+                if getattr(event, "tag", None):
+                    raise ValueError("holds a tag (!); expected plain settings")
         except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
             raise UsageError(f"{path} (--config-dir): cannot be read: {reason(error)}") from error
 

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import secrets
-import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -35,6 +34,7 @@ def job(composed: DictConfig) -> float:
     An exception must not reach Hydra, which would give up the jobs that are left.
     """
     from metarun import record, run
+    from metarun.rundir import RunDir
 
     talk()
     plain: Any = OmegaConf.to_container(composed, resolve=True)
@@ -46,16 +46,17 @@ def job(composed: DictConfig) -> float:
         log.info("job %s: %s", this.job.num, " ".join(words))
     try:
         summary = located(run.execute(checked(without_protocol(plain)), folder, words, own, bar=not sweep), folder)
+        if not sweep and is_first():
+            print(printable(record.closing(summary)), flush=True)
     except Exception as error:
         if not sweep or isinstance(error, StoppedError):
             ended.append(error)
             raise SystemExit(getattr(error, "code", 1)) from error  # Hydra lets this through
-        _leave(this.job.num, {"words": words, "error": str(error) or type(error).__name__})
+        shown = str(RunDir(folder).shown)
+        _leave(this.job.num, {"words": words, "error": str(error) or type(error).__name__, "files": shown})
         return math.nan
     if sweep:
         _leave(this.job.num, {"words": words, "summary": summary})
-    elif is_first():
-        print(printable(record.closing(summary)))
     return summary.get("objective", math.nan)
 
 
@@ -83,8 +84,10 @@ def run_all(app: Callable[[], Any], sweep: bool) -> None:
         app()
     except SystemExit:
         if ended:
-            raise ended[0] from None
+            raise _for_sweep(ended[0]) if sweep else ended[0] from None
         raise
+    except StoppedError as error:
+        raise _for_sweep(error) if sweep else error from None
     except (RuntimeError, ImportError, TypeError, ValueError) as error:  # of a launcher or a sweeper: job() raises none
         raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
     finally:
@@ -95,6 +98,14 @@ def run_all(app: Callable[[], Any], sweep: bool) -> None:
             f"{failed} of {len(outcomes)} jobs failed (sweep): expected all to finish; metarun.log in their "
             f"directories says why"
         )
+
+
+def _for_sweep(error: Exception) -> Exception:
+    """A stop, with how to go on with the jobs that are left."""
+    if not isinstance(error, StoppedError) or not places:
+        return error
+    sweep = places[0].parent
+    return StoppedError(f"{error}; for all other jobs repeat the sweep with hydra.sweep.dir={sweep}", error.code - 128)
 
 
 def sweep_settings() -> dict[str, str]:
@@ -142,7 +153,7 @@ def _result(outcome: dict[str, Any]) -> str:
     from metarun import record
 
     if "error" in outcome:
-        return f"failed: {outcome['error']}"
+        return f"failed: {outcome['error']}  {outcome['files']}"
     summary = outcome["summary"]
     test = summary["test"][summary["metric"]]
     return f"test {summary['metric']} {record.shown(summary['metric'], test['mean'], test['ci95'])}  {summary['files']}"
@@ -152,5 +163,5 @@ def located(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A summary with where its files are, and the command that repeats it."""
     from metarun.rundir import RunDir
 
-    shown = str(RunDir(folder).shown)
-    return {**summary, "files": shown, "reproduce": f"metarun reproduce {shlex.quote(shown)}"}
+    rundir = RunDir(folder)
+    return {**summary, "files": str(rundir.shown), "reproduce": f"metarun reproduce {rundir.typed}"}

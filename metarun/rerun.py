@@ -125,7 +125,8 @@ def reproduce(folder: Path, words: list[str]) -> str:
 
 def _environment(rundir: RunDir) -> dict[str, Any]:
     """environment.json, in the shape that is used below."""
-    found = rundir.read("environment.json")
+    if not (found := rundir.read("environment.json")):
+        raise RunDirError(f"{rundir.path / 'environment.json'}: missing; expected it as metarun wrote it; restore it")
     sessions = found.get("continued", [])
     sound = isinstance(found.get("versions", {}), dict) and isinstance(found.get("git") or {}, dict)
     try:
@@ -145,7 +146,8 @@ def _rows(rundir: RunDir, metric: Metric) -> list[str]:
         events(text, metric)
     except (OSError, ValueError) as error:
         raise RunDirError(
-            f"{rundir.metrics}: cannot be read ({reason(error)}); expected JSON lines, as metarun wrote them"
+            f"{rundir.metrics}: cannot be read ({reason(error)}): expected JSON lines, as metarun wrote them; "
+            "restore it from a copy; there is nothing else to compare with"
         ) from error
     return text.splitlines()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun import checkpoint, loop, plot
-from metarun.config import Config, differences, fingerprint, is_free
+from metarun.config import FREE, Config, differences, fingerprint, is_free
 from metarun.errors import RunDirError, StoppedError, UsageError
 from metarun.experiment import (
     EVAL_BATCH,
@@ -38,6 +38,7 @@ class Best:
 
     step: int = 0
     value: float | None = None
+    saved: int = 0  # the step that the last checkpoint calls the best; it is kept as long as that one may be used
 
 
 def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = None, bar: bool = True) -> dict[str, Any]:
@@ -57,14 +58,16 @@ def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = Non
         RunDirError: the directory holds another run, or one that is going on, or cannot be written.
         MetarunError: whatever stopped the run; status.json and metarun.log say so too.
     """
-    with joined(device_of(config)):
-        return _execute(config, folder, overrides, hydra, bar) if Processes().rank == 0 else _follow(config)
-
-
-def _execute(config: Config, folder: Path, overrides: list[str], hydra: Any, bar: bool) -> dict[str, Any]:
     rundir = RunDir(folder)
-    with rundir.claimed(), at_once(f"to go on: {rundir.resume_command}"):
+    with at_once(f"to go on: {rundir.resume_command}"), joined(device_of(config)):
+        return _execute(config, rundir, overrides, hydra, bar) if Processes().rank == 0 else _follow(config)
+
+
+def _execute(config: Config, rundir: RunDir, overrides: list[str], hydra: Any, bar: bool) -> dict[str, Any]:
+    with rundir.claimed():
         old = rundir.config() if rundir.holds_run else None
+        if old is None:
+            rundir.check_free()
         if old is not None and (summary := _finished(rundir, old, config)) is not None:
             log.info("%s is finished; this is its result", rundir.shown)
             Processes().from_first(None)
@@ -73,7 +76,7 @@ def _execute(config: Config, folder: Path, overrides: list[str], hydra: Any, bar
         changes = changed(old, config)
         prepared = _prepare(config, rundir, changes) if old is not None else None
         if prepared is not None and not prepared.state.step:
-            log.info("%s has no checkpoint yet: starting from the first outer step", rundir.shown)
+            log.info("%s has no checkpoint: starting from the first outer step", rundir.shown)
         with rundir.logging():
             try:
                 rundir.begin(config, overrides, hydra)
@@ -81,8 +84,8 @@ def _execute(config: Config, folder: Path, overrides: list[str], hydra: Any, bar
                 return _run(config, rundir, prepared or _prepare(config, rundir, changes), changes, bar)
             except OSError as error:
                 told = RunDirError(
-                    f"{error.filename or rundir.shown}: {error.strerror or error} (run directory): expected files that "
-                    f"can be written; nothing of the last checkpoint is lost; then {rundir.resume_command}"
+                    f"{error.filename or rundir.shown}: {error.strerror or error} (run directory): expected a disk "
+                    f"with room; make room; the last checkpoint is intact; to go on: {rundir.resume_command}"
                 )
                 _failed(rundir, told)
                 raise told from error
@@ -114,9 +117,7 @@ def _prepare(config: Config, rundir: RunDir, changes: list[str]) -> _Prepared:
         raise UsageError(
             f"{config.meta_steps} (meta_steps): expected at least {state.step}, which this run has done already"
         )
-    best = Best(*saved["best"])
-    if best.step:
-        own_checkpoint(rundir, config, best.step)  # better to hear now than after training that it is damaged
+    best = Best(*saved["best"], saved=saved["best"][0])
     if not any(key.startswith("engine.") for key in changes):
         experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
     rundir.step = state.step
@@ -137,6 +138,7 @@ def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], b
         )
     if state.step:
         log.info("going on after outer step %d of %d", state.step, config.meta_steps)
+        checkpoint.drop_after(rundir.checkpoints, state.step)
     plan(config, experiment, state)
     chunks = experiment.engine.chunk, experiment.engine.eval_chunk
     experiment.processes.from_first((loop.snapshot(state), chunks))
@@ -260,7 +262,8 @@ def _save(config: Config, experiment: Experiment, state: State, best: Best, rund
         "metrics": recorder.metrics,
     }
     recorder.sync()
-    checkpoint.save(rundir.checkpoints, state.step, payload, keep={best.step})
+    checkpoint.save(rundir.checkpoints, state.step, payload, keep={best.step, best.saved})
+    best.saved = best.step
     rundir.status("running")
 
 
@@ -269,8 +272,8 @@ def _finished(rundir: RunDir, old: Config, config: Config) -> dict[str, Any] | N
     changes = changed(old, config)
     if fixed := [key for key in changes if not is_free(key)]:
         raise RunDirError(
-            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; "
-            "choose another hydra.run.dir, or repeat its command"
+            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; only {', '.join(FREE)} "
+            f"may change; for another run choose another hydra.run.dir, or: metarun -cp {rundir.typed}/.hydra key=value"
         )
     if rundir.read("status.json").get("status") == "done" and "meta_steps" not in changes:
         return rundir.summary() or None

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from metarun.config import Config, checked, dump, fingerprint, read_saved
+from metarun.config import Config, dump, fingerprint, saved_config
 from metarun.errors import RunDirError, reason
 from metarun.files import Appended, parse_json, read, write_atomically
 
@@ -62,7 +62,7 @@ class RunDir:
         Raises:
             RunDirError: there is none, or it is not one, or it is no longer the one that was run.
         """
-        config = checked(read_saved(self.path / ".hydra" / "config.yaml"))
+        config = saved_config(self.path / ".hydra" / "config.yaml")
         if self.read("environment.json").get("config", now := fingerprint(config.plain())) != now:
             raise RunDirError(
                 f"{self.shown}: .hydra/config.yaml was changed since the run began; expected the config that was run; "
@@ -76,14 +76,35 @@ class RunDir:
         return self.path.relative_to(Path.cwd()) if self.path.is_relative_to(Path.cwd()) else self.path
 
     @property
+    def typed(self) -> str:
+        """The path for a command line: no shell and no option can mistake it."""
+        shown = str(self.shown)
+        return shlex.quote(f"./{shown}" if shown.startswith("-") else shown)
+
+    @property
     def resume_command(self) -> str:
         """What to type to go on with the run."""
-        return f"metarun resume {shlex.quote(str(self.shown))}"
+        return f"metarun resume {self.typed}"
 
     @property
     def holds_run(self) -> bool:
         """Whether a run was begun here."""
         return (self.path / ".hydra" / "config.yaml").exists()
+
+    def check_free(self) -> None:
+        """Refuses a directory that holds no run, but files of the names that a run would write.
+
+        Raises:
+            RunDirError: there are some; they are someone else's, or their config is gone.
+        """
+        found = [name for name in FILES if name not in ("status.json", "metarun.log") and (self.path / name).exists()]
+        if (status := self.read("status.json")) and not {"status", "step", "pid"} <= status.keys():
+            found.append("status.json")  # a run that failed before it had saved its config has one of its own
+        if found:
+            raise RunDirError(
+                f"{self.shown}: holds {found[0]} but no run (.hydra/config.yaml); expected an empty directory, or "
+                "one of a run; choose another hydra.run.dir"
+            )
 
     def begin(self, config: Config, overrides: list[str], hydra: Any = None) -> None:
         """Saves the config as Hydra does, resolved; config.yaml comes last and makes this a run.
@@ -112,10 +133,14 @@ class RunDir:
             return {}
         except (OSError, ValueError) as error:
             raise RunDirError(
-                f"{self.path / name}: cannot be read ({reason(error)}); expected JSON, as metarun wrote it"
+                f"{self.path / name}: cannot be read ({reason(error)}): expected JSON, as metarun wrote it; restore "
+                f"it from a copy, or remove it: {self.resume_command} makes a new one"
             ) from error
         if not isinstance(content, dict):
-            raise RunDirError(f"{self.path / name}: expected a JSON object, as metarun wrote it")
+            raise RunDirError(
+                f"{self.path / name}: expected a JSON object, as metarun wrote it; restore it from a copy, or remove "
+                f"it: {self.resume_command} makes a new one"
+            )
         return content
 
     def summary(self) -> dict[str, Any]:

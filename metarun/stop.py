@@ -9,7 +9,7 @@ from typing import Any
 
 from metarun.errors import StoppedError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 @contextmanager
@@ -17,7 +17,9 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[di
     """Handles the signals inside; yields the handlers from before. Python allows this in the main thread only."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        before.update({signum: signal.signal(signum, handler) for signum in SIGNALS})
+        # What nohup, or a shell for its background jobs, has told us to ignore stays ignored.
+        heard = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+        before.update({signum: signal.signal(signum, handler) for signum in heard})
     try:
         yield before
     finally:

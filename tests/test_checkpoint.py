@@ -215,6 +215,34 @@ def test_at_least_two_checkpoints_and_the_best_are_kept(tmp_path):
     }
 
 
+def test_what_a_kept_checkpoint_needs_is_kept_too(metarun):
+    """Whichever one of the last two is damaged, the other is enough: its best is there. And the damaged one goes."""
+    words = (*QUICK[1:], "meta_steps=60", "algo.meta_lr=0.1", "data.shots=2", "data.queries=2")
+    assert metarun(*words, "hydra.run.dir=whole")[0] == 0
+    whole = _result("whole")
+    passed_over, bests = 0, set()
+    for stop in range(6, 58, 5):
+        assert metarun(*words[:-4], f"meta_steps={stop}", *words[-3:], "hydra.run.dir=run")[0] == 0
+        Path("run/summary.json").unlink()
+        newest, before = checkpoint.steps(Path("run/checkpoints"))[:2]
+        path = Path(f"run/checkpoints/step-{newest:08d}.pt")
+        path.write_bytes(path.read_bytes()[:-1])
+        bests.add(checkpoint.load(Path("run/checkpoints"), before)["best"][0] == before)
+        code, _, err = metarun("resume", "run", "meta_steps=60")
+        assert code == 0, err
+        assert f"step-{newest:08d}.pt: damaged" in err
+        passed_over += f"it is passed over, for that of outer step {before}" in err
+        for step in checkpoint.steps(Path("run/checkpoints")):
+            checkpoint.load(Path("run/checkpoints"), step)
+        assert [line for line in Path("run/metrics.jsonl").read_text().splitlines() if '"train"' in line] == [
+            line for line in Path("whole/metrics.jsonl").read_text().splitlines() if '"train"' in line
+        ]
+        assert _result("run")[1] == whole[1]
+        shutil.rmtree("run")
+    assert passed_over == 11
+    assert bests == {True, False}, "both cases came up"
+
+
 def _run_on_a_failing_disk(metarun, monkeypatch, at, error, lasting):
     """Starts a run on a disk that fails at a call; returns the disk, the exit code and what was said."""
     with monkeypatch.context() as patch:

@@ -224,7 +224,16 @@ BAD += [  # and what has to be there first
     (["reproduce", "run"], 4, ["metrics.jsonl", "No such file"], _without("metrics.jsonl")),
     (["reproduce", "run"], 4, ["summary.json", "missing", "metarun resume run"], _without("summary.json")),
     (["reproduce", "run"], 4, ["not finished", "metarun resume run"], _without("status.json")),
-    (["reproduce", "run"], 4, ["environment.json", "threads"], _without("environment.json")),
+    (["reproduce", "run"], 4, ["environment.json", "missing", "restore it"], _without("environment.json")),
+    (["resume", "run", "meta_steps=9"], 4, ["status.json", "remove it"], _empty("status.json")),
+    (["resume", ""], 2, ["metarun resume DIR"], _finished),
+    (["hydra.run.dir="], 2, ["'hydra.run.dir='", "a folder"]),
+    (["hydra.run.dir=null"], 2, ["'hydra.run.dir=null'", "a folder"]),
+    (["-m", "seed=1,2", "hydra.sweep.dir=''"], 2, ["hydra.sweep.dir", "a folder"]),
+    (["hydra.run.dir=run"], 4, ["run: holds ", "but no run", "choose another"], _without(".hydra")),
+    (["hydra.run.dir=run"], 4, ["status.json", "but no run"], _spoiled(lambda run: (shutil.rmtree(run), run.mkdir(), (run / "status.json").write_text('{"a": 1}')))),
+    (["algo._target_=os.system"], 2, ["'os/system'", "METARUN_TRUST", "my_algo,my_data"], _environment(METARUN_TRUST="os/system")),
+    (["algo._target_=os.system"], 2, ["'..'", "METARUN_TRUST"], _environment(METARUN_TRUST=" ,..")),
     (["eval", "run"], 4, ["config.yaml", "a mapping"], _empty(".hydra/config.yaml")),
     (["resume", "run"], 4, ["status.json", "cannot be read"], _empty("status.json")),
     (["resume", "run"], 4, ["summary.json", "cannot be read"], _empty("summary.json")),
@@ -243,6 +252,8 @@ BAD += [  # and what has to be there first
     ([], 130, ["SIGINT: stopped"], _signal(signal.SIGINT, BUILDING)),
     ([], 143, ["SIGTERM: stopped"], _signal(signal.SIGTERM, BUILDING)),
     ([], 138, ["SIGUSR1: stopped"], _signal(signal.SIGUSR1, BUILDING)),
+    ([], 129, ["SIGHUP: stopped"], _signal(signal.SIGHUP, BUILDING)),
+    (["-cp", "run/.hydra"], 4, ["run/.hydra/config.yaml", "'os.mkdir'"], _spoiled(lambda run: (run / ".hydra/config.yaml").write_text((run / ".hydra/config.yaml").read_text().replace("metarun.models.MLP", "os.mkdir")))),
     (["-m", "seed=1,2"], 143, ["SIGTERM: stopped"], _signal(signal.SIGTERM, BUILDING)),
     (["eval", "run"], 143, ["SIGTERM: stopped"], _signal(signal.SIGTERM, BUILDING)),
     (["reproduce", "run"], 143, ["SIGTERM: stopped"], _signal(signal.SIGTERM, BUILDING)),
@@ -279,8 +290,18 @@ def test_output_that_cannot_be_written_is_said(tmp_path):
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 4
-    assert "No space left on device" in _one_line(done.stderr.splitlines()[-1])
+    assert "output: No space left on device (stdout)" in _one_line(done.stderr.splitlines()[-1])
+    assert "Error executing job" not in done.stderr
     assert json.loads((tmp_path / "run/status.json").read_text())["status"] == "done", "only its words are lost"
+
+
+def test_a_daemon_without_streams_and_a_notebooks_settings_are_fine(tmp_path):
+    command = f"{sys.executable} -m metarun {' '.join(QUICK)} hydra.run.dir=run >&- 2>&- <&-; echo $? > code"
+    notebook = {**os.environ, "MPLBACKEND": "module://a_backend_that_is_not_there"}
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, env=notebook)
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert json.loads((tmp_path / "run/status.json").read_text())["status"] == "done"
+    assert (tmp_path / "run/curve.png").exists()
 
 
 def test_a_terminal_without_the_signs_shows_others(tmp_path):

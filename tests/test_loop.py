@@ -137,7 +137,7 @@ def test_seconds_add_up_over_sessions(tmp_path):
     recorder.close()
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])
 def test_signals_wait_for_the_step_in_training_and_act_at_once_elsewhere(name):
     import os
     import signal
@@ -248,3 +248,17 @@ def test_an_update_that_overflows_is_not_saved():
         next(iter(state.meta.values())).fill_(float("inf"))
     with pytest.raises(DivergedError, match=r"\(after outer step 0\).*meta_lr"):
         loop.snapshot(state)
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored():
+    import os
+    import signal
+
+    from metarun.stop import at_once
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with at_once("try again"):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
