@@ -146,9 +146,11 @@ def test_evaluation_leaves_everything_as_it_was(combination):
 
 def test_saved_and_loaded_it_is_the_same(combination, tmp_path):
     experiment, state, _, config, _ = combination
-    checkpoint.save(tmp_path, state.step, loop.snapshot(state), keep=set())
+    about = {"best": [0, None], "chunks": [1, 1], "metrics": "", "config": "", **experiment.source.identity()}
+    saved = {key: about[key] for key in ("best", "chunks", "metrics", "config", "split_hash")}
+    checkpoint.save(tmp_path, state.step, {**loop.snapshot(state), **saved}, keep=set())
     loaded = loop.start(experiment)
-    loop.restore(loaded, checkpoint.load(tmp_path, state.step))
+    experiments.restore(experiment, loaded, checkpoint.load(tmp_path, state.step))
     assert all(torch.equal(loaded.meta[name], state.meta[name]) for name in state.meta)
     a, b = (next(loop.meta_train(experiment, s, s.step + 1, config.meta_batch)) for s in (state, loaded))
     assert torch.equal(a.loss, b.loss)
