@@ -17,8 +17,8 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[di
     """Handles the signals inside; yields the handlers from before. Python allows this in the main thread only."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        # What nohup, or a shell for its background jobs, has told us to ignore stays ignored.
-        heard = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+        nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # and then the end of the terminal is not ours
+        heard = [signum for signum in SIGNALS if not (nohup and signum == signal.SIGHUP)]
         before.update({signum: signal.signal(signum, handler) for signum in heard})
     try:
         yield before

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,12 @@ from metarun.data.sinusoid import Sinusoid
 from metarun.models import MLP, Conv4
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_terminal_that_can_be_closed():
+    """Whoever runs the tests under nohup has SIGHUP ignored, by metarun too; the tests want to see it handled."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -198,13 +198,20 @@ def test_a_run_that_only_lacks_its_test_is_tested(metarun):
 
 def test_damage_is_told_before_training_goes_on(metarun):
     metarun(*QUICK, "hydra.run.dir=run")
-    best = json.loads(Path("run/summary.json").read_text())["val"]["mse"]["step"]
-    path = Path(f"run/checkpoints/step-{best:08d}.pt")
-    path.write_bytes(path.read_bytes()[:-1])
-    assert metarun("eval", "run")[0] == 4
+    newest, *others = checkpoint.steps(Path("run/checkpoints"))
+    for number, step in enumerate((newest, *others), start=1):
+        path = Path(f"run/checkpoints/step-{step:08d}.pt")
+        path.write_bytes(path.read_bytes()[:-1])
+        before = {path: path.read_bytes() for path in Path("run").rglob("*.pt")}
+        code, out, err = metarun("eval", "run")
+        assert f"step-{newest:08d}.pt: damaged" in err
+        assert code == (0 if number <= len(others) else 4)
+        assert ("checkpoint    outer step" in out) == (code == 0), "which one it was"
     code, _, err = metarun("resume", "run", "meta_steps=16")
     assert code == 4
     assert "damaged" in err
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in before} == before
     Path("run/metrics.jsonl").write_text("[1]\n")
     code, _, err = metarun("reproduce", "run")
     assert code == 4
