@@ -22,7 +22,7 @@ from metarun.experiment import (
 )
 from metarun.files import read, write_atomically
 from metarun.record import events
-from metarun.run import execute
+from metarun.run import execute, validates
 from metarun.rundir import RunDir, fresh
 from metarun.tasks import Metric
 
@@ -156,8 +156,7 @@ def _on_cadence(rows: list[str], config: Config) -> list[str]:
     """The rows without the validation that ended a session and that a run without interruption does not have."""
 
     def belongs(row: dict[str, Any]) -> bool:
-        due = row["step"] % config.val_every == 0 or row["step"] == config.meta_steps
-        return row["split"] != "val" or due
+        return row["split"] != "val" or validates(config, row["step"])
 
     return [row for row in rows if belongs(json.loads(row))]
 

@@ -68,12 +68,12 @@ def _execute(config: Config, rundir: RunDir, overrides: list[str], hydra: Any, b
         old = rundir.config() if rundir.holds_run else None
         if old is None:
             rundir.check_free()
-        if old is not None and (summary := _finished(rundir, old, config)) is not None:
+        changes = changed(old, config)
+        if old is not None and (summary := _finished(rundir, changes)) is not None:
             log.info("%s is finished; this is its result", rundir.shown)
             Processes().from_first(None)
             return summary
         # A run that goes on is left as it is until nothing is left that could be refused.
-        changes = changed(old, config)
         prepared = _prepare(config, rundir, changes) if old is not None else None
         if prepared is not None and not prepared.state.step:
             log.info("%s has no checkpoint: starting from the first outer step", rundir.shown)
@@ -165,7 +165,7 @@ def _follow(config: Config) -> dict[str, Any]:
     loop.restore(state, saved)
     with between_steps() as received:
         for report in loop.meta_train(experiment, state, config.meta_steps, config.meta_batch):
-            if _validates(config, report.step):
+            if validates(config, report.step):
                 loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
             if signum := experiment.processes.largest(received(), experiment.device):
                 raise StoppedError(f"stopped after outer step {report.step}", signum)
@@ -174,7 +174,7 @@ def _follow(config: Config) -> dict[str, Any]:
     return {}
 
 
-def _validates(config: Config, step: int) -> bool:
+def validates(config: Config, step: int) -> bool:
     """Whether there is a validation after this outer step."""
     return step % config.val_every == 0 or step == config.meta_steps
 
@@ -208,7 +208,7 @@ def _train(
             if step % config.log_every == 0:
                 recorder.train(report)
                 progress.train(report)
-            if _validates(config, step):
+            if validates(config, step):
                 result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
                 recorder.evaluation(step, "val", result)
                 recorder.clock(step, config.meta_batch, memory_mb(experiment.device))
@@ -267,9 +267,8 @@ def _save(config: Config, experiment: Experiment, state: State, best: Best, rund
     rundir.status("running")
 
 
-def _finished(rundir: RunDir, old: Config, config: Config) -> dict[str, Any] | None:
-    """Checks that a directory's run may go on under this config; its summary if there is nothing left to do."""
-    changes = changed(old, config)
+def _finished(rundir: RunDir, changes: list[str]) -> dict[str, Any] | None:
+    """Checks that a directory's run may go on with these changes; its summary if there is nothing left to do."""
     if fixed := [key for key in changes if not is_free(key)]:
         raise RunDirError(
             f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; only {', '.join(FREE)} "

@@ -78,7 +78,8 @@ def test_a_stop_after_any_of_sixty_outer_steps_changes_nothing(metarun, stopped_
     assert same == len(range(1, 61, stride))
 
 
-def test_metrics_cut_at_any_byte_of_their_last_three_lines_are_made_whole(metarun, stopped_after):
+def _stopped_run(metarun, stopped_after):
+    """A whole run, and one stopped/ after step 8: the metrics of both, and where the last three lines of these begin."""
     words = (*SHORT, "meta_steps=12", "val_every=2", "log_every=1", "checkpoint_every=3")
     assert metarun(*words, "hydra.run.dir=whole")[0] == 0
     whole = Path("whole/metrics.jsonl").read_bytes()
@@ -88,6 +89,11 @@ def test_metrics_cut_at_any_byte_of_their_last_three_lines_are_made_whole(metaru
     text = Path("stopped/metrics.jsonl").read_bytes()
     begin = len(b"".join(text.splitlines(keepends=True)[:-3]))
     assert len(text) - begin > 250
+    return whole, text, begin
+
+
+def test_metrics_cut_at_any_byte_of_their_last_three_lines_are_made_whole(metarun, stopped_after):
+    whole, text, begin = _stopped_run(metarun, stopped_after)
     # Resuming is deterministic: what differs from cut to cut is how the file is opened. So all cuts are opened, and
     # every 40th is run to its end.
     from metarun.record import Recorder
@@ -108,14 +114,8 @@ def test_metrics_cut_at_any_byte_of_their_last_three_lines_are_made_whole(metaru
 @pytest.mark.slow
 def test_metrics_cut_anywhere_and_run_to_the_end(metarun, stopped_after):
     """The same, every byte through the command line."""
-    words = (*SHORT, "meta_steps=12", "val_every=2", "log_every=1", "checkpoint_every=3")
-    assert metarun(*words, "hydra.run.dir=whole")[0] == 0
-    whole = Path("whole/metrics.jsonl").read_bytes()
-    stopped_after(8, signal.SIGTERM)
-    assert metarun(*words, "hydra.run.dir=stopped")[0] == 143
-    stopped_after(0, 0)
-    text = Path("stopped/metrics.jsonl").read_bytes()
-    for cut in range(len(b"".join(text.splitlines(keepends=True)[:-3])), len(text) + 1):
+    whole, text, begin = _stopped_run(metarun, stopped_after)
+    for cut in range(begin, len(text) + 1):
         shutil.copytree("stopped", "run")
         Path("run/metrics.jsonl").write_bytes(text[:cut])
         assert metarun("resume", "run")[0] == 0
