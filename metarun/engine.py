@@ -2,13 +2,21 @@
 
     meta-gradient = 1/T Σ_t ∇_θ meta_loss(θ, task_t)
 
-T tasks. `vmap` runs the one-task function on a chunk of tasks at once. `loop` runs it task by task: the reference that
-vmap is tested against, and the mode to step through with a debugger. Both add up the chunks' gradients.
+T tasks. `vmap` runs the one-task function on a chunk of tasks at once. `compile` does so too, but has the algorithm's
+units (its inner step, say) compiled. `loop` runs it task by task: the reference that the others are tested against, and
+the mode to step through with a debugger. All add up the chunks' gradients, in the order of the tasks.
+
+On a CPU chunks are worked on two at a time, each with half of the threads: while one waits for Python, the other
+computes, and fewer threads share an operation. Each chunk's gradient, and the order in which they are added up, is the
+same as ever.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,10 +24,15 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarun.algos.base import Algorithm
-from metarun.errors import MemoryShortError, SettingError, one_of
+from metarun.errors import MemoryShortError, SettingError, UsageError, at_least, boolean, one_of
 from metarun.inner import Params
 from metarun.memory import budget, peak_bytes
 from metarun.tasks import Task
+from metarun.units import Runner, running, unit
+
+log = logging.getLogger(__name__)
+AT_ONCE = 2  # chunks, on a CPU
+WORTH = 16 << 20  # bytes of a meta-batch from which it is cut for that; the sinusoid's 25 tasks need 3 MiB
 
 
 class MetaGradient(NamedTuple):
@@ -34,25 +47,53 @@ class Engine:
     """Maps an algorithm over the tasks of a meta-batch.
 
     Args:
-        mode: vmap or loop.
+        mode: vmap, compile or loop.
         chunk: how many tasks of a meta-batch to train on at once, which decides the last digits of a gradient. `auto`:
             as many as fit (memory.budget: half of a GPU's memory; on a CPU what runs fastest), in chunks of equal size.
         eval_chunk: the same for validation and test.
+        checkpoint_inner: whether to keep of each inner step only where it began, and to compute it again for its
+            gradient: memory then grows by one learner an inner step, and time by about a third.
+        compiled: with mode=compile what is compiled as one: `step`, each of the algorithm's units, above all the inner
+            step, so that more inner steps take no longer to compile; or `task`, all that happens in a task.
+        compile_from: with mode=compile, the meta_steps from which a run repays compiling; shorter ones run as vmap.
     """
 
-    def __init__(self, mode: str = "vmap", chunk: int | str = "auto", eval_chunk: int | str = "auto"):
-        one_of("mode", mode, ["vmap", "loop"])
+    def __init__(
+        self,
+        mode: str = "vmap",
+        chunk: int | str = "auto",
+        eval_chunk: int | str = "auto",
+        checkpoint_inner: bool = False,
+        compiled: str | None = None,
+        compile_from: int | None = None,
+    ):
+        one_of("mode", mode, ["vmap", "compile", "loop"])
+        boolean(checkpoint_inner=checkpoint_inner)
         for name, value in {"chunk": chunk, "eval_chunk": eval_chunk}.items():
             if value != "auto" and (isinstance(value, (bool, str)) or not isinstance(value, int) or value < 1):
                 raise SettingError(value, name, "auto, or an integer of at least 1")
             if value != "auto" and mode == "loop":
                 raise SettingError(value, name, "auto with mode=loop, which takes one task at a time")
+        for name, value in {"compiled": compiled, "compile_from": compile_from}.items():
+            if value is not None and mode != "compile":
+                raise SettingError(value, name, "null without mode=compile")
+        if compiled is not None:
+            one_of("compiled", compiled, ["step", "task"])
+        if compile_from is not None:
+            at_least(0, compile_from=compile_from)
         self.mode = mode
         self.chunk = 1 if mode == "loop" else chunk
         self.eval_chunk = 1 if mode == "loop" else eval_chunk
+        self.whole, self.compile_from = compiled == "task", compile_from or 0
+        self.runner = None
+        if mode == "compile" or checkpoint_inner:
+            self.runner = Runner(compiled=mode == "compile", recompute=checkpoint_inner)
+        self._threads: ThreadPoolExecutor | None = None
 
-    def plan(self, algorithm: Algorithm, meta: Params, tasks: Task, meta_batch: int, most: int) -> None:
-        """Chooses the chunks that are `auto`.
+    def plan(
+        self, algorithm: Algorithm, meta: Params, tasks: Task, meta_batch: int, most: int, meta_steps: int | None = None
+    ) -> None:
+        """Chooses what is left to choose: whether to compile, and the chunks that are `auto`.
 
         Args:
             algorithm: what will run.
@@ -60,18 +101,30 @@ class Engine:
             tasks: a few tasks (three at least) to measure with; they train nothing.
             meta_batch: tasks of an outer step.
             most: most tasks that are ever evaluated at once.
+            meta_steps: outer steps of the run; None: more than enough to compile for.
         """
         device = tasks.support_x.device
+        if self.mode == "compile":
+            assert self.runner is not None
+            if self.whole and algorithm.at(0.0) is not algorithm:
+                why = f"{algorithm.name} changes during meta-training"
+                raise UsageError(f"task (engine.compiled): expected step, as {why}")
+            self.runner.compiled = meta_steps is None or meta_steps >= self.compile_from
+            if not self.runner.compiled:
+                log.info(
+                    "not compiled: %d outer steps, fewer than engine.compile_from=%d", meta_steps, self.compile_from
+                )
         if self.chunk == "auto":
             stages = {id(a): a for a in map(algorithm.at, (0.0, 0.5, 1.0))}.values()  # one, but for who changes
 
             def train(some: Task) -> None:
                 for stage in stages:
-                    self.meta_gradient(stage, meta, some)
+                    self._gradient(stage, meta, some, len(some.support_x))
 
-            self.chunk = _fitting(train, tasks, meta_batch, device)
+            with self._interpreted():
+                self.chunk = _fitting(train, tasks, meta_batch, device)
         if self.eval_chunk == "auto":
-            self.eval_chunk = _fitting(lambda t: self.adaptation_curves(algorithm, meta, t), tasks, most, device)
+            self.eval_chunk = _fitting(lambda t: self._curves(algorithm, meta, t), tasks, most, device)
 
     def meta_gradient(self, algorithm: Algorithm, meta: Params, tasks: Task, total: int | None = None) -> MetaGradient:
         """The meta-gradient, averaged over the tasks, with each task's meta-loss and metric.
@@ -83,30 +136,67 @@ class Engine:
             total: what the sum over the tasks is divided by, if not by T: those of all processes.
         """
         total = total or len(tasks.support_x)
-        leaves = {name: value.detach().requires_grad_() for name, value in meta.items()}
-        sums, losses, scores = None, [], []
-        for chunk in _chunks(tasks, self.chunk):
-            with _fitting_memory("engine.chunk", len(chunk.support_x)):
-                loss, score = self._map(algorithm.meta_loss, leaves, chunk)
-                grads = torch.autograd.grad(loss.sum() / total, list(leaves.values()), materialize_grads=True)
-            sums = grads if sums is None else tuple(a + b for a, b in zip(sums, grads, strict=True))
-            losses.append(loss.detach())
-            scores.append(score.detach())
-        assert sums is not None, "a meta-batch has at least one task"
+        chunks = _chunks(tasks, self.chunk)
+        grads, losses, scores = zip(
+            *self._each("engine.chunk", lambda chunk: self._gradient(algorithm, meta, chunk, total), chunks),
+            strict=True,
+        )
+        sums = grads[0]
+        for more in grads[1:]:
+            sums = tuple(a + b for a, b in zip(sums, more, strict=True))
         return MetaGradient(dict(zip(meta, sums, strict=True)), torch.cat(losses), torch.cat(scores))
 
-    @torch.no_grad()
+    def _gradient(
+        self, algorithm: Algorithm, meta: Params, chunk: Task, total: int
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """The sum of a chunk's gradients divided by `total`, and each task's loss and metric."""
+        leaves = {name: value.detach().requires_grad_() for name, value in meta.items()}
+        meta_loss = partial(unit, algorithm.meta_loss) if self.whole else algorithm.meta_loss
+        with running(self.runner):
+            loss, score = self._map(meta_loss, leaves, chunk)
+        grads = torch.autograd.grad(loss.sum() / total, list(leaves.values()), materialize_grads=True)
+        return grads, loss.detach(), score.detach()
+
     def adaptation_curves(self, algorithm: Algorithm, meta: Params, tasks: Task) -> Tensor:
         """[T, K+1]: the query metric of each task after each inner step. Changes nothing."""
-        curves = []
-        for chunk in _chunks(tasks, self.eval_chunk):
-            with _fitting_memory("engine.eval_chunk", len(chunk.support_x)):
-                curves.append(self._map(algorithm.adaptation_curve, meta, chunk))
-        return torch.cat(curves)
+        chunks = _chunks(tasks, self.eval_chunk)
+        return torch.cat(self._each("engine.eval_chunk", lambda chunk: self._curves(algorithm, meta, chunk), chunks))
+
+    def _curves(self, algorithm: Algorithm, meta: Params, chunk: Task) -> Tensor:
+        with torch.no_grad():
+            return self._map(algorithm.adaptation_curve, meta, chunk)
+
+    def _each(self, setting: str, function: Callable[[Task], Any], chunks: list[Task]) -> list[Any]:
+        """function(chunk) for each chunk, in order; in several threads where that pays."""
+
+        def one(chunk: Task) -> Any:
+            with _fitting_memory(setting, len(chunk.support_x)):
+                return function(chunk)
+
+        threads = torch.get_num_threads()
+        if self.mode == "loop" or chunks[0].support_x.is_cuda or threads < AT_ONCE or len(chunks) < AT_ONCE:
+            return [one(chunk) for chunk in chunks]
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(AT_ONCE, "chunk", torch.set_num_threads, (threads // AT_ONCE,))
+            # One after the other: what is made once, compiled code above all, is made here.
+            return [self._threads.submit(one, chunk).result() for chunk in chunks]
+        return list(self._threads.map(one, chunks))
+
+    @contextmanager
+    def _interpreted(self) -> Iterator[None]:
+        """Units run as Python within: to measure what they need."""
+        if self.runner is None:
+            yield
+            return
+        compiled, self.runner.compiled = self.runner.compiled, False
+        try:
+            yield
+        finally:
+            self.runner.compiled = compiled
 
     def _map(self, function: Callable[[Params, Task], Any], meta: Params, tasks: Task) -> Any:
         """function(meta, task) for each task, its results stacked along a new first axis."""
-        if self.mode == "vmap":
+        if self.mode != "loop":
             return vmap(function, in_dims=(None, 0))(meta, tasks)
         results = [function(meta, tasks.select(t)) for t in range(len(tasks.support_x))]
         if isinstance(results[0], Tensor):
@@ -136,9 +226,14 @@ def _fitting_memory(setting: str, tasks: int) -> Iterator[None]:
 
 
 def _fitting(work: Callable[[Task], object], tasks: Task, wanted: int, device: torch.device) -> int:
-    """The largest even share of `wanted` tasks whose memory, extrapolated from one and three tasks, fits."""
+    """The largest even share of `wanted` tasks whose memory, extrapolated from one and three tasks, fits.
+
+    On a CPU there is an even number of chunks, but of a small meta-batch.
+    """
     one, three = (peak_bytes(lambda n=n: work(tasks.select(slice(0, n)))) for n in (1, 3))
     each = max((three - one) // 2, 1)
     fits = max((budget(device) - (one - each)) // each, 1)
     pieces = -(-wanted // min(fits, wanted))
+    if device.type == "cpu" and torch.get_num_threads() >= AT_ONCE and (pieces > 1 or each * wanted > WORTH):
+        pieces = -(-pieces // AT_ONCE) * AT_ONCE
     return -(-wanted // pieces)

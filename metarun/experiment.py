@@ -64,7 +64,7 @@ def plan(config: Config, experiment: Experiment, state: State) -> None:
     """Lets the engine choose its chunks."""
     some = experiment.source.sample(config.seed, "train", torch.arange(MEASURING_TASKS))
     share = -(-config.meta_batch // experiment.processes.size)
-    experiment.engine.plan(experiment.algorithm, state.meta, some, share, EVAL_BATCH)
+    experiment.engine.plan(experiment.algorithm, state.meta, some, share, EVAL_BATCH, config.meta_steps)
 
 
 def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:

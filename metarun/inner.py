@@ -5,7 +5,7 @@
 Parameters are {name: tensor}. Every function is pure, so that autograd and vmap can go through it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -62,12 +62,12 @@ class Adam:
     def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
         self.lr, self.betas, self.eps = lr, betas, eps
 
-    def init(self, params: Params) -> tuple[int, Params, Params]:
+    def init(self, params: Params) -> tuple[Tensor, Params, Params]:
         """The step count and both moments, zero."""
         zeros = {name: torch.zeros_like(value) for name, value in params.items()}
-        return 0, zeros, zeros
+        return count(params), zeros, zeros
 
-    def step(self, params: Params, grads: Params, state: tuple[int, Params, Params]):
+    def step(self, params: Params, grads: Params, state: tuple[Tensor, Params, Params]):
         """One step."""
         beta1, beta2 = self.betas
         t = state[0] + 1
@@ -82,6 +82,14 @@ class Adam:
         return new, (t, m, v)
 
 
+def count(params: Params) -> Tensor:
+    """[] zero, to count steps in: as a tensor, so that the same compiled step serves all of them.
+
+    In float64, where powers of β are as exact as Python's.
+    """
+    return torch.zeros((), dtype=torch.float64, device=next(iter(params.values())).device)
+
+
 def poisoned(grads: Params, loss: Tensor) -> Params:
     """The same gradients, but with a nan among them where the loss is not finite.
 
@@ -92,26 +100,19 @@ def poisoned(grads: Params, loss: Tensor) -> Params:
     return {**grads, first: grads[first] + 0 * loss.detach()}
 
 
-def trajectory(
-    losses: Iterable[Callable[[Params], Tensor]], params: Params, rule: Rule, *, first_order: bool = False
-) -> Iterator[Params]:
-    """The learner after 0, 1, ..., K inner steps.
+def inner_step(
+    loss: Callable[[Params], Tensor], params: Params, rule: Rule, state: Any, *, first_order: bool = False
+) -> tuple[Params, Any]:
+    """The learner and the rule's state after one inner step.
 
     Args:
-        losses: for each of the K steps, a loss of the parameters that are adapted, a scalar.
-        params: where the inner loop starts.
+        loss: of the parameters that are adapted, a scalar.
+        params: the learner before the step.
         rule: the update rule.
-        first_order: treat the inner gradients as constants. The graph of the second derivatives is then never built.
-
-    Yields:
-        K + 1 parameter dictionaries, the first of them `params` itself.
+        state: its state.
+        first_order: treat the gradient as a constant. The graph of the second derivatives is then never built.
     """
-    state = rule.init(params)
-    yield params
-    for loss in losses:
-        # torch.func.grad differentiates inside a no_grad block all the same, but nothing outside sees through it.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
-            grads, value = grad_and_value(loss)(params)
-        grads = poisoned(grads, value)
-        params, state = rule.step(params, grads, state)
-        yield params
+    # torch.func.grad differentiates inside a no_grad block all the same, but nothing outside sees through it.
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
+        grads, value = grad_and_value(loss)(params)
+    return rule.step(params, poisoned(grads, value), state)

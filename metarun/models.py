@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from metarun.cells import LSTMCell
 from metarun.errors import SettingError, at_least, boolean, one_of, positive
+from metarun.units import compiling
 
 
 class TaskNorm(nn.Module):
@@ -46,10 +47,36 @@ class TaskNorm(nn.Module):
         # have different scales, which the central differences in tests/test_maml.py notice.
         shape = [-1, *[1] * (x.dim() - 2)]
         var, mean = torch.var_mean(x[:statistics_from], [0, *range(2, x.dim())], correction=0, keepdim=True)
-        x = (x - mean) * torch.rsqrt(var + self.eps)
+        factor = torch.rsqrt(var + self.eps)
         if self.scale is not None:
-            x = x * self.scale.view(shape)
-        return x + self.shift.view(shape)
+            factor = factor * self.scale.view(shape)
+        return torch.addcmul(self.shift.view(shape) - mean * factor, x, factor)  # reads and writes x once
+
+
+class Conv(nn.Conv2d):
+    """A 3x3 convolution, padded by one pixel, without a bias: batch norm, which follows, would take it away."""
+
+    def __init__(self, channels: int, filters: int, stride: int):
+        super().__init__(channels, filters, 3, stride, padding=1, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[n, filters, h, w] of [n, channels, H, W]."""
+        if not compiling():
+            return super().forward(input)
+        # One product for all positions. Compiled, what prepares it is fused, and it maps over tasks as a batch of
+        # products; a convolution maps as a grouped one, whose second derivative takes the groups one by one.
+        patches = _patches(input.permute(0, 2, 3, 1), self.stride[0])  # [n, h, w, 9 channels]
+        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, self.out_channels)
+        return (patches.flatten(0, 2) @ weight).view(*patches.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def _patches(x: Tensor, stride: int) -> Tensor:
+    """[n, h, w, 9 C]: of [n, H, W, C] what each 3x3 window sees, in the order row, column, channel."""
+    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+    h, w = (padded.shape[1] - 3) // stride + 1, (padded.shape[2] - 3) // stride + 1
+    ends = (h - 1) * stride + 1, (w - 1) * stride + 1
+    shifted = [padded[:, i : i + ends[0] : stride, j : j + ends[1] : stride] for i in range(3) for j in range(3)]
+    return torch.cat(shifted, dim=-1)
 
 
 class Learner(nn.Module):
@@ -137,8 +164,8 @@ class Conv4(Learner):
         self.blocks = nn.ModuleList()
         for _ in range(4):
             stride = 1 if self.pool else 2
-            conv = nn.Conv2d(channels, filters, 3, stride, padding=1)
-            self.blocks.append(nn.ModuleDict({"conv": conv, "norm": TaskNorm(filters, norm_scale, norm_eps)}))
+            norm = TaskNorm(filters, norm_scale, norm_eps)
+            self.blocks.append(nn.ModuleDict({"conv": Conv(channels, filters, stride), "norm": norm}))
             channels = filters
             height, width = (height // 2, width // 2) if self.pool else (-(-height // 2), -(-width // 2))
         if min(height, width) < 1:

@@ -1,5 +1,6 @@
 """Device, threads, and a record of the environment that a number came from."""
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -15,6 +16,7 @@ from metarun.launch import number_here
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
 MOST_THREADS = 1024  # far more crash OpenMP
+M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX = -4, -1, -8  # of malloc.h
 DEFAULT_THREADS = torch.get_num_threads()
 
 
@@ -48,9 +50,27 @@ class Device:
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(self.deterministic)
+        # It would fill new tensors, for operations that read what nobody has written; here that is none.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.backends.cudnn.deterministic = self.deterministic
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not self.deterministic
+        keep_memory()
         return self.torch_device
+
+
+def keep_memory(keep: bool = True) -> None:
+    """Tells glibc to keep freed memory for the next tensor, and not to give it back to the system and fetch it again.
+
+    An outer step frees and takes the same large tensors over and over; fetching takes a fault for every 4 KiB.
+
+    Args:
+        keep: False restores glibc's defaults.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0 if keep else 65536)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1 if keep else 128 << 10)
+        mallopt(M_ARENA_MAX, 1 if keep else 0)  # one store for all threads
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import nn
 from metarun.algos.maml import MAML
 from metarun.engine import Engine
 from metarun.errors import SettingError
-from metarun.inner import SGD, Adam, trajectory
+from metarun.inner import SGD, Adam, inner_step
 from metarun.tasks import Task
 
 
@@ -56,6 +56,15 @@ def test_meta_gradient_on_quadratics_is_the_closed_form(mode, steps, first_order
     torch.testing.assert_close(got.grads["theta"], expected, rtol=1e-10, atol=1e-12)
     loss = 0.5 * (adapted - d).T @ b @ (adapted - d)
     torch.testing.assert_close(got.losses, loss[0], rtol=1e-10, atol=1e-12)
+
+
+def trajectory(losses, params, rule, first_order=False):
+    """The parameters after 0, 1, ... inner steps."""
+    state = rule.init(params)
+    yield params
+    for loss in losses:
+        params, state = inner_step(loss, params, rule, state, first_order=first_order)
+        yield params
 
 
 def test_each_second_order_factor_is_there():

@@ -8,6 +8,8 @@ An algorithm is a dataclass: its fields are its settings, which are the keys of 
 
 import copy
 import math
+import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ class Algorithm(ABC):
 
     Attributes:
         training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
+        origin: the algorithm that this is a stage of (see at), mostly itself. All stages have the same units.
     """
 
     training_only: ClassVar[tuple[str, ...]] = ("meta_lr", "meta_lr_schedule", "meta_clip", "meta_optimizer")
@@ -47,6 +50,7 @@ class Algorithm(ABC):
     meta_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
 
     def __post_init__(self):
+        self.origin = self
         positive("meta_lr", self.meta_lr)
         one_of("meta_lr_schedule", self.meta_lr_schedule, ["constant", "linear", "cosine"])
         if self.meta_clip is not None:
@@ -129,7 +133,23 @@ class Algorithm(ABC):
 def call(model: nn.Module, params: Params, x: Tensor, support: Tensor | None = None) -> Tensor:
     """A learner's outputs under these parameters; see Algorithm.predict()."""
     takes_support = hasattr(model, "norm")  # one of metarun's learners; any other module is called with x
-    return functional_call(model, params, (x, support) if takes_support else (x,))
+    return functional_call(own(model), params, (x, support) if takes_support else (x,))
+
+
+_copies = threading.local()
+
+
+def own(module: nn.Module) -> nn.Module:
+    """The module itself, or outside the main thread a copy that is this thread's own.
+
+    For functional_call, which puts parameters into the module while it runs.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return module
+    mine = _copies.__dict__.setdefault("of", weakref.WeakKeyDictionary())
+    if module not in mine:
+        mine[module] = copy.deepcopy(module)
+    return mine[module]
 
 
 def need_classes(algorithm: Algorithm, source: TaskSource) -> None:

@@ -5,16 +5,18 @@
 They differ in where θ_0 and the rule come from, and in what the meta-loss makes of the θ_k.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from metarun.algos.base import Algorithm
 from metarun.errors import SettingError, at_least, one_of, positive
-from metarun.inner import SGD, Adam, Params, Rule, trajectory
+from metarun.inner import SGD, Adam, Params, Rule, inner_step
 from metarun.tasks import Task, TaskSource, example_losses, score
+from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)
@@ -61,13 +63,9 @@ class GradientBased(Algorithm):
         """The update rule: by default SGD."""
         return SGD(self.inner_lr)
 
-    def losses(self, fixed: Params, task: Task, steps: int) -> list[Callable[[Params], Tensor]]:
-        """The loss of each inner step: by default that on the whole support set."""
-
-        def support_loss(params: Params) -> Tensor:
-            return self.loss({**fixed, **params}, task.support_x, task.support_y)
-
-        return [support_loss] * steps
+    def batches(self, task: Task, steps: int) -> list[tuple[Tensor, Tensor]]:
+        """The points of each inner step: by default the whole support set."""
+        return [(task.support_x, task.support_y)] * steps
 
     def loss(self, params: Params, x: Tensor, y: Tensor) -> Tensor:
         """The inner loss of some points."""
@@ -81,9 +79,36 @@ class GradientBased(Algorithm):
         learner = self.start(meta, task)
         fixed = {name: value for name, value in learner.items() if name in self.fixed}
         adapted = {name: value for name, value in learner.items() if name not in self.fixed}
-        losses = self.losses(fixed, task, steps)
-        for params in trajectory(losses, adapted, self.rule(meta), first_order=first_order):
+        for params in self.trajectory(meta, adapted, [fixed] * steps, self.batches(task, steps), first_order):
             yield {**fixed, **params}
+
+    def trajectory(
+        self, meta: Params, params: Params, fixed: list[Params], batches: list[tuple[Tensor, Tensor]], first_order: bool
+    ) -> Iterator[Params]:
+        """What the inner loop changes, before it and after each step.
+
+        Args:
+            meta: the meta-parameters, for the rule.
+            params: where the inner loop starts.
+            fixed: for each step the rest of the learner.
+            batches: for each step the points.
+            first_order: treat the inner gradients as constants.
+        """
+        state = self.rule(meta).init(params)
+        yield params
+        for rest, (x, y) in zip(fixed, batches, strict=True):
+            params, state = unit(self.step, meta, rest, x, y, params, state, first_order)
+            yield params
+
+    def step(
+        self, meta: Params, fixed: Params, x: Tensor, y: Tensor, params: Params, state: Any, first_order: bool
+    ) -> tuple[Params, Any]:
+        """One inner step, a unit."""
+
+        def loss(params: Params) -> Tensor:
+            return self.loss({**fixed, **params}, x, y)
+
+        return inner_step(loss, params, self.rule(meta), state, first_order=first_order)
 
     def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
         """See Algorithm."""
@@ -95,6 +120,10 @@ class GradientBased(Algorithm):
 
     def judge(self, params: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean query loss and the query metric of the learner."""
+        return unit(self.judged, params, task)
+
+    def judged(self, params: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The same, a unit."""
         outputs = self.query(params, task)
         return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
 

@@ -20,12 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metarun.algos.base import call, without_head
+from metarun.algos.base import call, own, without_head
 from metarun.algos.gradient import GradientBased
 from metarun.cells import LSTMCell
 from metarun.errors import at_least, boolean, one_of
 from metarun.inner import Params, prefixed, under
 from metarun.tasks import Task, TaskSource
+from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)
@@ -81,12 +82,12 @@ class LSTMGenerator(GradientBased):
     def start(self, meta: Params, task: Task) -> Params:
         """The learner that was written for the task."""
         learner = under("learner", meta)
-        shift = meta["writer"] @ self.read(meta, task)
+        shift = meta["writer"] @ unit(self.read, meta, task)
         pieces = zip(self.shapes.items(), shift.split([shape.numel() for shape in self.shapes.values()]), strict=True)
         return {**learner, **{name: learner[name] + piece.view(shape) for (name, shape), piece in pieces}}
 
     def read(self, meta: Params, task: Task) -> Tensor:
-        """[hidden] the LSTM's state after the support set."""
+        """[hidden] the LSTM's state after the support set, a unit."""
         shared = {name: value for name, value in under("learner", meta).items() if not name.startswith("head.")}
         x = call(self.body, shared, task.support_x)  # [S, F]
         y = task.support_y
@@ -94,7 +95,7 @@ class LSTMGenerator(GradientBased):
             y = F.one_hot(y, self.outputs).to(x.dtype)
         state = self.reader.start(1, x)
         for pair in torch.cat([x, y], dim=-1):
-            state = functional_call(self.reader, under("reader", meta), (pair[:, None], state))
+            state = functional_call(own(self.reader), under("reader", meta), (pair[:, None], state))
         return state[0][:, 0]
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:

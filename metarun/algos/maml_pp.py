@@ -29,8 +29,8 @@ from torch import Tensor
 from metarun.algos.base import Algorithm
 from metarun.algos.gradient import GradientBased
 from metarun.errors import SettingError, at_least
-from metarun.inner import Params, Rule, prefixed, trajectory, under
-from metarun.tasks import Task, TaskSource, example_losses, score
+from metarun.inner import Params, Rule, count, prefixed, under
+from metarun.tasks import Task, TaskSource
 
 LEAST = 0.03  # of 1/K, the weight of an inner step before the last while several count
 
@@ -41,13 +41,15 @@ class StepRates:
     def __init__(self, rates: Params):
         self.rates = rates
 
-    def init(self, params: Params) -> int:
+    def init(self, params: Params) -> Tensor:
         """The first k."""
-        return 0
+        return count(params)
 
-    def step(self, params: Params, grads: Params, state: int) -> tuple[Params, int]:
+    def step(self, params: Params, grads: Params, state: Tensor) -> tuple[Params, Tensor]:
         """One step."""
-        return {name: params[name] - self.rates[name][state] * grads[name] for name in params}, state + 1
+        rates = {name: rate.index_select(0, state.long()[None]) for name, rate in self.rates.items()}
+        shapes = {name: [-1] + [1] * (value.dim() - 1) for name, value in params.items()}
+        return {n: params[n] - rates[n].view(shapes[n]) * grads[n] for n in params}, state + 1
 
 
 @dataclass(eq=False, kw_only=True)
@@ -124,8 +126,8 @@ class MAMLpp(GradientBased):
     def adapt(self, meta: Params, task: Task, steps: int, *, first_order: bool = False) -> Iterator[Params]:
         """The learner after 0, 1, ..., K inner steps, each with its batch norm."""
         norms = [{name: value[k] for name, value in under("norm", meta).items()} for k in range(steps + 1)]
-        losses = [loss for norm in norms[:-1] for loss in self.losses(norm, task, 1)]
-        weights = trajectory(losses, under("learner", meta), self.rule(meta), first_order=first_order)
+        batches = self.batches(task, steps)
+        weights = self.trajectory(meta, under("learner", meta), norms[:-1], batches, first_order)
         for norm, params in zip(norms, weights, strict=True):
             yield {**params, **norm}
 
@@ -141,6 +143,6 @@ class MAMLpp(GradientBased):
         """The query losses after each inner step, weighted, and the query metric after the last."""
         first_order = self.progress < self.first_order_until
         _, *learners = self.adapt(meta, task, self.inner_steps, first_order=first_order)
-        counted = [(weight, self.query(p, task)) for weight, p in zip(self.weights(), learners, strict=True) if weight]
-        loss = torch.stack([weight * example_losses(outputs, task.query_y).mean() for weight, outputs in counted]).sum()
-        return loss, score(counted[-1][1], task.query_y)
+        counted = [(weight, self.judge(p, task)) for weight, p in zip(self.weights(), learners, strict=True) if weight]
+        loss = torch.stack([weight * loss for weight, (loss, _) in counted]).sum()
+        return loss, counted[-1][1][1]

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
-from metarun.algos.base import Algorithm
-from metarun.cells import LSTMCell
+from metarun.algos.base import Algorithm, own
+from metarun.cells import LSTMCell, State
 from metarun.errors import at_least, boolean, one_of
 from metarun.inner import Params, poisoned, prefixed, under
 from metarun.tasks import Task, TaskSource, example_losses, minibatches, score
+from metarun.units import unit
 
 P = 10.0  # of the preprocessing
 
@@ -111,25 +112,28 @@ class MetaLSTM(Algorithm):
         f, i = torch.zeros_like(c), torch.zeros_like(c)
         yield start
         for places in minibatches(task.key, len(task.support_x), self.inner_batch, steps):
-            g, loss = self._gradient(c, start, task, places)
-            seen = torch.cat([preprocessed(loss)[:, None].expand(2, len(c)), preprocessed(g)])  # [4, P]
-            state = functional_call(self.lstm, under("lstm", meta), (seen, state))
-            f = _gate(meta, "forget", state[0], c, f)
-            i = _gate(meta, "input", state[0], c, i)
-            c = torch.sigmoid(f) * c - torch.sigmoid(i) * g
-            if self.feedback == "gates":
-                f, i = torch.sigmoid(f), torch.sigmoid(i)
+            x, y = (t if places is None else t[places] for t in (task.support_x, task.support_y))
+            c, state, f, i = unit(self.step, meta, x, y, c, state, f, i)
             yield _unflattened(c, start)
+
+    def step(
+        self, meta: Params, x: Tensor, y: Tensor, c: Tensor, state: State, f: Tensor, i: Tensor
+    ) -> tuple[Tensor, State, Tensor, Tensor]:
+        """One inner step on a minibatch, a unit: the coordinates, the LSTM's state and the gates as they go back."""
+        g, loss = self._gradient(c, under("learner", meta), x, y)
+        seen = torch.cat([preprocessed(loss)[:, None].expand(2, len(c)), preprocessed(g)])  # [4, P]
+        state = functional_call(own(self.lstm), under("lstm", meta), (seen, state))
+        f = _gate(meta, "forget", state[0], c, f)
+        i = _gate(meta, "input", state[0], c, i)
+        c = torch.sigmoid(f) * c - torch.sigmoid(i) * g
+        return c, state, *((torch.sigmoid(f), torch.sigmoid(i)) if self.feedback == "gates" else (f, i))
 
     def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
         """See Algorithm."""
         return self.adapt(meta, task, self.inner_steps)
 
-    def _gradient(self, c: Tensor, like: Params, task: Task, places: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _gradient(self, c: Tensor, like: Params, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """[P] and []: gradient and loss of a minibatch of the support set."""
-        x, y = task.support_x, task.support_y
-        if places is not None:
-            x, y = x[places], y[places]
 
         def loss(c: Tensor) -> Tensor:
             return example_losses(self.predict(_unflattened(c, like), x), y).mean()
@@ -142,8 +146,12 @@ class MetaLSTM(Algorithm):
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean query loss after the inner steps, and the metric, both with the query's own norm statistics."""
         *_, params = self.adapt(meta, task, self.inner_steps)
-        outputs = self.predict(params, task.query_x)
-        return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
+        return unit(self.judged, params, task.query_x, task.query_y)
+
+    def judged(self, params: Params, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss and the metric of some points, a unit."""
+        outputs = self.predict(params, x)
+        return example_losses(outputs, y).mean(), score(outputs, y)
 
     def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
         """[K + 1] query metric after each inner step."""

@@ -17,6 +17,7 @@ from metarun.algos.gradient import GradientBased
 from metarun.errors import SettingError
 from metarun.inner import Params
 from metarun.tasks import Task, TaskSource, example_losses, score
+from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)
@@ -30,6 +31,10 @@ class Pretrain(GradientBased):
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean loss of all the task's points, and the query metric, both without adaptation."""
+        return unit(self.joint, meta, task)
+
+    def joint(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The same, a unit."""
         x, y = task.points()
         return example_losses(self.predict(meta, x), y).mean(), score(self.query(meta, task), task.query_y)
 

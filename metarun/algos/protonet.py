@@ -19,6 +19,7 @@ from torch import Tensor
 from metarun.algos.base import Algorithm, need_classes, without_head
 from metarun.inner import Params
 from metarun.tasks import Task, TaskSource, example_losses, score
+from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)
@@ -49,6 +50,10 @@ class ProtoNet(Algorithm):
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean cross-entropy of the query set, and its accuracy."""
+        return unit(self.judged, meta, task)
+
+    def judged(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The same, a unit."""
         logits = self.logits(meta, task)
         return example_losses(logits, task.query_y).mean(), score(logits, task.query_y)
 

@@ -10,9 +10,8 @@ training rows is of points that were trained on.
 We differ: Adam's second moment starts anew in every task, where the authors' code carries it over.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from metarun.algos.gradient import GradientBased, rule
 from metarun.errors import at_least
-from metarun.inner import Params, Rule, trajectory
+from metarun.inner import Params, Rule
 from metarun.tasks import Task, TaskSource, minibatches
 
 
@@ -63,22 +62,15 @@ class Reptile(GradientBased):
         """Adam or SGD."""
         return self.inner_rule
 
-    def losses(self, fixed: Params, task: Task, steps: int) -> list[Callable[[Params], Tensor]]:
-        """The losses of minibatches of the support set."""
-        return self.minibatch_losses(task.support_x, task.support_y, task.key, self.eval_inner_batch, steps)
-
-    def minibatch_losses(
-        self, x: Tensor, y: Tensor, key: Tensor, size: int | None, steps: int
-    ) -> list[Callable[[Params], Tensor]]:
-        """For each step the loss of a minibatch of these points."""
-        places = minibatches(key, len(x), size, steps)
-        return [partial(self.loss, x=x if p is None else x[p], y=y if p is None else y[p]) for p in places]
+    def batches(self, task: Task, steps: int) -> list[tuple[Tensor, Tensor]]:
+        """Minibatches of the support set."""
+        return cut(task.support_x, task.support_y, task.key, self.eval_inner_batch, steps)
 
     def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
         """See Algorithm. Takes minibatches of all the task's points."""
         start = {name: value.detach() for name, value in meta.items()}
-        losses = self.minibatch_losses(*task.points(), task.key, self.inner_batch, self.inner_steps)
-        return trajectory(losses, start, self.inner_rule, first_order=True)
+        batches = cut(*task.points(), task.key, self.inner_batch, self.inner_steps)
+        return self.trajectory(start, start, [{}] * self.inner_steps, batches, first_order=True)
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The query loss after the inner loop, with θ - θ_K for its gradient; and the query metric there."""
@@ -86,3 +78,8 @@ class Reptile(GradientBased):
         direction = torch.stack([(meta[name] * (start[name] - end[name])).sum() for name in meta]).sum()
         loss, metric = self.judge(end, task)
         return loss + direction - direction.detach(), metric
+
+
+def cut(x: Tensor, y: Tensor, key: Tensor, size: int | None, steps: int) -> list[tuple[Tensor, Tensor]]:
+    """For each step a minibatch of these points."""
+    return [(x, y) if p is None else (x[p], y[p]) for p in minibatches(key, len(x), size, steps)]
