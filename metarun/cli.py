@@ -7,6 +7,7 @@ import argparse
 import atexit
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -309,4 +310,9 @@ def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
         from metarun.rundir import fresh
 
         wanted[where] = str(fresh(Path("outputs", "sweeps") if sweep else Path("outputs")))
-    return [f"{key}={value}" for key, value in wanted.items() if key not in given]
+    words = [f"{key}={value}" for key, value in wanted.items() if key not in given]
+    if sweep and "hydra/launcher" in given:  # its jobs may start in another folder than this one
+        relative = re.compile(r"hydra\.sweep\.dir=(?=[\w.])")
+        here = [relative.sub("hydra.sweep.dir=${hydra.runtime.cwd}/", word) for word in (*overrides, *words)]
+        words += [word for word in here if word.startswith("hydra.sweep.dir=${hydra.runtime.cwd}")]
+    return words

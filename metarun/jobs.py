@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from metarun.compose import without_protocol
 from metarun.config import checked
 from metarun.errors import MetarunError, StoppedError, UsageError, printable, reason
-from metarun.launch import is_first
+from metarun.launch import beside_others, is_first
 
 OUTCOMES = "METARUN_OUTCOMES"  # in the environment of each job of a sweep: the folder where they say how they ended
 
@@ -33,15 +33,17 @@ def job(composed: DictConfig) -> float:
 
     An exception must not reach Hydra, which would give up the jobs that are left.
     """
-    from metarun import record, run
+    this = HydraConfig.get()
+    sweep = this.mode == RunMode.MULTIRUN
+    if sweep:
+        beside_others(this.job.num, this.launcher)
+    from metarun import record, run  # imports torch, which reads the number of threads then
     from metarun.rundir import RunDir
 
     talk()
     plain: Any = OmegaConf.to_container(composed, resolve=True)
-    this = HydraConfig.get()
     words, folder = list(this.overrides.task), Path(this.runtime.output_dir)
     own = OmegaConf.to_container(this, resolve=False)
-    sweep = this.mode == RunMode.MULTIRUN
     if sweep:
         log.info("job %s: %s", this.job.num, " ".join(words))
     try:

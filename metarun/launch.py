@@ -1,8 +1,11 @@
-"""What torchrun tells each process that it starts, by the environment. Imports no torch."""
+"""What torchrun, or a sweep's launcher, tells each process that it starts, by the environment. Imports no torch."""
 
 import os
+from typing import Any
 
 from metarun.errors import UsageError
+
+JOB = "METARUN_JOB"  # the number of a job that runs beside others
 
 
 def _number(name: str, default: int, least: int) -> int:
@@ -22,6 +25,22 @@ def is_first() -> bool:
     return _number("RANK", 0, 0) == 0
 
 
-def number_here() -> int:
-    """The number of this process among those on this machine."""
-    return _number("LOCAL_RANK", 0, 0)
+def gpu(gpus: int) -> int:
+    """Which of this machine's GPUs is this process's own: by its number here, or jobs of a sweep by turns."""
+    return _number("LOCAL_RANK", 0, 0) if count() > 1 else _number(JOB, 0, 0) % gpus
+
+
+def beside_others(job: int, launcher: dict[str, Any]) -> None:
+    """Gives a job of a sweep its part of the machine.
+
+    Args:
+        job: its number.
+        launcher: Hydra's settings of what started it. joblib and Ray limit threads themselves; submitit says only what
+            a job asked for (cpus_per_task, else one).
+    """
+    name = launcher["_target_"]
+    if name.endswith("BasicLauncher"):  # one job after the other
+        return
+    os.environ[JOB] = str(job)
+    if "submitit" in name:
+        os.environ.setdefault("OMP_NUM_THREADS", str(launcher.get("cpus_per_task") or 1))

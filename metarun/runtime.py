@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from metarun import launch
 from metarun.errors import SettingError, at_least, boolean, one_of
-from metarun.launch import number_here
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
 MOST_THREADS = 1024  # far more crash OpenMP
@@ -41,7 +41,7 @@ class Device:
                 name, "name", "an NVIDIA GPU that torch can use, and found none; use device=cpu or device=auto"
             )
         gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-        self.torch_device = torch.device(f"cuda:{number_here()}" if gpu else "cpu")
+        self.torch_device = torch.device(f"cuda:{launch.gpu(torch.cuda.device_count())}" if gpu else "cpu")
         self.threads, self.deterministic = threads, deterministic
 
     def set_up(self) -> torch.device:

@@ -432,21 +432,58 @@ def test_thirty_two_runs_started_together_have_a_directory_each(tmp_path):
     assert len({run.read_bytes() for run in runs}) == 1
 
 
+@pytest.fixture
+def two_ray_nodes(monkeypatch):
+    """The words for a Ray cluster of two nodes with one core each, on this machine."""
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        address = f"hydra.launcher.ray.init.address='{cluster.address}'"
+        yield ["hydra/launcher=ray", address, "+hydra.launcher.ray.init.object_store_memory=null"]
+    finally:
+        cluster.shutdown()
+
+
 @pytest.mark.slow
-def test_jobs_of_a_parallel_launcher_are_in_the_closing_table_too(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *QUICK, "algo.inner_lr=0.01,1e30", "seed=0,1"]
+def test_a_sweep_on_two_ray_nodes(tmp_path, two_ray_nodes):
+    command = [sys.executable, "-m", "metarun", "-m", *two_ray_nodes, *QUICK, "seed=0,1,2,3", "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test mse") == 4
+    assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plugin", "words", "threads"),
+    [
+        ("joblib", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], (os.cpu_count() or 2) // 2),
+        ("submitit", ["hydra/launcher=submitit_local"], 1),
+        ("submitit", ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=2"], 2),
+        ("ray", ["hydra/launcher=ray"], 1),
+    ],
+)
+def test_jobs_of_a_parallel_launcher_are_in_the_closing_table_too(plugin, words, threads, tmp_path, monkeypatch):
+    pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    words = ["-m", *words, *QUICK, "algo.inner_lr=0.01,1e30", "seed=0,1"]
     command = [sys.executable, "-m", "metarun", *words, "hydra.sweep.dir=sweep"]
     for _ in range(2):  # the second time only what failed is tried again
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 1
-        assert "2 of 4 jobs failed" in done.stderr.splitlines()[-1]
+        assert "2 of 4 jobs failed" in done.stderr
         assert done.stdout.count("test mse") == 2
         assert done.stdout.count("failed: the meta-loss") == 2
         assert not list((tmp_path / "sweep").glob(".outcomes*"))
     logs = [path.read_text() for path in (tmp_path / "sweep").glob("*/metarun.log")]
     assert sum("Traceback" in text for text in logs) == 2
     assert sum("step 12/12" in text for text in logs) == 2
+    environments = [json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/environment.json")]
+    assert {environment["threads"] for environment in environments} == {threads}
 
 
 def test_starting_together_gives_directories_of_ones_own(tmp_path):
