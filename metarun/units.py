@@ -179,14 +179,13 @@ class _Unit(torch.autograd.Function):
         ctx.call = inputs[0]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(value for value in output if not value.is_floating_point()))
-        if ctx.call.kept is None:
-            ctx.save_for_backward(*inputs[2:])
+        ctx.save_for_backward(*inputs[2:])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         call = ctx.call
         inputs, outputs = call.kept or _outputs(call.program, ctx.saved_tensors)
-        call.kept = None  # frees memory as the backward pass goes
+        call.kept = None  # frees memory as the backward pass goes; a second one computes again
         wanted = [value for value in inputs if value.requires_grad]
         given = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if c is not None and o.requires_grad]
         if not given or not wanted:

@@ -6,7 +6,8 @@ Every ratio is of two sides that take turns in the same process, so that a noisy
 over rounds of one side's time by the other's, with the smallest and the largest. Both sides compute the meta-gradient
 of the same tasks with the same learner; the outer optimiser is left out. `higher` and `torchopt` are in the extra
 `test`. The loop is written by hand with torch.func.functional_call and torch.autograd.grad, task by task, with nothing
-around it.
+around it. Peers have glibc's own way with memory, which metarun changes (runtime.keep_memory). Compiling is left out of
+the times, and its own time said.
 """
 
 import argparse
@@ -31,19 +32,21 @@ from torch.func import functional_call
 
 from metarun import loop as training
 from metarun.compose import compose
+from metarun.engine import Engine
 from metarun.experiment import EVAL_BATCH, assemble
 from metarun.memory import peak_bytes
+from metarun.runtime import keep_memory
 from metarun.tasks import Task
 
 Step = Callable[[], Any]
-WORK = {  # name: (words, goal against higher, goal against the loop)
-    "MAML conv4 5-way 1-shot, 1 step": (["data=omniglot"], 4.5, 3.0),
-    "MAML conv4 5-way 1-shot, 5 steps": (["data=omniglot", "algo.inner_steps=5"], 4.0, 2.5),
+WORK = {  # name: (words, what is compiled as one, goal against higher, goal against the loop)
+    "MAML conv4 5-way 1-shot, 1 step": (["data=omniglot"], "step", 4.5, 3.0),
+    "MAML conv4 5-way 1-shot, 5 steps": (["data=omniglot", "algo.inner_steps=5"], "step", 4.0, 2.5),
     "MAML conv4 20-way 1-shot, 5 steps, 16 tasks": (
-        ["data=omniglot", "data.ways=20", "algo.inner_steps=5", "meta_batch=16"], 4.0, 2.5,
+        ["data=omniglot", "data.ways=20", "algo.inner_steps=5", "meta_batch=16"], "step", 4.0, 2.5,
     ),
-    "FOMAML conv4 5-way 1-shot, 1 step": (["data=omniglot", "algo=fomaml"], 4.0, 2.5),
-    "MAML sinusoid, 25 tasks": (["data=sinusoid"], 20.0, None),
+    "FOMAML conv4 5-way 1-shot, 1 step": (["data=omniglot", "algo=fomaml"], "step", 4.0, 2.5),
+    "MAML sinusoid, 25 tasks": (["data=sinusoid"], "task", 20.0, None),
 }  # fmt: skip
 GROWTH = {
     "meta_batch": [1, 4, 16, 64, 256],
@@ -69,9 +72,15 @@ class Bench:
         engine = self.experiment.engine
         engine.plan(algorithm, self.state.meta, self.tasks, self.config.meta_batch, EVAL_BATCH)
 
-    def metarun(self) -> None:
-        """The engine's own way."""
-        self.experiment.engine.meta_gradient(self.experiment.algorithm, self.state.meta, self.tasks)
+    def metarun(self, engine: Engine | None = None) -> None:
+        """An engine's way, by default engine=vmap."""
+        engine = engine or self.experiment.engine
+        engine.meta_gradient(self.experiment.algorithm, self.state.meta, self.tasks)
+
+    def compiled(self, what: str) -> Step:
+        """The way of engine=compile; compiles."""
+        engine = Engine("compile", chunk=self.experiment.engine.chunk, compiled=what)
+        return lambda: self.metarun(engine)
 
     def each(self):
         """The tasks one by one."""
@@ -139,13 +148,19 @@ def seconds(work: Step) -> float:
 
 
 def turns(sides: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side in each round."""
-    for work in sides.values():
-        work()
+    """Seconds of each side in each round, the second of two calls: the first one finds the machine as another left it.
+
+    What is metarun's own is named so, or by its engine.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
+    for number in range(rounds + 1):
         for name, work in sides.items():
-            times[name].append(seconds(work))
+            keep_memory(name in ("metarun", "vmap", "compile"))
+            work()
+            took = seconds(work)
+            if number:
+                times[name].append(took)
+    keep_memory()
     return times
 
 
@@ -156,20 +171,25 @@ def ratio(a: list[float], b: list[float]) -> dict[str, float]:
 
 
 def against_peers(rounds: int) -> list[dict[str, Any]]:
-    """A row for each work and peer."""
+    """A row for each work, engine and peer."""
     rows = []
-    for name, (words, goal_higher, goal_loop) in WORK.items():
+    for name, (words, what, goal_higher, goal_loop) in WORK.items():
         bench = Bench(words)
-        sides = {"metarun": bench.metarun, "higher": bench.higher, "loop": bench.loop}
+        sides = {"vmap": bench.metarun, "compile": bench.compiled(what), "higher": bench.higher, "loop": bench.loop}
         if not bench.first_order:
             sides["torchopt"] = bench.torchopt
+        compiling = seconds(sides["compile"])
         times = turns(sides, rounds)
-        for peer, goal in (("higher", goal_higher), ("loop", goal_loop), ("torchopt", None)):
-            if peer in times:
-                found = ratio(times[peer], times["metarun"])
-                mine = 1000 * statistics.median(times["metarun"])
-                rows.append({"work": name, "against": peer, "goal": goal, "metarun_ms": mine, **found})
-                show(f"{name:<46}{peer:<10}{mine:9.1f} ms  {spread(found)}" + (f"  goal {goal:g}" if goal else ""))
+        for engine in ("vmap", "compile"):
+            mine = 1000 * statistics.median(times[engine])
+            took = f", compiled in {compiling:.0f} s" if engine == "compile" else ""
+            show(f"{name}, engine={engine}: {mine:.1f} ms{took}")
+            for peer, goal in (("higher", goal_higher), ("loop", goal_loop), ("torchopt", None)):
+                if peer in times:
+                    found = ratio(times[peer], times[engine])
+                    row = {"work": name, "engine": engine, "against": peer, "goal": goal, "metarun_ms": mine, **found}
+                    rows.append({**row, "compiling_s": compiling if took else None})
+                    show(f"    {peer:<10}{spread(found)}" + (f"  goal {goal:g}" if goal else ""))
     return rows
 
 
@@ -203,11 +223,12 @@ def memory() -> list[dict[str, Any]]:
     for steps in (5, 10):
         bench = Bench(["data=omniglot", f"algo.inner_steps={steps}"])
         chunk = int(bench.experiment.engine.chunk)
+        bench.tasks = bench.tasks.select(slice(0, chunk))
         chunked, one = peak_bytes(bench.metarun), peak_bytes(lambda b=bench: one_task(b))
         row = {"inner_steps": steps, "chunk": chunk, "mib": chunked / 2**20, "of_the_loop": chunked / one / chunk}
         rows.append(row)
         show(
-            f"memory, {steps} inner steps: {row['mib']:.0f} MiB in chunks of {chunk} tasks, "
+            f"memory, {steps} inner steps: {row['mib']:.0f} MiB for a chunk of {chunk} tasks, "
             f"{row['of_the_loop']:.2f} times what the loop takes for one task, times {chunk}"
         )
     return rows
