@@ -293,6 +293,7 @@ def outside() -> dict[str, Any]:
 def profile() -> dict[str, float]:
     """What share of a meta-gradient's time goes into which kind of operation, by torch's profiler."""
     bench = Bench(["data=omniglot"])
+    bench.tasks = bench.tasks.select(slice(0, int(bench.experiment.engine.chunk)))  # one chunk, so in this thread
     bench.metarun()
     kinds = {
         "products": ("conv", "mm", "bmm", "dot", "mkldnn"),
