@@ -99,6 +99,20 @@ class Engine:
             self.runner = Runner(compiled=mode == "compile", recompute=checkpoint_inner)
         self._threads: ThreadPoolExecutor | None = None
 
+    def compiles(self, meta_steps: int | None) -> bool:
+        """Whether a run of so many outer steps is compiled; None: more than enough."""
+        return self.mode == "compile" and (meta_steps is None or meta_steps >= self.compile_from)
+
+    def check(self, algorithm: Algorithm, meta_steps: int) -> None:
+        """Raises UsageError if this algorithm cannot be compiled, or nothing can, in a run that would be."""
+        if not self.compiles(meta_steps):
+            return
+        if not shutil.which(os.environ.get("CXX", "g++")):
+            raise UsageError("compile (engine): expected a C++ compiler and found none; install g++, or set CXX")
+        if self.whole and algorithm.at(0.0) is not algorithm:
+            why = f"{algorithm.name} changes during meta-training"
+            raise UsageError(f"task (engine.compiled): expected step, as {why}")
+
     def plan(
         self, algorithm: Algorithm, meta: Params, tasks: Task, meta_batch: int, most: int, meta_steps: int | None = None
     ) -> None:
@@ -113,18 +127,10 @@ class Engine:
             meta_steps: outer steps of the run; None: more than enough to compile for.
         """
         device = tasks.support_x.device
-        if self.mode == "compile":
+        if self.mode == "compile" and not self.compiles(meta_steps):
             assert self.runner is not None
-            if self.runner.compiled and not shutil.which(os.environ.get("CXX", "g++")):
-                raise UsageError("compile (engine): expected a C++ compiler and found none; install g++, or set CXX")
-            if self.whole and algorithm.at(0.0) is not algorithm:
-                why = f"{algorithm.name} changes during meta-training"
-                raise UsageError(f"task (engine.compiled): expected step, as {why}")
-            self.runner.compiled = meta_steps is None or meta_steps >= self.compile_from
-            if not self.runner.compiled:
-                log.info(
-                    "not compiled: %d outer steps, fewer than engine.compile_from=%d", meta_steps, self.compile_from
-                )
+            self.runner.compiled = False
+            log.info("not compiled: %d outer steps, fewer than engine.compile_from=%d", meta_steps, self.compile_from)
         if self.chunk == "auto":
             stages = {id(a): a for a in map(algorithm.at, (0.0, 0.5, 1.0))}.values()  # one, but for who changes
 

@@ -37,6 +37,7 @@ def assemble(config: Config) -> Experiment:
     with seeds.forked(config.seed, "init"):
         model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
         algorithm = build("algo", config.algo, model=model)
+    engine.check(algorithm, config.meta_steps)
     try:
         algorithm.check(source, config.meta_batch)
     except SettingError as error:

@@ -217,17 +217,14 @@ def test_settings_out_of_range_are_refused(settings):
 
 
 def test_what_cannot_be_compiled_is_refused(monkeypatch):
-    algorithm, tasks = ALGORITHMS["maml++, all steps"](), _sinusoids()
-
-    def plan(engine):
-        engine.plan(algorithm, algorithm.init(), tasks, meta_batch=4, most=4)
-
+    algorithm = ALGORITHMS["maml++, all steps"]()
     with pytest.raises(UsageError, match="changes during meta-training"):
-        plan(Engine("compile", compiled="task"))
+        Engine("compile", compiled="task").check(algorithm, 100)
+    Engine("compile", compiled="task", compile_from=101).check(algorithm, 100)
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UsageError, match="C\\+\\+ compiler"):
-        plan(Engine("compile"))
-    plan(Engine("vmap"))
+        Engine("compile").check(algorithm, 100)
+    Engine("vmap").check(algorithm, 100)
 
 
 def test_a_short_run_is_not_compiled(metarun):
