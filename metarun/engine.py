@@ -127,10 +127,14 @@ class Engine:
             meta_steps: outer steps of the run; None: more than enough to compile for.
         """
         device = tasks.support_x.device
-        if self.mode == "compile" and not self.compiles(meta_steps):
-            assert self.runner is not None
-            self.runner.compiled = False
-            log.info("not compiled: %d outer steps, fewer than engine.compile_from=%d", meta_steps, self.compile_from)
+        if self.runner and self.mode == "compile":
+            self.runner.compiled = self.compiles(meta_steps)
+            if self.runner.compiled:
+                what = "all that happens in a task" if self.whole else "each inner step"
+                log.info("compiling %s, which may take the first outer step a minute or two", what)
+            else:
+                few = "not compiled: %d outer steps, fewer than engine.compile_from=%d"
+                log.info(few, meta_steps, self.compile_from)
         if self.chunk == "auto":
             stages = {id(a): a for a in map(algorithm.at, (0.0, 0.5, 1.0))}.values()  # one, but for who changes
 
@@ -138,7 +142,7 @@ class Engine:
                 for stage in stages:
                     self._gradient(stage, meta, some, len(some.support_x))
 
-            with self._interpreted():
+            with self.interpreted():
                 self.chunk = _fitting(train, tasks, meta_batch, device)
         if self.eval_chunk == "auto":
             self.eval_chunk = _fitting(lambda t: self._curves(algorithm, meta, t), tasks, most, device)
@@ -201,8 +205,8 @@ class Engine:
         return list(self._threads.map(one, chunks))
 
     @contextmanager
-    def _interpreted(self) -> Iterator[None]:
-        """Units run as Python within: to measure what they need."""
+    def interpreted(self) -> Iterator[None]:
+        """Nothing is compiled within: what is done once or twice would not repay it."""
         if self.runner is None:
             yield
             return

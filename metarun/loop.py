@@ -109,7 +109,8 @@ def _first_not_finite(
 ) -> tuple[str, str] | None:
     """The first of some tasks that is not finite by itself, and the inner step; None if all of them are."""
     for t, number in enumerate(index.tolist()):
-        grads, losses, _ = engine.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
+        with engine.interpreted():
+            grads, losses, _ = engine.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
         finite = bool(torch.isfinite(losses).all())
         if finite and all(grad.isfinite().all() for grad in grads.values()):
             continue

@@ -22,6 +22,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 _runner: ContextVar["Runner | None"] = ContextVar("runner", default=None)
 _tracing: ContextVar[bool] = ContextVar("tracing", default=False)
+_compiler = threading.Lock()  # torch.compile is not for several threads at once
 
 
 def unit(function: Callable[..., Any], *args: Any) -> Any:
@@ -73,7 +74,7 @@ class Runner:
         key = (*call.key, shapes)
         with self._lock:
             if key not in self._programs:
-                self._programs[key] = _Program(call, tensors, self.compiled)
+                self._programs[key] = _Program(call, self.compiled)
             return self._programs[key]
 
 
@@ -112,7 +113,7 @@ class _Call:
 class _Program:
     """A unit on flat tuples of tensors."""
 
-    def __init__(self, call: _Call, tensors: tuple[Tensor, ...], compiled: bool):
+    def __init__(self, call: _Call, compiled: bool):
         self.out_spec: TreeSpec | None = None
         self.out_constants: list[Any] = []
 
@@ -127,11 +128,21 @@ class _Program:
         run: Callable[..., tuple[Tensor, ...]] = flat
         for in_dims in call.maps:
             run = vmap(run, in_dims=in_dims)
-        self.run = run
-        if compiled:
+        self._run = self._interpreted = run
+        self._to_compile = {False, True} if compiled else set()  # without and with gradients
+
+    def run(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The unit's tensors, from its arguments' ones. The first calls compile, if that is wanted."""
+        if torch.is_grad_enabled() not in self._to_compile:
+            return self._run(*tensors)
+        with _compiler:
             with torch.no_grad():
-                run(*tensors)  # so that what is made once (a thread's copy of a module) is not made while tracing
-            self.run = _compiled(run, len(tensors))
+                self._interpreted(*tensors)  # a thread's own copy of a module is made here, not while tracing
+            if self._run is self._interpreted:
+                self._run = _compiled(self._interpreted, len(tensors))
+            results = self._run(*tensors)
+            self._to_compile.discard(torch.is_grad_enabled())
+        return results
 
     def results(self, tensors: tuple[Tensor, ...]) -> Any:
         """The tensors, and whatever else the function gave, as it gave them."""
@@ -151,6 +162,8 @@ def _compiled(run: Callable[..., tuple[Tensor, ...]], inputs: int) -> Callable[.
             _tracing.reset(token)
 
     torch.compiler.allow_in_graph(traced)
+    # The backward pass is compiled with the forward pass, so that one thread at a time compiles.
+    torch._functorch.config.force_non_lazy_backward_lowering = True
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where there is none
     # A graph has code of its own; torch.compile gives up on code that has been compiled for too many purposes.
     graph = Graph()
