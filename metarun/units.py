@@ -20,6 +20,8 @@ from torch.func import vmap
 from torch.fx import Graph, GraphModule
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from metarun.errors import MetarunError, reason
+
 _runner: ContextVar["Runner | None"] = ContextVar("runner", default=None)
 _tracing: ContextVar[bool] = ContextVar("tracing", default=False)
 _compiler = threading.Lock()  # torch.compile is not for several threads at once
@@ -140,7 +142,15 @@ class _Program:
                 self._interpreted(*tensors)  # a thread's own copy of a module is made here, not while tracing
             if self._run is self._interpreted:
                 self._run = _compiled(self._interpreted, len(tensors))
-            results = self._run(*tensors)
+            try:
+                results = self._run(*tensors)
+            except Exception as error:
+                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise
+                raise MetarunError(
+                    f"torch.compile (engine=compile): {reason(error)}; expected a unit that it can compile, and a "
+                    f"compiler that works; try engine=vmap"
+                ) from error
             self._to_compile.discard(torch.is_grad_enabled())
         return results
 

@@ -11,7 +11,7 @@ ALLOWED = {  # module: what it may import of metarun; the leaves import none of 
     "cli": None, "jobs": None, "rerun": None, "run": None, "__main__": None,
     "experiment": {"algos.base", "checkpoint", "config", "errors", "launch", "loop", "rundir", "runtime", "seeds"},
     "compose": {"config", "errors"}, "config": {"errors", "files"}, "errors": set(), "seeds": set(), "memory": set(),
-    "inner": set(), "tasks": {"seeds"}, "cells": set(), "units": set(), "models": {"cells", "errors", "units"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks", "units"},
+    "inner": set(), "tasks": {"seeds"}, "cells": set(), "units": {"errors"}, "models": {"cells", "errors", "units"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks", "units"},
     "loop": {"engine", "tasks", "algos.base", "errors", "inner", "processes"}, "processes": {"errors", "inner", "launch"}, "launch": {"errors"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors", "launch"},
     "rundir": {"config", "errors", "files"}, "record": {"errors", "files", "loop", "rundir", "tasks"}, "plot": {"files", "tasks"}, "stop": {"errors"},
 }  # fmt: skip
