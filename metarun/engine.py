@@ -107,8 +107,11 @@ class Engine:
         """Raises UsageError if this algorithm cannot be compiled, or nothing can, in a run that would be."""
         if not self.compiles(meta_steps):
             return
-        if not shutil.which(os.environ.get("CXX", "g++")):
-            raise UsageError("compile (engine): expected a C++ compiler and found none; install g++, or set CXX")
+        if not shutil.which(compiler := os.environ.get("CXX", "g++")):
+            raise UsageError(
+                f"{compiler!r} (CXX): engine=compile expected a C++ compiler and found no such program; install g++, "
+                f"set CXX to one, or use engine=vmap"
+            )
         if self.whole and algorithm.at(0.0) is not algorithm:
             why = f"{algorithm.name} changes during meta-training"
             raise UsageError(f"task (engine.compiled): expected step, as {why}")

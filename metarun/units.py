@@ -140,16 +140,18 @@ class _Program:
         with _compiler:
             with torch.no_grad():
                 self._interpreted(*tensors)  # a thread's own copy of a module is made here, not while tracing
-            if self._run is self._interpreted:
-                self._run = _compiled(self._interpreted, len(tensors))
             try:
+                if self._run is self._interpreted:
+                    self._run = _compiled(self._interpreted, len(tensors))
                 results = self._run(*tensors)
             except Exception as error:
-                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                torchs = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+                if not torchs and not isinstance(error, OSError) and "no compiled frames" not in str(error):
                     raise
+                said = reason(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]
                 raise MetarunError(
-                    f"torch.compile (engine=compile): {reason(error)}; expected a unit that it can compile, and a "
-                    f"compiler that works; try engine=vmap"
+                    f"{said} (torch.compile): expected a compiler that works (CXX), and a folder for what it makes "
+                    f"(TORCHINDUCTOR_CACHE_DIR); mend that, or use engine=vmap"
                 ) from error
             self._to_compile.discard(torch.is_grad_enabled())
         return results
