@@ -475,7 +475,8 @@ def test_jobs_of_a_parallel_launcher_are_in_the_closing_table_too(plugin, words,
     for _ in range(2):  # the second time only what failed is tried again
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 1
-        assert "2 of 4 jobs failed" in done.stderr
+        # Ray's workers may still speak after metarun's last word.
+        assert "2 of 4 jobs failed" in (done.stderr if plugin == "ray" else done.stderr.splitlines()[-1])
         assert done.stdout.count("test mse") == 2
         assert done.stdout.count("failed: the meta-loss") == 2
         assert not list((tmp_path / "sweep").glob(".outcomes*"))
