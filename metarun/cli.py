@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -22,8 +23,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun import __version__
-from metarun.compose import Source, compose, conf_dir, jobs
-from metarun.config import check_choices, dump, saved_config
+from metarun.compose import Source, compose, conf_dir, jobs, options
 from metarun.errors import (
     DivergedError,
     MetarunError,
@@ -37,6 +37,7 @@ from metarun.errors import (
 )
 from metarun.jobs import job, located, run_all, sweep_settings, talk
 from metarun.launch import count, is_first
+from metarun.saved import check_choices, dump, saved_config
 from metarun.stop import at_once
 
 PATIENCE = 10  # seconds
@@ -60,6 +61,7 @@ Choices:
 {choices}
 Common settings:
     seed meta_steps meta_batch val_every val_tasks test_tasks checkpoint_every log_every objective
+    budget (share of meta_steps, for a published schedule)
     algo.inner_lr algo.inner_steps algo.eval_inner_steps algo.meta_lr
     data.ways data.shots data.queries data.root data.download
     device.name device.threads device.deterministic  engine.chunk  hydra.run.dir
@@ -162,8 +164,17 @@ def _help() -> int:
 
 def _choices() -> str:
     groups = sorted(path for path in conf_dir().iterdir() if path.is_dir())
-    names = {group.name: " ".join(sorted(file.stem for file in group.glob("*.yaml"))) for group in groups}
-    return "".join(f"    {group + '=':<13}{files}\n" for group, files in names.items())
+    return "".join(
+        textwrap.fill(
+            f"{group.name + '=':<13}{' '.join(options(group.name, Source()))}",
+            width=118,
+            initial_indent="    ",
+            subsequent_indent=" " * 17,
+            break_on_hyphens=False,
+        )
+        + "\n"
+        for group in groups
+    )
 
 
 def _verb(name: str, *words: str) -> int:

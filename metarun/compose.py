@@ -21,8 +21,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from metarun.config import SECTIONS, Config, checked, targets, trusted_class
+from metarun.config import SECTIONS, Config, checked
 from metarun.errors import UsageError, nearest, spelled
+from metarun.trust import targets, trusted_class
 
 # Of what Hydra itself builds: launchers, sweepers with their samplers, callbacks.
 HYDRA = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins", "optuna.samplers")
@@ -82,7 +83,7 @@ def jobs(words: list[str], source: Source) -> Iterator[list[str]]:
         # Intervals belong to other sweepers, which choose values as they go; those are checked job by job.
         if override.is_discrete_sweep() and not override.is_hydra_override():
             key, value = override.get_key_element(), override.value()
-            names = _options(key, source)
+            names = options(key, source)
             values = value.filter(names) if isinstance(value, Glob) else list(override.sweep_string_iterator())
             if not values:
                 raise UsageError(f"{override.input_line!r} (command line): no value; {key} has {', '.join(names)}")
@@ -92,9 +93,11 @@ def jobs(words: list[str], source: Source) -> Iterator[list[str]]:
     return map(list, itertools.product(*choices))
 
 
-def _options(group: str, source: Source) -> list[str]:
-    """The names that can be chosen in a group, sorted."""
-    return sorted({file.stem for folder in source.folders() for file in (folder / group).glob("*.yaml")})
+def options(group: str, source: Source) -> list[str]:
+    """The names that can be chosen in a group, sorted. What lies in a folder named common is part of others."""
+    groups = [folder / group for folder in source.folders()]
+    files = {file.relative_to(folder) for folder in groups for file in folder.rglob("*.yaml")}
+    return sorted(str(file.with_suffix("")) for file in files if "common" not in file.parts)
 
 
 def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B008 (immutable)

@@ -117,7 +117,14 @@ class Engine:
             raise UsageError(f"task (engine.compiled): expected step, as {why}")
 
     def plan(
-        self, algorithm: Algorithm, meta: Params, tasks: Task, meta_batch: int, most: int, meta_steps: int | None = None
+        self,
+        algorithm: Algorithm,
+        meta: Params,
+        tasks: Task,
+        meta_batch: int,
+        most: int,
+        meta_steps: int | None = None,
+        eval_tasks: Task | None = None,
     ) -> None:
         """Chooses what is left to choose: whether to compile, and the chunks that are `auto`.
 
@@ -128,6 +135,7 @@ class Engine:
             meta_batch: tasks of an outer step.
             most: most tasks that are ever evaluated at once.
             meta_steps: outer steps of the run; None: more than enough to compile for.
+            eval_tasks: as tasks, where those of validation and test have other sizes.
         """
         device = tasks.support_x.device
         if self.runner and self.mode == "compile":
@@ -148,7 +156,7 @@ class Engine:
             with self.interpreted():
                 self.chunk = _fitting(train, tasks, meta_batch, device)
         if self.eval_chunk == "auto":
-            self.eval_chunk = _fitting(lambda t: self._curves(algorithm, meta, t), tasks, most, device)
+            self.eval_chunk = _fitting(lambda t: self._curves(algorithm, meta, t), eval_tasks or tasks, most, device)
 
     def meta_gradient(self, algorithm: Algorithm, meta: Params, tasks: Task, total: int | None = None) -> MetaGradient:
         """The meta-gradient, averaged over the tasks, with each task's meta-loss and metric.

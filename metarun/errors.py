@@ -67,7 +67,7 @@ class SettingError(ValueError):
 
     Args:
         value: what was given.
-        name: the argument's name; config.build() puts the section before it.
+        name: the argument's name; trust.build() puts the section before it.
         expected: the rule, and where it helps the remedy.
     """
 

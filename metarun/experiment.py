@@ -10,12 +10,13 @@ import torch
 
 from metarun import checkpoint, loop, seeds
 from metarun.algos.base import Algorithm
-from metarun.config import Config, build, fingerprint
+from metarun.config import Config, fingerprint
 from metarun.errors import RunDirError, SettingError, UsageError
 from metarun.launch import count
 from metarun.loop import Evaluation, Experiment, State
 from metarun.rundir import RunDir
 from metarun.runtime import environment
+from metarun.trust import build
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
 EVAL_BATCH = 100  # tasks that are made at once in validation and test
@@ -37,7 +38,7 @@ def assemble(config: Config) -> Experiment:
     with seeds.forked(config.seed, "init"):
         model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
         algorithm = build("algo", config.algo, model=model)
-    engine.check(algorithm, config.meta_steps)
+    engine.check(algorithm, config.outer_steps)
     try:
         algorithm.check(source, config.meta_batch)
     except SettingError as error:
@@ -63,9 +64,10 @@ def device_of(config: Config) -> torch.device:
 
 def plan(config: Config, experiment: Experiment, state: State) -> None:
     """Lets the engine choose its chunks."""
-    some = experiment.source.sample(config.seed, "train", torch.arange(MEASURING_TASKS))
+    few = torch.arange(MEASURING_TASKS)
+    train, val = (experiment.source.sample(config.seed, split, few) for split in ("train", "val"))
     share = -(-config.meta_batch // experiment.processes.size)
-    experiment.engine.plan(experiment.algorithm, state.meta, some, share, EVAL_BATCH, config.meta_steps)
+    experiment.engine.plan(experiment.algorithm, state.meta, train, share, EVAL_BATCH, config.outer_steps, val)
 
 
 def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:
@@ -143,7 +145,9 @@ def summarize(config: Config, experiment: Experiment, state: State, result: Eval
     points = [{"mean": mean, "ci95": ci95} for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
     parameters = sum(value.numel() for value in state.meta.values())
     form = getattr(algorithm.model, "form", "")
-    training = f"{config.meta_steps} outer steps of {config.meta_batch} tasks"
+    training = f"{config.outer_steps} outer steps of {config.meta_batch} tasks"
+    if config.budget < 1:
+        training += f" (budget {config.budget:g} of {config.meta_steps})"
     settings = {
         "learner": f"{type(algorithm.model).__name__}{form}, {parameters:,} meta-parameters",
         **algorithm.describe(source),
@@ -154,7 +158,9 @@ def summarize(config: Config, experiment: Experiment, state: State, result: Eval
         "title": f"{algorithm.name} on {source.describe()}, {training}",
         "metric": metric,
         "test": {metric: {**points[-1], "tasks": result.tasks, "by_step": points}},
-        "meta_steps": config.meta_steps,
+        "meta_steps": config.outer_steps,
+        "budget": config.budget,
+        "published": config.published,
         "parameters": parameters,
         "settings": settings,
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from metarun import loop, plot
 from metarun.compose import adjusted
-from metarun.config import Config, checked, dump
+from metarun.config import Config, checked, costs_digits
 from metarun.errors import DiffersError, RunDirError, UsageError, printable, reason
 from metarun.experiment import (
     EVAL_BATCH,
@@ -24,10 +24,13 @@ from metarun.files import read, write_atomically
 from metarun.record import events
 from metarun.run import execute, validates
 from metarun.rundir import RunDir, fresh
+from metarun.saved import dump
 from metarun.tasks import Metric
 
 # They act in meta-training only, so that an evaluation would have to ignore them.
-TRAINING_KEYS = ("meta_steps", "meta_batch", "val_every", "val_tasks", "checkpoint_every", "log_every", "objective")
+TRAINING_KEYS = (
+    *("meta_steps", "budget", "meta_batch", "val_every", "val_tasks", "checkpoint_every", "log_every", "objective"),
+)
 LARGEST_METRICS = 250_000_000  # bytes
 PLACES = ("device", "data.root", "data.download")  # where a run computes and reads, not what it is
 
@@ -49,6 +52,7 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     config = adjusted(trained.plain(), words)
     experiment = assemble(config)
     ignored = (*TRAINING_KEYS, *(f"algo.{key}" for key in experiment.algorithm.training_only))
+    ignored += tuple(f"data.{key}" for key in config.data if config.data.get(f"eval_{key}") is not None)
     for word in words:
         if any(f"{word.partition('=')[0]}.".startswith(f"{key}.") for key in ignored):
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
@@ -110,7 +114,7 @@ def reproduce(folder: Path, words: list[str]) -> str:
     original = _rows(rundir, metric)
     pinned = _pinned(rundir, config, environment)
     for session in environment.get("continued", []):
-        if costly := [key for key in session["changed"] if not key.startswith("data.")]:
+        if costly := [key for key in session["changed"] if costs_digits(key)]:
             print(f"continued after step {session['after_step']} with other {', '.join(costly)}: may well differ")
     experiment = assemble(pinned)  # what can be refused is refused before there is a directory
     experiment.source.prepare(experiment.device)

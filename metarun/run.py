@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun import checkpoint, loop, plot
-from metarun.config import FREE, Config, differences, fingerprint, is_free
+from metarun.config import FREE, Config, costs_digits, differences, fingerprint, is_free
 from metarun.errors import RunDirError, StoppedError, UsageError
 from metarun.experiment import (
     EVAL_BATCH,
@@ -28,6 +28,8 @@ from metarun.rundir import RunDir
 from metarun.runtime import memory_mb
 from metarun.stop import at_once, between_steps
 from metarun.tasks import better
+
+LENGTH = ("meta_steps", "budget")  # what decides how many outer steps there are
 
 log = logging.getLogger("metarun")
 
@@ -113,9 +115,10 @@ def _prepare(config: Config, rundir: RunDir, changes: list[str]) -> _Prepared:
     if saved is None:
         return _Prepared(experiment, state, Best(), "")
     restore(experiment, state, saved)
-    if state.step > config.meta_steps:
+    if state.step > config.outer_steps:
         raise UsageError(
-            f"{config.meta_steps} (meta_steps): expected at least {state.step}, which this run has done already"
+            f"{config.outer_steps} (meta_steps, times budget): expected at least {state.step}, which this run has done "
+            "already"
         )
     best = Best(*saved["best"], saved=saved["best"][0])
     if not any(key.startswith("engine.") for key in changes):
@@ -130,20 +133,21 @@ def _prepare(config: Config, rundir: RunDir, changes: list[str]) -> _Prepared:
 
 def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], bar: bool) -> dict[str, Any]:
     experiment, state = start.experiment, start.state
-    if costly := [key for key in changes if not key.startswith("data.")]:
-        stretched = "meta_steps" in costly and experiment.algorithm.scheduled
-        why = " (its schedules now run over the new meta_steps)" if stretched else ""
+    if costly := [key for key in changes if costs_digits(key)]:
+        longer = [key for key in LENGTH if key in costly]
+        stretched = longer and experiment.algorithm.scheduled
+        why = f" (its schedules now run over the new {longer[0]})" if stretched else ""
         log.warning(
             "going on with other %s: the result may differ from an uninterrupted run's%s", ", ".join(costly), why
         )
     if state.step:
-        log.info("going on after outer step %d of %d", state.step, config.meta_steps)
+        log.info("going on after outer step %d of %d", state.step, config.outer_steps)
         checkpoint.drop_after(rundir.checkpoints, state.step)
     plan(config, experiment, state)
     chunks = experiment.engine.chunk, experiment.engine.eval_chunk
     experiment.processes.from_first((loop.snapshot(state), chunks))
     sessions = _record_environment(config, rundir, experiment, changes)
-    progress = Progress(experiment.source.metric, config.meta_steps, state.step, bar)
+    progress = Progress(experiment.source.metric, config.outer_steps, state.step, bar)
     recorder = Recorder(rundir, experiment.source.metric, sessions, state.step, start.metrics)
     with closing(recorder), closing(progress):
         _train(config, experiment, state, start.best, rundir, recorder, progress)
@@ -164,7 +168,7 @@ def _follow(config: Config) -> dict[str, Any]:
     saved, (experiment.engine.chunk, experiment.engine.eval_chunk) = begin
     loop.restore(state, saved)
     with between_steps() as received:
-        for report in loop.meta_train(experiment, state, config.meta_steps, config.meta_batch):
+        for report in loop.meta_train(experiment, state, config.outer_steps, config.meta_batch):
             if validates(config, report.step):
                 loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
             if signum := experiment.processes.largest(received(), experiment.device):
@@ -176,7 +180,7 @@ def _follow(config: Config) -> dict[str, Any]:
 
 def validates(config: Config, step: int) -> bool:
     """Whether there is a validation after this outer step."""
-    return step % config.val_every == 0 or step == config.meta_steps
+    return step % config.val_every == 0 or step == config.outer_steps
 
 
 def _record_environment(config: Config, rundir: RunDir, experiment: Experiment, changes: list[str]) -> int:
@@ -201,8 +205,8 @@ def _train(
     """Meta-trains, validates and saves, until meta_steps are done or a signal comes."""
     metric = experiment.source.metric
     with between_steps() as received:
-        for report in loop.meta_train(experiment, state, config.meta_steps, config.meta_batch):
-            step, last = report.step, report.step == config.meta_steps
+        for report in loop.meta_train(experiment, state, config.outer_steps, config.meta_batch):
+            step, last = report.step, report.step == config.outer_steps
             rundir.step = step
             improved = False
             if step % config.log_every == 0:
@@ -223,7 +227,7 @@ def _train(
             if signum:
                 name = signal.Signals(signum).name
                 raise StoppedError(
-                    f"{name}: stopped after outer step {step} of {config.meta_steps}, and saved; "
+                    f"{name}: stopped after outer step {step} of {config.outer_steps}, and saved; "
                     f"to go on: {rundir.resume_command}",
                     signum,
                 )
@@ -236,13 +240,13 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     experiment.processes.from_first(state.meta)
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     recorder.evaluation(best.step, "test", result)
-    recorder.clock(config.meta_steps, config.meta_batch, memory_mb(experiment.device))
+    recorder.clock(config.outer_steps, config.meta_batch, memory_mb(experiment.device))
     recorder.sync()
     assert best.value is not None, "the last outer step is always validated"
     summary = summarize(config, experiment, state, result)
     metric = experiment.source.metric
     summary["settings"]["checkpoint"] = (
-        f"outer step {best.step} of {config.meta_steps}, best by validation: {metric} {shown(metric, best.value)}"
+        f"outer step {best.step} of {config.outer_steps}, best by validation: {metric} {shown(metric, best.value)}"
     )
     return {
         **summary,
@@ -274,7 +278,7 @@ def _finished(rundir: RunDir, changes: list[str]) -> dict[str, Any] | None:
             f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; only {', '.join(FREE)} "
             f"may change; for another run choose another hydra.run.dir, or: metarun -cp {rundir.typed}/.hydra key=value"
         )
-    if rundir.read("status.json").get("status") == "done" and "meta_steps" not in changes:
+    if rundir.read("status.json").get("status") == "done" and not set(changes) & set(LENGTH):
         return rundir.summary() or None
     return None
 

@@ -14,9 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from metarun.config import Config, dump, fingerprint, saved_config
+from metarun.config import Config, fingerprint
 from metarun.errors import RunDirError, reason
 from metarun.files import Appended, parse_json, read, write_atomically
+from metarun.saved import dump, saved_config
 
 LARGEST_JSON = 10_000_000  # bytes
 # All that metarun writes there.

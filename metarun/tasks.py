@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metarun import seeds
+from metarun.errors import at_least
 
 Split = Literal["train", "val", "test"]
 Metric = Literal["accuracy", "mse"]
@@ -72,6 +73,39 @@ def minibatches(key: Tensor, points: int, size: int | None, steps: int) -> Itera
             rest = torch.cat([rest, seeds.distinct(("minibatches", step), key[None], 1, points, points)[0, 0]])
         yield rest[:size]
         rest = rest[size:]
+
+
+class Sizes(NamedTuple):
+    """Shots and queries (of a class; in regression of a task) in training, and in validation and test."""
+
+    train: tuple[int, int]
+    test: tuple[int, int]
+
+    def of(self, split: Split) -> tuple[int, int]:
+        """Shots and queries of the tasks of a split."""
+        return self.train if split == "train" else self.test
+
+    def describe(self, kind: str = "", *notes: str) -> str:
+        """For people, such as '5-shot (queries: 5)', with what else there was in training, and with these notes."""
+        shots, queries = self.test
+        trained = [f"trained with shots: {self.train[0]}, queries: {self.train[1]}"] if self.train != self.test else []
+        return f"{shots}-shot{kind} ({', '.join([f'queries: {queries}', *trained, *notes])})"
+
+
+def sizes(shots: int, queries: int | None, eval_shots: int | None, eval_queries: int | None) -> Sizes:
+    """The sizes that these settings mean, of which only `shots` has to be given.
+
+    Raises:
+        SettingError: one is below 1.
+    """
+    given = {"shots": shots, "queries": queries, "eval_shots": eval_shots, "eval_queries": eval_queries}
+    at_least(1, **{name: value for name, value in given.items() if value is not None})
+    test_shots = shots if eval_shots is None else eval_shots
+    test_queries = queries if eval_queries is None else eval_queries
+    return Sizes(
+        (shots, shots if queries is None else queries),
+        (test_shots, test_shots if test_queries is None else test_queries),
+    )
 
 
 class TaskSource(Protocol):

@@ -9,11 +9,11 @@ from conftest import ROOT
 PACKAGE = ROOT / "metarun"
 ALLOWED = {  # module: what it may import of metarun; the leaves import none of these
     "cli": None, "jobs": None, "rerun": None, "run": None, "__main__": None,
-    "experiment": {"algos.base", "checkpoint", "config", "errors", "launch", "loop", "rundir", "runtime", "seeds"},
-    "compose": {"config", "errors"}, "config": {"errors", "files"}, "errors": set(), "seeds": set(), "memory": set(),
-    "inner": set(), "tasks": {"seeds"}, "cells": set(), "units": {"errors"}, "models": {"cells", "errors", "units"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks", "units"},
+    "experiment": {"algos.base", "checkpoint", "config", "errors", "launch", "loop", "rundir", "runtime", "seeds", "trust"},
+    "compose": {"config", "errors", "trust"}, "config": {"errors", "trust"}, "trust": {"errors"}, "saved": {"config", "errors", "files"}, "errors": set(), "seeds": set(), "memory": set(),
+    "inner": set(), "tasks": {"errors", "seeds"}, "cells": set(), "units": {"errors"}, "models": {"cells", "errors", "units"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks", "units"},
     "loop": {"engine", "tasks", "algos.base", "errors", "inner", "processes"}, "processes": {"errors", "inner", "launch"}, "launch": {"errors"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors", "launch"},
-    "rundir": {"config", "errors", "files"}, "record": {"errors", "files", "loop", "rundir", "tasks"}, "plot": {"files", "tasks"}, "stop": {"errors"},
+    "rundir": {"config", "errors", "files", "saved"}, "record": {"errors", "files", "loop", "rundir", "tasks"}, "plot": {"files", "tasks"}, "stop": {"errors"},
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def test_imports_run_one_way():
         for imported in _imports(tree):
             package, _, rest = imported.partition(".")
             if package in ("hydra", "omegaconf"):
-                assert name in ("cli", "compose", "config", "jobs"), f"{name} imports {imported}"
+                assert name in ("cli", "compose", "saved", "jobs"), f"{name} imports {imported}"
             if package == "torchvision":
                 assert name.startswith("data."), f"{name} imports {imported}"
             if package != "metarun" or not rest or rest == "__version__":
@@ -59,11 +59,11 @@ def test_imports_run_one_way():
 
 
 def test_configs_become_code_in_one_place():
-    """Hydra's instantiate resolves interpolations, which can call things; config.build() does not."""
+    """Hydra's instantiate resolves interpolations, which can call things; trust.build() does not."""
     for name, tree in _modules():
         names = {getattr(node, "id", getattr(node, "attr", getattr(node, "name", ""))) for node in ast.walk(tree)}
         assert not names & {"instantiate", "get_object", "get_class", "get_method", "eval", "exec"}, name
-        assert "import_module" not in names or name == "config"
+        assert "import_module" not in names or name == "trust"
 
 
 def test_ruff_has_nothing_to_say():

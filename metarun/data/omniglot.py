@@ -19,7 +19,7 @@ from metarun import seeds
 from metarun.data import omniglot_files as files
 from metarun.data.omniglot_index import DRAWERS
 from metarun.errors import SettingError, at_least, boolean, one_of
-from metarun.tasks import Metric, Split, Task, keys
+from metarun.tasks import Metric, Split, Task, keys, sizes
 
 SIZES: dict[Split, int] = {"train": 1100, "val": 100, "test": 423}
 
@@ -32,6 +32,8 @@ class Omniglot:
         shots: K, support drawings of each class.
         queries: query drawings of each class; None: as many as shots. Support and query never share a drawing, so
             K + Q is at most 20.
+        eval_shots: K in validation and test; None: as in training.
+        eval_queries: Q in validation and test; None: as in training, or where queries is None as many as shots there.
         rotations: whether each class of a task is turned by a random multiple of 90 degrees: in `all` splits, in
             `train` only, or in `none`.
         split_seed: shuffles the classes before they are split.
@@ -47,26 +49,26 @@ class Omniglot:
         ways: int = 5,
         shots: int = 1,
         queries: int | None = None,
+        eval_shots: int | None = None,
+        eval_queries: int | None = None,
         rotations: str = "all",
         split_seed: int = 0,
         root: str | None = None,
         download: bool = True,
     ):
-        queries = shots if queries is None else queries
         at_least(2, ways=ways)
-        at_least(1, shots=shots, queries=queries)
+        self.sizes = sizes(shots, queries, eval_shots, eval_queries)
         at_least(0, split_seed=split_seed)
         boolean(download=download)
         one_of("rotations", rotations, ["all", "train", "none"])
         if ways > min(SIZES.values()):
             raise SettingError(ways, "ways", f"at most {min(SIZES.values())}, the classes of the smallest split (val)")
-        if shots + queries > DRAWERS:
-            raise SettingError(
-                shots + queries,
-                "shots + queries",
-                f"at most {DRAWERS}, the drawings of a class; lower shots or queries",
-            )
-        self.ways, self.shots, self.queries = ways, shots, queries
+        for prefix, each in {"": self.sizes.train, "eval_": self.sizes.test}.items():
+            if sum(each) > DRAWERS:
+                one, other = f"{prefix}shots", f"{prefix}queries"
+                rule = f"at most {DRAWERS}, the drawings of a class; lower {one} or {other}"
+                raise SettingError(sum(each), f"{one} + {other}", rule)
+        self.ways = ways
         self.rotations, self.split_seed, self.download = rotations, split_seed, download
         self.root = Path(root or os.environ.get("METARUN_DATA") or files.cache()).expanduser()
         self.outputs = ways
@@ -93,7 +95,8 @@ class Omniglot:
     def sample(self, seed: int, split: Split, index: Tensor) -> Task:
         """See TaskSource."""
         index = index.to(self.images.device)
-        each, members = self.shots + self.queries, self.members[split]
+        shots, queries = self.sizes.of(split)
+        each, members = shots + queries, self.members[split]
         chosen = members[seeds.distinct((seed, split, "classes"), index, 1, len(members), self.ways).squeeze(1)]
         drawings = seeds.distinct((seed, split, "drawings"), index, self.ways, DRAWERS, each)
         images = self.images[chosen[..., None] * DRAWERS + drawings]  # [T, N, K + Q, 784]
@@ -106,7 +109,7 @@ class Omniglot:
         def part(some: Tensor) -> tuple[Tensor, Tensor]:
             return some.flatten(1, 2).float() / 255, labels.repeat_interleave(some.shape[2], dim=1)
 
-        support, query = part(images[:, :, : self.shots]), part(images[:, :, self.shots :])
+        support, query = part(images[:, :, :shots]), part(images[:, :, shots:])
         return Task(*support, *query, keys(seed, split, index))
 
     def identity(self) -> dict[str, str]:
@@ -120,5 +123,5 @@ class Omniglot:
 
     def describe(self) -> str:
         """See TaskSource."""
-        turned = {"all": "", "train": ", test classes not turned", "none": ", classes not turned"}[self.rotations]
-        return f"omniglot {self.ways}-way {self.shots}-shot (queries: {self.queries}{turned})"
+        turned = {"all": [], "train": ["test classes not turned"], "none": ["classes not turned"]}[self.rotations]
+        return f"omniglot {self.ways}-way {self.sizes.describe('', *turned)}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.errors import at_least
-from metarun.tasks import Metric, Split, Task, keys
+from metarun.tasks import Metric, Split, Task, keys, sizes
 
 
 class Sequences:
@@ -23,16 +23,27 @@ class Sequences:
         ways: N.
         shots: support sequences of each class.
         queries: query sequences of each class.
+        eval_shots: K in validation and test; None: as in training.
+        eval_queries: Q in validation and test; None: as in training.
         length: L; at least 2.
         symbols: V; at least 2.
     """
 
     metric: Metric = "accuracy"
 
-    def __init__(self, ways: int = 3, shots: int = 5, queries: int = 5, length: int = 20, symbols: int = 5):
+    def __init__(
+        self,
+        ways: int = 3,
+        shots: int = 5,
+        queries: int = 5,
+        eval_shots: int | None = None,
+        eval_queries: int | None = None,
+        length: int = 20,
+        symbols: int = 5,
+    ):
         at_least(2, ways=ways, length=length, symbols=symbols)
-        at_least(1, shots=shots, queries=queries)
-        self.ways, self.shots, self.queries = ways, shots, queries
+        self.ways = ways
+        self.sizes = sizes(shots, queries, eval_shots, eval_queries)
         self.length, self.symbols = length, symbols
         self.input_shape, self.outputs = (length, symbols), ways
         self.device = torch.device("cpu")
@@ -51,7 +62,8 @@ class Sequences:
     def sample(self, seed: int, split: Split, index: Tensor) -> Task:
         """See TaskSource."""
         index = index.to(self.device)
-        each = self.shots + self.queries
+        shots, queries = self.sizes.of(split)
+        each = shots + queries
         draws = seeds.uniform((seed, split, "symbols"), index, self.ways * each * self.length)
         draws = draws.view(-1, self.ways, each, self.length)
         below = self.chains(seed, split, index).cumsum(dim=-1)[..., :-1]  # [T, N, V, V-1]
@@ -67,7 +79,7 @@ class Sequences:
         def part(some: Tensor) -> tuple[Tensor, Tensor]:
             return some.flatten(1, 2), labels.repeat_interleave(some.shape[2], dim=1)
 
-        support, query = part(x[:, :, : self.shots]), part(x[:, :, self.shots :])
+        support, query = part(x[:, :, :shots]), part(x[:, :, shots:])
         return Task(*support, *query, keys(seed, split, index))
 
     def identity(self) -> dict[str, str]:
@@ -77,4 +89,4 @@ class Sequences:
     def describe(self) -> str:
         """See TaskSource."""
         size = f"length {self.length}, {self.symbols} symbols"
-        return f"sequences {self.ways}-way {self.shots}-shot (queries: {self.queries}), {size}"
+        return f"sequences {self.ways}-way {self.sizes.describe()}, {size}"

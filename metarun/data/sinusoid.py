@@ -2,7 +2,8 @@
 
     y = A sin(x - φ),     A ~ U[0.1, 5],  φ ~ U[0, π],  x ~ U[-5, 5]
 
-Reference: Finn, Abbeel & Levine 2017, section 5.1. They train with 10 shots and as many queries, and test with 5.
+Reference: Finn, Abbeel & Levine 2017, section 5.1. They train with 10 shots and as many queries, and test with 5
+(experiment=finn2017/sinusoid_5shot).
 """
 
 import math
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from metarun import seeds
-from metarun.errors import at_least, boolean
-from metarun.tasks import Metric, Split, Task, keys
+from metarun.errors import boolean
+from metarun.tasks import Metric, Split, Task, keys, sizes
 
 AMPLITUDE = (0.1, 5.0)
 PHASE = (0.0, math.pi)
@@ -25,16 +26,25 @@ class Sinusoid:
     Args:
         shots: support points, S.
         queries: query points, Q.
+        eval_shots: S in validation and test; None: as in training.
+        eval_queries: Q in validation and test; None: as in training.
         tell: whether every input comes with the wave's amplitude and phase: (x, A, φ) instead of x.
     """
 
     outputs = 1
     metric: Metric = "mse"
 
-    def __init__(self, shots: int = 10, queries: int = 10, tell: bool = False):
-        at_least(1, shots=shots, queries=queries)
+    def __init__(
+        self,
+        shots: int = 10,
+        queries: int = 10,
+        eval_shots: int | None = None,
+        eval_queries: int | None = None,
+        tell: bool = False,
+    ):
+        self.sizes = sizes(shots, queries, eval_shots, eval_queries)
         boolean(tell=tell)
-        self.shots, self.queries, self.tell = shots, queries, tell
+        self.tell = tell
         self.input_shape = (3,) if tell else (1,)
         self.device = torch.device("cpu")
 
@@ -45,7 +55,8 @@ class Sinusoid:
     def sample(self, seed: int, split: Split, index: Tensor) -> Task:
         """See TaskSource."""
         index = index.to(self.device)
-        draws = seeds.uniform((seed, split, "sinusoid"), index, 2 + self.shots + self.queries)
+        shots, queries = self.sizes.of(split)
+        draws = seeds.uniform((seed, split, "sinusoid"), index, 2 + shots + queries)
         amplitude, phase, x = draws[:, :1], draws[:, 1:2], draws[:, 2:]
         amplitude = AMPLITUDE[0] + (AMPLITUDE[1] - AMPLITUDE[0]) * amplitude
         phase = PHASE[0] + (PHASE[1] - PHASE[0]) * phase
@@ -55,7 +66,7 @@ class Sinusoid:
         x = x.float()[..., None]
         if self.tell:
             x = torch.cat([x, torch.cat([amplitude, phase], dim=1).float()[:, None].expand(-1, x.shape[1], -1)], dim=-1)
-        some, rest = slice(0, self.shots), slice(self.shots, None)
+        some, rest = slice(0, shots), slice(shots, None)
         return Task(x[:, some], y[:, some], x[:, rest], y[:, rest], keys(seed, split, index))
 
     def identity(self) -> dict[str, str]:
@@ -64,5 +75,5 @@ class Sinusoid:
 
     def describe(self) -> str:
         """See TaskSource."""
-        told = ", amplitude and phase told" if self.tell else ""
-        return f"sinusoid {self.shots}-shot regression (queries: {self.queries}{told})"
+        told = ["amplitude and phase told"] if self.tell else []
+        return f"sinusoid {self.sizes.describe(' regression', *told)}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.errors import at_least, one_of
-from metarun.tasks import Metric, Split, Task, keys
+from metarun.tasks import Metric, Split, Task, keys, sizes
 
 SCALES = (0.03, 3.0)
 HIDDEN = 16
@@ -28,6 +28,8 @@ class Tabular:
         ways: N.
         shots: support points of each class.
         queries: query points of each class.
+        eval_shots: shots in validation and test; None: as in training.
+        eval_queries: queries in validation and test; None: as in training.
         teacher: drawn anew for every task. `linear`: w·(r⊙x). `mlp`: one hidden layer of 16 tanh units. `tree`: a
             decision tree of depth 3 with a small slope in its leaves, which keeps all scores different. `noise`: a
             random number that has nothing to do with x; nothing can be learned from it, so it has to stay at chance.
@@ -42,15 +44,18 @@ class Tabular:
         ways: int = 2,
         shots: int = 5,
         queries: int = 15,
+        eval_shots: int | None = None,
+        eval_queries: int | None = None,
         teacher: str = "linear",
         split_seed: int = 0,
     ):
-        at_least(1, features=features, shots=shots, queries=queries)
+        at_least(1, features=features)
         at_least(2, ways=ways)
         at_least(0, split_seed=split_seed)
         self.teachers = {"linear": self._linear, "mlp": self._mlp, "tree": self._tree, "noise": self._noise}
         one_of("teacher", teacher, self.teachers)
-        self.features, self.ways, self.shots, self.queries = features, ways, shots, queries
+        self.features, self.ways = features, ways
+        self.sizes = sizes(shots, queries, eval_shots, eval_queries)
         self.teacher, self.split_seed = teacher, split_seed
         self.input_shape, self.outputs = (features,), ways
 
@@ -65,7 +70,8 @@ class Tabular:
     def sample(self, seed: int, split: Split, index: Tensor) -> Task:
         """See TaskSource."""
         index = index.to(self.scales.device)
-        each = self.shots + self.queries
+        shots, queries = self.sizes.of(split)
+        each = shots + queries
         points = self.ways * each
         x = seeds.normal((seed, split, "features"), index, points * self.features).view(-1, points, self.features)
         scores = self.teachers[self.teacher]((seed, split, "teacher"), index, self.scales * x)
@@ -80,7 +86,7 @@ class Tabular:
             inputs = x.gather(1, rows[..., None].expand(-1, -1, self.features)).float()
             return inputs, labels.repeat_interleave(n, dim=1)
 
-        support, query = part(slice(0, self.shots), self.shots), part(slice(self.shots, None), self.queries)
+        support, query = part(slice(0, shots), shots), part(slice(shots, None), queries)
         return Task(*support, *query, keys(seed, split, index))
 
     def _linear(self, address: tuple, index: Tensor, x: Tensor) -> Tensor:
@@ -114,4 +120,4 @@ class Tabular:
     def describe(self) -> str:
         """See TaskSource."""
         teachers = f"{self.features} features, {self.teacher} teachers"
-        return f"tabular {self.ways}-way {self.shots}-shot (queries: {self.queries}), {teachers}"
+        return f"tabular {self.ways}-way {self.sizes.describe()}, {teachers}"
