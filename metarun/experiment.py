@@ -3,6 +3,7 @@
 What training (run.py) and looking at a trained run again (rerun.py) have in common.
 """
 
+import hashlib
 import inspect
 from typing import Any
 
@@ -164,6 +165,19 @@ def summarize(config: Config, experiment: Experiment, state: State, result: Eval
         "parameters": parameters,
         "settings": settings,
     }
+
+
+def of_tasks(experiment: Experiment, result: Evaluation) -> dict[str, Any]:
+    """What test_tasks.json holds: the metric of every test task, and a digest that is the same for the same tasks.
+
+    Two runs with the same digest were tested on the very same tasks, so that they can be compared task by task.
+    """
+    digest = hashlib.sha256()
+    for index in torch.arange(result.tasks).split(EVAL_BATCH):
+        for tensor in experiment.source.sample(experiment.seed, "test", index)[:-1]:  # but the key
+            digest.update(tensor.cpu().numpy().tobytes())
+    after = len(result.mean) - 1
+    return {"metric": experiment.source.metric, "digest": digest.hexdigest(), "inner_steps": after, "each": result.each}
 
 
 def environment_of(experiment: Experiment, config: Config) -> dict[str, Any]:

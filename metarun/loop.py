@@ -54,6 +54,7 @@ class Evaluation(NamedTuple):
     mean: list[float]
     ci95: list[float]  # half the width of the 95% interval of that mean, over tasks
     tasks: int
+    each: list[float]  # the metric of each task, after the last inner step
 
 
 def start(experiment: Experiment) -> State:
@@ -151,7 +152,7 @@ def interval(curves: Tensor, split: str) -> Evaluation:
             f"try a smaller algo.inner_lr"
         )
     ci95 = 1.96 * curves.std(dim=0, correction=1) / math.sqrt(len(curves))
-    return Evaluation(curves.mean(dim=0).tolist(), ci95.tolist(), len(curves))
+    return Evaluation(curves.mean(dim=0).tolist(), ci95.tolist(), len(curves), curves[:, -1].tolist())
 
 
 def snapshot(state: State) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from metarun.experiment import (
     assemble,
     environment_of,
     newest_checkpoint,
+    of_tasks,
     own_checkpoint,
     plan,
     restore,
@@ -79,6 +80,7 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     out = RunDir(fresh(rundir.path / "eval"))
     write_atomically(out.path / "config.yaml", dump(config.plain()).encode())
     out.write("environment.json", environment_of(experiment, config))
+    out.write("test_tasks.json", of_tasks(experiment, result))
     out.write("summary.json", summary)
     plot.curves([], summary, out.plot)
     return {**summary, "files": str(out.shown)}

@@ -16,6 +16,7 @@ from metarun.experiment import (
     device_of,
     environment_of,
     newest_checkpoint,
+    of_tasks,
     own_checkpoint,
     plan,
     restore,
@@ -242,6 +243,7 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     recorder.evaluation(best.step, "test", result)
     recorder.clock(config.outer_steps, config.meta_batch, memory_mb(experiment.device))
     recorder.sync()
+    rundir.write("test_tasks.json", of_tasks(experiment, result))
     assert best.value is not None, "the last outer step is always validated"
     summary = summarize(config, experiment, state, result)
     metric = experiment.source.metric

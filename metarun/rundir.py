@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 import shlex
 import socket
 import stat
@@ -22,7 +23,10 @@ from metarun.saved import dump, saved_config
 LARGEST_JSON = 10_000_000  # bytes
 # All that metarun writes there.
 FOLDERS = (".hydra", "checkpoints", "eval")
-FILES = ("status.json", "environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "metarun.log", "curve.png")
+FILES = (
+    *("status.json", "environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
+    *("metarun.log", "curve.png"),
+)
 
 log = logging.getLogger("metarun")
 
@@ -160,7 +164,9 @@ class RunDir:
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Replaces a JSON file of the run."""
-        write_atomically(self.path / name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+        text = json.dumps(content, indent=2, allow_nan=False)
+        text = re.sub(r"\[[^][{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)  # on one line each
+        write_atomically(self.path / name, (text + "\n").encode())
 
     def status(self, status: str, error: str | None = None) -> None:
         """Replaces status.json: running, done, failed or stopped."""

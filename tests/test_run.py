@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -36,6 +38,7 @@ def test_a_run_directory_is_complete_and_strict_json(metarun):
         "metrics.jsonl",
         "timing.jsonl",
         "summary.json",
+        "test_tasks.json",
         "checkpoints",
         "metarun.log",
         "curve.png",
@@ -58,6 +61,9 @@ def test_a_run_directory_is_complete_and_strict_json(metarun):
         == min(row["mse"] for row in rows if row["split"] == "val")
     )
     assert summary["meta_steps"] == 12
+    tasks = json.loads((run / "test_tasks.json").read_text(), parse_constant=pytest.fail)
+    assert statistics.fmean(tasks["each"]) == pytest.approx(test["mean"], rel=1e-12)
+    assert 1.96 * statistics.stdev(tasks["each"]) / 20**0.5 == pytest.approx(test["ci95"], rel=1e-12)
     assert summary["wall_seconds"] > 0
     environment = json.loads((run / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -531,3 +537,40 @@ def test_a_checkpoint_that_is_not_this_runs_own_is_refused(metarun):
             assert words in err.splitlines()[-1]
             assert "Traceback" not in err
         assert not Path("executed").exists()
+
+
+def test_the_digest_of_test_tasks_is_that_of_the_tasks(metarun):
+    """Two algorithms on the same tasks share it; another seed, another number of shots or of tasks has another."""
+
+    def digest(*words, test_tasks=5):
+        few = ("meta_steps=1", "val_tasks=2", f"test_tasks={test_tasks}")
+        code, _, err = metarun(*few, *words, "hydra.run.dir=run")
+        assert code == 0, err
+        found = json.loads(Path("run/test_tasks.json").read_text())["digest"]
+        shutil.rmtree("run")
+        return found
+
+    same = digest()
+    assert digest("algo=reptile", "meta_batch=3", "data.shots=3", "data.eval_shots=10") == same
+    others = [digest("seed=1"), digest("data.shots=9"), digest(test_tasks=6)]
+    assert len({same, *others}) == 4
+
+
+def test_a_budget_is_that_share_of_meta_steps_and_can_be_raised(metarun):
+    code, out, err = metarun(*QUICK, "budget=0.5", "hydra.run.dir=run")
+    assert code == 0, err
+    assert "6 outer steps" in out
+    assert "budget 0.5 of 12" in out
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert (summary["meta_steps"], summary["budget"]) == (6, 0.5)
+    code, out, err = metarun("resume", "run", "budget=1")
+    assert code == 0, err
+    metarun(*QUICK, "hydra.run.dir=whole")
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    whole = [json.loads(line) for line in Path("whole/metrics.jsonl").read_text().splitlines()]
+    assert [row for row in rows if row["step"] != 6 or row["split"] != "val"] == whole
+    code, _, err = metarun("resume", "run", "budget=0.1")
+    assert code == 2
+    assert "budget" in err
+    code, _, err = metarun("eval", "run", "budget=0.1")
+    assert code == 2

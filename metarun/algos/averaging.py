@@ -144,17 +144,17 @@ class Averaging(GradientBased):
         losses, outputs = vmap(one)(meta)
         return _with_gradient_of(losses.sum(), losses.mean()), score(averaged(outputs, task), task.query_y)
 
-    def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
-        """[K + 1] query metric of the mean learner, or of the mean prediction of all."""
+    def predictions(self, meta: Params, task: Task) -> Tensor:
+        """[K+1, Q, N] outputs of the mean learner, or the mean prediction of all."""
         if self.of_parameters:
-            return super().adaptation_curve(meta, task)
+            return super().predictions(meta, task)
 
         def outputs(params: Params) -> Tensor:
             """[K+1, Q, N]."""
             return torch.stack([self.query(p, task) for p in self.adapt(params, task, self.test_steps)])
 
         each = vmap(outputs)(meta)
-        return torch.stack([score(averaged(some, task), task.query_y) for some in each.unbind(1)])
+        return torch.stack([averaged(some, task) for some in each.unbind(1)])
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """What an algorithm is: pure functions over one task.
 
 An algorithm knows no meta-batch, no device and no file. Its meta-parameters are plain tensors by name; the engine maps
-`meta_loss` and `adaptation_curve` over the tasks of a meta-batch.
+`meta_loss` and `adaptation_curve` (the metric of its `predictions`) over the tasks of a meta-batch.
 
 An algorithm is a dataclass: its fields are its settings, which are the keys of its YAML file.
 """
@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 from metarun.errors import SettingError, one_of, positive
 from metarun.inner import Params
-from metarun.tasks import Task, TaskSource
+from metarun.tasks import Task, TaskSource, score
 
 
 @dataclass(eq=False, kw_only=True)
@@ -71,8 +71,12 @@ class Algorithm(ABC):
         """
 
     @abstractmethod
+    def predictions(self, meta: Params, task: Task) -> Tensor:
+        """[K+1, Q, N]: outputs (logits for classes) on the query set after 0, 1, ..., K inner steps of testing."""
+
     def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
-        """[K+1]: the query metric of one task after 0, 1, ..., K inner steps of testing."""
+        """[K+1]: the query metric of one task after each of those steps."""
+        return torch.stack([score(outputs, task.query_y) for outputs in self.predictions(meta, task).unbind()])
 
     def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
         """The learner after 0, 1, ..., K inner steps of training: by default there are none.

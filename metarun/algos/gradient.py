@@ -127,10 +127,9 @@ class GradientBased(Algorithm):
         outputs = self.query(params, task)
         return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
 
-    def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
-        """[K + 1] query metric after each inner step."""
-        learners = self.adapt(meta, task, self.test_steps)
-        return torch.stack([score(self.query(params, task), task.query_y) for params in learners])
+    def predictions(self, meta: Params, task: Task) -> Tensor:
+        """[K+1, Q, N] outputs on the query set after each inner step."""
+        return torch.stack([self.query(params, task) for params in self.adapt(meta, task, self.test_steps)])
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """The inner loop as it acts on the mean support loss."""

@@ -153,10 +153,10 @@ class MetaLSTM(Algorithm):
         outputs = self.predict(params, x)
         return example_losses(outputs, y).mean(), score(outputs, y)
 
-    def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
-        """[K + 1] query metric after each inner step."""
+    def predictions(self, meta: Params, task: Task) -> Tensor:
+        """[K+1, Q, N] outputs on the query set after each inner step."""
         learners = self.adapt(meta, task, self.test_steps)
-        return torch.stack([score(self.predict(p, task.query_x, task.support_x), task.query_y) for p in learners])
+        return torch.stack([self.predict(params, task.query_x, task.support_x) for params in learners])
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """The inner loop, and the kind of meta-gradient."""

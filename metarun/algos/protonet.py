@@ -57,6 +57,6 @@ class ProtoNet(Algorithm):
         logits = self.logits(meta, task)
         return example_losses(logits, task.query_y).mean(), score(logits, task.query_y)
 
-    def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
-        """[1] query accuracy: there are no inner steps."""
-        return score(self.logits(meta, task), task.query_y)[None]
+    def predictions(self, meta: Params, task: Task) -> Tensor:
+        """[1, Q, N] logits: there are no inner steps."""
+        return self.logits(meta, task)[None]
