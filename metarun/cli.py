@@ -51,6 +51,8 @@ metarun: a command-line experiment runner for meta-learning
                                           cadences (*_every), device, engine and data.root may change
     metarun reproduce DIR [key=value]     run a finished run again and compare: exit 0 if bitwise identical, else 6;
                                           device, data.root and data.download may change
+    metarun table DIR... [format=csv]     runs beside each other, with what the papers report: markdown, csv or json
+    metarun report DIR... [out=FILE]      the same as an HTML page with pictures
     metarun -cp DIR/.hydra [key=value]    a new run from a saved config
 
     metarun --cfg job                     print the config; works with key=value too
@@ -178,15 +180,17 @@ def _choices() -> str:
 
 
 def _verb(name: str, *words: str) -> int:
-    verbs = ("eval", "resume", "reproduce")
+    verbs = ("eval", "resume", "reproduce", "table", "report")
     if name not in verbs and Path(name, ".hydra").is_dir():
         raise UsageError(f"{name!r} (command line): is a run directory; expected a verb before it: {', '.join(verbs)}")
     if name not in verbs:
         raise UsageError(
             f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}"
         )
-    if not words or not words[0] or words[0].startswith("-") or ("=" in words[0] and not Path(words[0]).exists()):
+    if not words or not words[0] or words[0].startswith("-") or _is_setting(words[0]):
         raise UsageError(f"{name} (command line): expected a run directory: metarun {name} DIR")
+    if name in ("table", "report"):
+        return _compared(name, words)
     folder, settings = Path(words[0]), list(words[1:])
     if not (folder / ".hydra" / "config.yaml").is_file():
         raise RunDirError(f"{folder}: no run there; expected a folder with .hydra/config.yaml")
@@ -202,6 +206,35 @@ def _verb(name: str, *words: str) -> int:
             print(printable(record.closing(located(summary, folder))))
     else:
         print(printable(record.closing(rerun.evaluate(folder, settings))))
+    return 0
+
+
+def _is_setting(word: str) -> bool:
+    return "=" in word and not Path(word).exists()
+
+
+def _compared(name: str, words: tuple[str, ...]) -> int:
+    """Runs beside each other: a table on stdout, or a report in a file."""
+    known = {"table": {"format": "markdown"}, "report": {"out": "report.html"}}[name]
+    settings = dict(known)
+    for word in filter(_is_setting, words):
+        key, _, value = word.partition("=")
+        if key not in known or not value:
+            raise UsageError(f"{word!r} (command line): expected {' or '.join(f'{k}={v}' for k, v in known.items())}")
+        settings[key] = value
+    from metarun import compare, runs, table
+
+    found, left_out = runs.collect(word for word in words if not _is_setting(word))
+    rows, again = compare.rows_of(found)
+    left_out += again
+    if name == "table":
+        print(printable(table.formatted(rows, left_out, settings["format"])))
+    else:
+        from metarun import report
+
+        report.write(rows, left_out, Path(settings["out"]))
+    if not rows:
+        raise RunDirError(f"{len(left_out)} folders, no result (runs): expected a finished run; the reasons are above")
     return 0
 
 

@@ -119,14 +119,15 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
 
 def fingerprint(plain: dict[str, Any]) -> str:
     """SHA-256 of everything in a plain config that makes a run the one it is."""
-    fixed = {key: value for key, value in _leaves(plain, "") if not is_free(key)}
+    fixed = {key: value for key, value in leaves(plain) if not is_free(key)}
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def _leaves(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a plain config, with their dotted keys."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

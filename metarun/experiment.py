@@ -157,6 +157,7 @@ def summarize(config: Config, experiment: Experiment, state: State, result: Eval
         settings["batch norm"] = f"{norm} statistics"
     return {
         "title": f"{algorithm.name} on {source.describe()}, {training}",
+        "algorithm": algorithm.name,
         "metric": metric,
         "test": {metric: {**points[-1], "tasks": result.tasks, "by_step": points}},
         "meta_steps": config.outer_steps,

@@ -1,18 +1,22 @@
 """What a run says: metrics and timing as JSON lines, progress on the terminal or in the log, and the closing words."""
 
+from __future__ import annotations
+
 import json
 import logging
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from metarun.errors import RunDirError, reason
 from metarun.files import Appended, parse_json, read, write_atomically
-from metarun.loop import Evaluation, OuterStep
 from metarun.rundir import RunDir
-from metarun.tasks import Metric
+
+if TYPE_CHECKING:  # they import torch, which who only reads runs need not wait for
+    from metarun.loop import Evaluation, OuterStep
+    from metarun.tasks import Metric
 
 LARGEST_TIMING = 100_000_000  # bytes
 

@@ -217,7 +217,7 @@ def _is_summary(content: dict[str, Any]) -> bool:
     """Whether it has what is shown of a summary."""
     try:
         test = content["test"][content["metric"]]
-        numbers = [content["objective"], test["tasks"]]
+        numbers = [content.get("objective", 0.0), test["tasks"]]  # an evaluation has no objective
         numbers += [point[name] for point in (test, *test["by_step"]) for name in ("mean", "ci95")]
         words = [content["title"], *content["settings"].keys(), *content["settings"].values()]
         sound = content["metric"] in ("accuracy", "mse") and len(test["by_step"]) > 0

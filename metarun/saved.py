@@ -28,7 +28,7 @@ def read_saved(path: Path) -> dict[str, Any]:
     try:
         text = read(path, LARGEST_CONFIG).decode()
         for event in _events(text):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
+            if not _is_plain(event):
                 raise RunDirError(f"{path}: holds an alias or a tag; expected plain values, as metarun saved them")
             if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
                 raise RunDirError(
@@ -44,6 +44,28 @@ def read_saved(path: Path) -> dict[str, Any]:
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
         raise RunDirError(f"{path}: expected a mapping of keys to values")
     return plain
+
+
+def read_words(path: Path) -> list[str]:
+    """The words of the command line that began a run, from its overrides.yaml; [] where there is none.
+
+    Raises:
+        RunDirError: it holds something else.
+    """
+    try:
+        text = read(path, LARGEST_CONFIG).decode()
+        words: Any = yaml.safe_load(text) if all(map(_is_plain, _events(text))) else None
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise RunDirError(f"{path}: cannot be read: {reason(error)}") from error
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise RunDirError(f"{path}: expected a list of words, as metarun saved it")
+    return words
+
+
+def _is_plain(event: yaml.Event) -> bool:
+    return not isinstance(event, yaml.AliasEvent) and not getattr(event, "tag", None)
 
 
 def saved_config(path: Path) -> Config:

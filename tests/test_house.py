@@ -14,6 +14,7 @@ ALLOWED = {  # module: what it may import of metarun; the leaves import none of 
     "inner": set(), "tasks": {"errors", "seeds"}, "cells": set(), "units": {"errors"}, "models": {"cells", "errors", "units"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks", "units"},
     "loop": {"engine", "tasks", "algos.base", "errors", "inner", "processes"}, "processes": {"errors", "inner", "launch"}, "launch": {"errors"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors", "launch"},
     "rundir": {"config", "errors", "files", "saved"}, "record": {"errors", "files", "loop", "rundir", "tasks"}, "plot": {"files", "tasks"}, "stop": {"errors"},
+    "runs": {"config", "errors", "rundir", "saved"}, "compare": {"config", "runs"}, "table": {"compare", "errors", "record", "runs"},
 }  # fmt: skip
 
 

@@ -1,0 +1,148 @@
+"""Finished runs, found in folders and read as plain data; what cannot be used is left out with the reason.
+
+Imports no torch, so that comparing a hundred runs takes a moment.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metarun.config import Config
+from metarun.errors import MetarunError, RunDirError, UsageError
+from metarun.rundir import RunDir
+from metarun.saved import read_words, saved_config
+
+MOST_RUNS = 10_000  # in one command
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, or what `metarun eval` made of one.
+
+    Attributes:
+        rundir: its files.
+        config: that was run; of an evaluation, the one that was tested.
+        summary: summary.json.
+        words: of the command line that began it.
+        each: the metric of every test task; empty where it was not kept.
+        digest: of the test tasks; empty where it was not kept.
+        evaluation: whether it is one.
+    """
+
+    rundir: RunDir
+    config: Config
+    summary: dict[str, Any]
+    words: list[str]
+    each: list[float]
+    digest: str
+    evaluation: bool = False
+
+    @property
+    def metric(self) -> str:
+        """`accuracy` or `mse`."""
+        return self.summary["metric"]
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """mean, ci95, tasks and by_step of the test."""
+        return self.summary["test"][self.metric]
+
+    @property
+    def experiment(self) -> str:
+        """The published experiment that was chosen, or ''."""
+        return next((word.partition("=")[2] for word in self.words if word.startswith("experiment=")), "")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
+    """All runs in these folders and below, in the order of their names, each once.
+
+    A run's evaluations are runs of their own where its folder `eval`, or one in it, is named.
+
+    Raises:
+        UsageError: a folder is not there, holds no run, or far too many.
+    """
+    found: dict[Path, None] = {}
+    for name in folders:
+        some = list(_below(Path(name)))
+        if not some:
+            raise UsageError(f"{name!r} (command line): expected a folder with runs; there are none in it")
+        found |= dict.fromkeys(path.resolve() for path in some)
+    if len(found) > MOST_RUNS:
+        raise UsageError(f"{len(found)} runs (command line): expected at most {MOST_RUNS}; name fewer folders")
+    runs, left_out = [], []
+    for path in found:
+        try:
+            runs.append(read(path))
+        except MetarunError as error:
+            left_out.append(LeftOut(_shown(path), str(error)))
+    return runs, left_out
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{str(folder)!r} (command line): expected a folder with runs; it is not one")
+    if _is_run(folder) or _is_evaluation(folder):
+        yield folder
+        return
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
+            yield from _below(child)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / ".hydra").is_dir()
+
+
+def _is_evaluation(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() and (folder / "environment.json").is_file()
+
+
+def read(folder: Path) -> Run:
+    """One run, or one evaluation.
+
+    Raises:
+        RunDirError: it has not finished, or a file of it is damaged.
+    """
+    rundir = RunDir(folder)
+    evaluation = not _is_run(folder)
+    config = saved_config(folder / "config.yaml") if evaluation else rundir.config()
+    summary = rundir.summary()
+    if not summary:
+        status = rundir.read("status.json")
+        if error := status.get("error"):
+            why = f"{status.get('status')} at outer step {status.get('step')}: {error}"
+        else:
+            why = f"has no result yet; to go on: {rundir.resume_command}"
+        raise RunDirError(why)
+    words = read_words(folder / ".hydra" / "overrides.yaml")
+    return Run(rundir, config, summary, words, *_of_tasks(rundir, summary), evaluation)
+
+
+def _of_tasks(rundir: RunDir, summary: dict[str, Any]) -> tuple[list[float], str]:
+    """The metric of each test task, and the digest of the tasks."""
+    if not (content := rundir.read("test_tasks.json")):
+        return [], ""
+    each, digest = content.get("each"), content.get("digest")
+    sound = isinstance(digest, str) and isinstance(each, list)
+    sound = sound and all(type(value) in (int, float) and math.isfinite(value) for value in each)
+    test = summary["test"][summary["metric"]]
+    if not sound or len(each) != test["tasks"] or not math.isclose(math.fsum(each) / len(each), test["mean"]):
+        raise RunDirError(
+            f"{rundir.path / 'test_tasks.json'}: does not belong to summary.json; expected both as metarun wrote them; "
+            f"restore them from a copy"
+        )
+    return each, digest
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,176 @@
+"""The rows of a comparison as markdown, CSV or JSON."""
+
+import csv
+import io
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from metarun.compare import Row
+from metarun.errors import UsageError, nearest, printable
+from metarun.record import shown
+from metarun.runs import LeftOut
+
+
+def formatted(rows: list[Row], left_out: list[LeftOut], kind: str) -> str:
+    """The rows as `markdown`, `csv` or `json`. CSV has no place for what was left out; stderr has it then.
+
+    Raises:
+        UsageError: another kind.
+    """
+    if kind == "csv":
+        for one in left_out:
+            print(printable(f"left out: {one.path}: {one.reason}"), file=sys.stderr)
+        return as_csv(rows).rstrip("\n")
+    if kind == "json":
+        return as_json(rows, left_out)
+    if kind == "markdown":
+        return as_markdown(rows, left_out)
+    kinds = ["markdown", "csv", "json"]
+    raise UsageError(f"{kind!r} (format): expected one of {', '.join(kinds)}{nearest(kind, kinds)}")
+
+
+def as_json(rows: list[Row], left_out: list[LeftOut]) -> str:
+    """Everything, in numbers: accuracies are shares of 1."""
+    return json.dumps({"rows": [_values(row) for row in rows], "left_out": [asdict(one) for one in left_out]}, indent=2)
+
+
+def _values(row: Row) -> dict[str, Any]:
+    difference, interval = row.difference or (None, None)
+    return {
+        "keys": row.keys,
+        "metric": row.metric,
+        "mean": row.mean,
+        "ci95_tasks": row.ci95_tasks,
+        "ci95_seeds": row.ci95_seeds,
+        "tasks": row.tasks,
+        "seeds": [run.config.seed for run in row.runs],
+        "budget": row.runs[0].config.budget,
+        "by_step": {step: list(pair) for step, pair in row.by_step.items()},
+        "published": row.published,
+        "verdict": row.verdict or None,
+        "best_on_its_tasks": row.best,
+        "difference_to_best": difference,
+        "difference_ci95": interval,
+        "runs": [str(run.rundir.shown) for run in row.runs],
+    }
+
+
+def as_csv(rows: list[Row]) -> str:
+    """One line for each row; accuracies are shares of 1, and what there is none of is empty."""
+    keys = _columns(rows)
+    single = ("metric", "mean", "ci95_tasks", "ci95_seeds", "tasks")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = [
+        *single,
+        "seeds",
+        "published",
+        "published_ci95",
+        "verdict",
+        "difference_to_best",
+        "difference_ci95",
+        "runs",
+    ]
+    writer.writerow([*keys, *names])
+    for row in rows:
+        values, published = _values(row), row.published or {}
+        writer.writerow(
+            [
+                *(_cell(row.keys.get(key, "")) for key in keys),
+                *(values[name] for name in single),
+                *(len(row.runs), published.get("mean"), published.get("ci95"), values["verdict"]),
+                *(values["difference_to_best"], values["difference_ci95"], " ".join(values["runs"])),
+            ]
+        )
+    return out.getvalue()
+
+
+def as_markdown(rows: list[Row], left_out: list[LeftOut]) -> str:
+    """A table for each metric, in people's units, with what each column means; and what was left out."""
+    parts = [
+        _markdown([row for row in rows if row.metric == metric]) for metric in dict.fromkeys(r.metric for r in rows)
+    ]
+    if left_out:
+        parts.append("Left out:\n\n" + "\n".join(f"- {one.path}: {one.reason}" for one in left_out))
+    return "\n\n".join(parts)
+
+
+def _markdown(rows: list[Row]) -> str:
+    metric, keys = rows[0].metric, _columns(rows)
+    steps = list(dict.fromkeys(step for row in rows for step in row.by_step))
+    unit = " (%)" if metric == "accuracy" else ""
+    columns = {key: [_cell(row.keys.get(key, "")) for row in rows] for key in keys}
+    columns |= {f"{metric}{unit}": [_number(metric, row.mean) for row in rows]}
+    columns |= {"± tasks": [_number(metric, row.ci95_tasks, 1) for row in rows]}
+    columns |= {"± seeds": ["" if row.ci95_seeds is None else _number(metric, row.ci95_seeds, 1) for row in rows]}
+    columns |= {"tasks": [str(row.tasks) for row in rows], "seeds": [str(len(row.runs)) for row in rows]}
+    for step in steps:
+        columns[f"after {step}"] = [_after(row, step) for row in rows]
+    columns |= {"published": [_published(row) for row in rows], "verdict": [_verdict(row) for row in rows]}
+    columns |= {"to the best": [_difference(row) for row in rows]}
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    lines = [" | ".join(["", *columns, ""]).strip(), "|".join(["", *(["---"] * len(columns)), ""])]
+    lines += [" | ".join(["", *cells, ""]).strip() for cells in zip(*columns.values(), strict=True)]
+    return "\n".join(lines) + "\n\n" + " ".join(_legend(columns))
+
+
+def _legend(columns: dict[str, Any]) -> list[str]:
+    words = {
+        "± tasks": "± tasks: 95% interval over test tasks, for these trained models.",
+        "± seeds": "± seeds: 95% interval over seeds (Student's t).",
+        "verdict": "verdict: where the mean lies to the published interval (to ours, where none is published).",
+        "to the best": "to the best: difference to the best row that was tested on the very same tasks, task by task, "
+        "with its 95% interval.",
+    }
+    return [text for name, text in words.items() if name in columns]
+
+
+def _columns(rows: list[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row.keys))
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _number(metric: str, value: float, digits: int = 0) -> str:
+    """A mean, or with `digits` an interval, without its unit."""
+    if metric == "accuracy":
+        return f"{100 * value:.{2 if digits and 100 * value < 0.1 else 1}f}"
+    return f"{value:.{2 if digits else 4}g}"
+
+
+def _published(row: Row) -> str:
+    if not row.published:
+        return ""
+    return f"{shown(row.metric, row.published['mean'], row.published.get('ci95'))} ({row.published['paper']})"
+
+
+def _verdict(row: Row) -> str:
+    """In the unit of the table."""
+    if row.metric != "accuracy" or " by " not in row.verdict or row.published is None:
+        return row.verdict
+    where, _, rest = row.verdict.partition(" by ")
+    more = rest.partition(",")[2]
+    return f"{where} by {100 * abs(row.mean - row.published['mean']):.1f}" + (f",{more}" if more else "")
+
+
+def _after(row: Row, step: int) -> str:
+    if step not in row.by_step or row.published is None:
+        return ""
+    mean, ci95 = row.by_step[step]
+    published = row.published["by_step"][step]
+    return f"{shown(row.metric, mean, ci95)} (published {_number(row.metric, published)})"
+
+
+def _difference(row: Row) -> str:
+    if row.best:
+        return "best"
+    if row.difference is None:
+        return ""
+    mean, ci95 = row.difference
+    sign = "−" if mean < 0 else "+"
+    return f"{sign}{_number(row.metric, abs(mean))} ± {_number(row.metric, ci95, 1)}"

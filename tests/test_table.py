@@ -1,0 +1,214 @@
+"""metarun table: rows, both kinds of intervals, paired differences, verdicts, and what is left out."""
+
+import csv
+import io
+import json
+import math
+import random
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import QUICK
+
+from metarun import compare, runs
+
+
+def _edit(folder, name, change):
+    """Changes a JSON or YAML file of a run, as if another run had written it."""
+    path = Path(folder) / name
+    parse, write = (json.loads, json.dumps) if name.endswith(".json") else (yaml.safe_load, yaml.safe_dump)
+    content = parse(path.read_text())
+    change(content)
+    path.write_text(write(content))
+
+
+def _run(original, folder, each, *, seed=0, digest="", **settings):
+    """A run with these metrics of its test tasks."""
+    shutil.copytree(original, folder)
+    mean = statistics.fmean(each)
+    point = {"mean": mean, "ci95": 1.96 * statistics.stdev(each) / math.sqrt(len(each))}
+
+    def summarize(summary):
+        summary["test"]["mse"] = {**point, "tasks": len(each), "by_step": [point] * 3}
+
+    def configure(config):
+        config["seed"] = seed
+        for key, value in settings.items():
+            if key in config:
+                config[key] = value
+            else:
+                config["algo"][key] = value
+
+    _edit(folder, "summary.json", summarize)
+    tasks = {"metric": "mse", "digest": digest or f"tasks of seed {seed}", "inner_steps": 2, "each": each}
+    (Path(folder) / "test_tasks.json").write_text(json.dumps(tasks))
+    _edit(folder, ".hydra/config.yaml", configure)
+    (Path(folder) / "environment.json").unlink()
+    return folder
+
+
+def _rows(*folders):
+    found, left_out = runs.collect(map(str, folders))
+    assert not left_out
+    return compare.rows_of(found)[0]
+
+
+def test_students_t_is_that_of_the_tables():
+    for freedom, value in {1: 12.706, 2: 4.303, 10: 2.228, 11: 2.201, 15: 2.131, 30: 2.042, 100: 1.984}.items():
+        assert compare.student(freedom) == pytest.approx(value, abs=6e-4)
+
+
+def test_the_interval_over_seeds_covers_95_percent():
+    draws = random.Random(0)
+    for seeds in (2, 3, 5):
+        hits = 0
+        for _ in range(4000):
+            means = [draws.gauss(1.0, 0.3) for _ in range(seeds)]
+            hits += abs(statistics.fmean(means) - 1.0) <= compare.over_seeds(means)
+        assert hits / 4000 == pytest.approx(0.95, abs=0.012)
+
+
+def test_seeds_are_averaged_and_their_tasks_and_their_spread_kept_apart(tmp_path, finished):
+    each = {0: [1.0, 2.0, 3.0], 1: [2.0, 4.0, 6.0]}
+    folders = [_run(finished, tmp_path / f"{seed}", some, seed=seed) for seed, some in each.items()]
+    (row,) = _rows(*folders)
+    assert row.mean == pytest.approx(3.0)  # of 2 and 4
+    widths = [1.96 * s / math.sqrt(3) for s in (1.0, 2.0)]
+    assert row.ci95_tasks == pytest.approx(math.hypot(*widths) / 2)
+    assert row.ci95_seeds == pytest.approx(12.706 * math.sqrt(2) / math.sqrt(2))
+    assert [run.config.seed for run in row.runs] == [0, 1]
+
+
+def test_rows_on_the_same_tasks_are_compared_task_by_task(tmp_path, finished):
+    a = _run(finished, tmp_path / "a", [1.0, 2.0, 3.0, 10.0])
+    b = _run(finished, tmp_path / "b", [1.5, 2.4, 3.6, 10.5], inner_lr=0.5)
+    other = _run(finished, tmp_path / "c", [0.1, 0.2, 0.3, 0.4], digest="others", inner_lr=0.7)
+    rows = {row.keys["algo.inner_lr"]: row for row in _rows(a, b, other)}
+    assert rows[0.01].best is True
+    mean, interval = rows[0.5].difference
+    assert mean == pytest.approx(0.5)
+    assert interval == pytest.approx(1.96 * statistics.stdev([0.5, 0.4, 0.6, 0.5]) / 2)
+    assert interval < rows[0.5].ci95_tasks / 10, "that is what pairing is for"
+    assert rows[0.7].difference is None, "it was tested on other tasks"
+    assert rows[0.7].best is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "ci95", "theirs", "expected"),
+    [
+        (0.985, 0.002, 0.004, "inside"),
+        (0.9831, 0.002, 0.004, "inside"),
+        (0.982, 0.002, 0.004, "below by 0.005, intervals meet"),
+        (0.97, 0.002, 0.004, "below by 0.017"),
+        (0.999, 0.002, 0.004, "above by 0.012"),
+        (0.985, 0.003, None, "inside"),
+        (0.983, 0.003, None, "below by 0.004"),
+    ],
+)
+def test_verdicts(mean, ci95, theirs, expected):
+    assert compare.verdict(mean, ci95, {"mean": 0.987, "ci95": theirs}) == expected
+
+
+def test_the_table_of_published_experiments(metarun, tmp_path, finished):
+    published = {"paper": "Somebody 2020, table 1", "mean": 2.5, "ci95": None, "by_step": {0: 9.0, 1: 2.6}}
+    for name, each in {"one": [1.0, 2.0, 4.0], "two": [2.0, 3.0, 7.0]}.items():
+        _run(finished, tmp_path / name, each, published=published, inner_lr=len(name) + each[0])
+        (tmp_path / name / ".hydra/overrides.yaml").write_text(f"- experiment=x/{name}\n- seed=0\n")
+    code, out, err = metarun("table", "one", "two")
+    assert code == 0, err
+    header, _, first, second = out.splitlines()[:4]
+    assert header.startswith("| experiment | mse | ± tasks | tasks | seeds | after 0 | after 1 | published | verdict |")
+    assert first.startswith("| x/one | 2.333 |")
+    assert "(published 9)" in first
+    assert "2.5 (Somebody 2020, table 1) | inside | best |" in first
+    assert "| +1.667 ±" in second
+    code, out, _ = metarun("table", ".", "format=json")
+    rows = json.loads(out)["rows"]
+    assert [row["keys"] for row in rows] == [{"experiment": "x/one"}, {"experiment": "x/two"}]
+    assert rows[1]["difference_to_best"] == pytest.approx(5 / 3)
+    code, out, _ = metarun("table", ".", "format=csv")
+    lines = list(csv.DictReader(io.StringIO(out)))
+    assert [float(line["mean"]) for line in lines] == pytest.approx([7 / 3, 4.0])
+    assert lines[0]["published"] == "2.5"
+    assert lines[0]["ci95_seeds"] == ""
+
+
+def test_columns_are_the_keys_that_differ(metarun):
+    assert metarun("-m", *QUICK, "algo.inner_lr=0.01,0.02", "seed=0,1", "hydra.sweep.dir=sweep")[0] == 0
+    assert metarun(*QUICK, "algo=reptile", "hydra.run.dir=other/reptile")[0] == 0
+    assert metarun(*QUICK, "device.threads=1", "checkpoint_every=3", "hydra.run.dir=other/again")[0] == 0
+    code, out, err = metarun("table", "sweep", "other", "format=json")
+    assert code == 0, err
+    table = json.loads(out)
+    assert [(row["keys"], row["seeds"]) for row in table["rows"]] == [
+        ({"algo": "MAML", "algo.inner_lr": 0.01}, [0, 1]),
+        ({"algo": "MAML", "algo.inner_lr": 0.02}, [0, 1]),
+        ({"algo": "Reptile", "algo.inner_lr": 0.001}, [0]),
+    ]
+    (again,) = table["left_out"]
+    assert "same configuration and seed" in again["reason"]
+    assert table["rows"][0]["runs"][0].startswith("sweep")
+
+
+def test_what_cannot_be_used_is_named_and_stops_nothing(metarun, finished):
+    for name in ("good", "torn", "huge", "running", "no tasks", "other tasks", "config"):
+        shutil.copytree(finished, name)
+    Path("torn/summary.json").write_text("{")
+    _edit("huge", "summary.json", lambda s: s["test"]["mse"].update(mean=1e999))
+    Path("running/summary.json").unlink()
+    _edit("running", "status.json", lambda s: s.update(status="failed", step=3, error="the loss is not finite"))
+    Path("no tasks/test_tasks.json").unlink()
+    _edit("no tasks", ".hydra/config.yaml", lambda c: c.update(seed=7))
+    Path("no tasks/environment.json").unlink()
+    _edit("other tasks", "test_tasks.json", lambda t: t["each"].reverse() or t["each"].pop())
+    Path("config/.hydra/config.yaml").write_text("!!python/object/apply:os.system [echo]\n")
+    code, out, err = metarun("table", ".")
+    assert code == 0, err
+    table, _, rest = out.partition("Left out:")
+    assert table.count("\n| ") == 1, "one configuration"
+    assert "| 2 |" in table, "two seeds: a run without test_tasks.json has a mean all the same"
+    for name, reason in {
+        "torn": "cannot be read", "huge": "summary.json", "running": "failed at outer step 3: the loss is not finite",
+        "other tasks": "does not belong", "config": "an alias or a tag",
+    }.items():  # fmt: skip
+        assert any(line.startswith(f"- {name}: ") and reason in line for line in rest.splitlines()), name
+    code, out, err = metarun("table", "torn", "running")
+    assert code == 4
+    assert "no result" in err
+    assert "the loss is not finite" in out
+
+
+def test_evaluations_are_rows_of_their_own(metarun, finished):
+    shutil.copytree(finished, "run")
+    for shots in (3, 5):
+        assert metarun("eval", "run", f"data.shots={shots}")[0] == 0
+    code, out, err = metarun("table", "run/eval", "run", "format=json")
+    assert code == 0, err
+    assert [row["keys"] for row in json.loads(out)["rows"]] == [
+        {"data.shots": 3},
+        {"data.shots": 5},
+        {"data.shots": 10},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "names"),
+    [
+        (["table"], 2, ["metarun table DIR"]),
+        (["table", "nowhere"], 2, ["'nowhere'", "folder with runs"]),
+        (["table", "run", "format=xml"], 2, ["'xml'", "markdown, csv, json"]),
+        (["table", "run", "style=csv"], 2, ["'style=csv'", "format=markdown"]),
+        (["table", "empty"], 2, ["'empty'", "there are none"]),
+        (["report", "run", "out="], 2, ["'out='", "out=report.html"]),
+    ],
+)
+def test_bad_words(metarun, finished, words, code, names):
+    shutil.copytree(finished, "run")
+    Path("empty").mkdir()
+    found, _, err = metarun(*words)
+    assert found == code, err
+    assert len(err.splitlines()) == 1
+    assert all(name in err for name in names), err
