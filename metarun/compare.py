@@ -54,14 +54,14 @@ class Row:
 
     def __post_init__(self):
         tests = [run.test for run in self.runs]
-        self.mean, self.ci95_tasks = _over_tasks(tests)
+        self.mean, self.ci95_tasks = pooled(tests)
         self.ci95_seeds = over_seeds([test["mean"] for test in tests])
         self.published = self.runs[0].config.published
         if self.published:
             self.verdict = verdict(self.mean, self.ci95_tasks, self.published)
         steps = min(len(test["by_step"]) for test in tests)
         wanted = [step for step in (self.published or {}).get("by_step") or {} if step < steps]
-        self.by_step = {step: _over_tasks([test["by_step"][step] for test in tests]) for step in wanted}
+        self.by_step = {step: pooled([test["by_step"][step] for test in tests]) for step in wanted}
 
     @property
     def metric(self) -> str:
@@ -74,7 +74,7 @@ class Row:
         return self.runs[0].test["tasks"]
 
 
-def _over_tasks(points: list[dict[str, Any]]) -> tuple[float, float]:
+def pooled(points: list[dict[str, Any]]) -> tuple[float, float]:
     """The mean of several models' means, and its interval over tasks; each model has tasks of its own."""
     mean = statistics.fmean(point["mean"] for point in points)
     return mean, math.hypot(*(point["ci95"] for point in points)) / len(points)

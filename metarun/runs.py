@@ -122,7 +122,8 @@ def read(folder: Path) -> Run:
         if error := status.get("error"):
             why = f"{status.get('status')} at outer step {status.get('step')}: {error}"
         else:
-            why = f"has no result yet; to go on: {rundir.resume_command}"
+            step = status.get("step", 0)
+            why = f"no result yet, outer step {step} was saved; unless it still runs: {rundir.resume_command}"
         raise RunDirError(why)
     words = read_words(folder / ".hydra" / "overrides.yaml")
     return Run(rundir, config, summary, words, *_of_tasks(rundir, summary), evaluation)

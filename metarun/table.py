@@ -59,7 +59,7 @@ def _values(row: Row) -> dict[str, Any]:
 
 def as_csv(rows: list[Row]) -> str:
     """One line for each row; accuracies are shares of 1, and what there is none of is empty."""
-    keys = _columns(rows)
+    keys = _keys(rows)
     single = ("metric", "mean", "ci95_tasks", "ci95_seeds", "tasks")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -78,7 +78,7 @@ def as_csv(rows: list[Row]) -> str:
         values, published = _values(row), row.published or {}
         writer.writerow(
             [
-                *(_cell(row.keys.get(key, "")) for key in keys),
+                *(cell(row.keys.get(key, "")) for key in keys),
                 *(values[name] for name in single),
                 *(len(row.runs), published.get("mean"), published.get("ci95"), values["verdict"]),
                 *(values["difference_to_best"], values["difference_ci95"], " ".join(values["runs"])),
@@ -98,22 +98,35 @@ def as_markdown(rows: list[Row], left_out: list[LeftOut]) -> str:
 
 
 def _markdown(rows: list[Row]) -> str:
-    metric, keys = rows[0].metric, _columns(rows)
+    head, cells, legend = columns(rows)
+    head, cells = [_bars(name) for name in head], [[_bars(text) for text in line] for line in cells]
+    lines = ["| " + " | ".join(line) + " |" for line in (head, *cells)]
+    lines.insert(1, "|" + "---|" * len(head))
+    return "\n".join(lines) + "\n\n" + " ".join(legend)
+
+
+def _bars(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def columns(rows: list[Row]) -> tuple[list[str], list[list[str]], list[str]]:
+    """Rows of one metric for people: the headings, the cells of each row, and what the headings mean."""
+    metric, keys = rows[0].metric, _keys(rows)
     steps = list(dict.fromkeys(step for row in rows for step in row.by_step))
     unit = " (%)" if metric == "accuracy" else ""
-    columns = {key: [_cell(row.keys.get(key, "")) for row in rows] for key in keys}
-    columns |= {f"{metric}{unit}": [_number(metric, row.mean) for row in rows]}
-    columns |= {"± tasks": [_number(metric, row.ci95_tasks, 1) for row in rows]}
-    columns |= {"± seeds": ["" if row.ci95_seeds is None else _number(metric, row.ci95_seeds, 1) for row in rows]}
-    columns |= {"tasks": [str(row.tasks) for row in rows], "seeds": [str(len(row.runs)) for row in rows]}
+    found = {key: [cell(row.keys.get(key, "")) for row in rows] for key in keys}
+    found |= {} if any(map(any, found.values())) else {"run": [str(row.runs[0].rundir.shown) for row in rows]}
+    found |= {f"{metric}{unit}": [_number(metric, row.mean) for row in rows]}
+    found |= {"± tasks": [_number(metric, row.ci95_tasks, 1) for row in rows]}
+    found |= {"± seeds": ["" if row.ci95_seeds is None else _number(metric, row.ci95_seeds, 1) for row in rows]}
+    found |= {"tasks": [str(row.tasks) for row in rows], "seeds": [str(len(row.runs)) for row in rows]}
     for step in steps:
-        columns[f"after {step}"] = [_after(row, step) for row in rows]
-    columns |= {"published": [_published(row) for row in rows], "verdict": [_verdict(row) for row in rows]}
-    columns |= {"to the best": [_difference(row) for row in rows]}
-    columns = {name: cells for name, cells in columns.items() if any(cells)}
-    lines = [" | ".join(["", *columns, ""]).strip(), "|".join(["", *(["---"] * len(columns)), ""])]
-    lines += [" | ".join(["", *cells, ""]).strip() for cells in zip(*columns.values(), strict=True)]
-    return "\n".join(lines) + "\n\n" + " ".join(_legend(columns))
+        found[f"after {step}"] = [_after(row, step) for row in rows]
+    found |= {"published": [_published(row) for row in rows], "verdict": [_verdict(row) for row in rows]}
+    found |= {"to the best": [_difference(row) for row in rows]}
+    found |= {"paper": [(row.published or {}).get("paper", "") for row in rows]}
+    found = {name: cells for name, cells in found.items() if any(cells)}
+    return list(found), [list(cells) for cells in zip(*found.values(), strict=True)], _legend(found)
 
 
 def _legend(columns: dict[str, Any]) -> list[str]:
@@ -124,16 +137,18 @@ def _legend(columns: dict[str, Any]) -> list[str]:
         "to the best": "to the best: difference to the best row that was tested on the very same tasks, task by task, "
         "with its 95% interval.",
     }
-    return [text for name, text in words.items() if name in columns]
+    after = [name for name in columns if name.startswith("after ")]
+    said = [f"{', '.join(after)}: after that many inner steps (published)."] if after else []
+    return said + [text for name, text in words.items() if name in columns]
 
 
-def _columns(rows: list[Row]) -> list[str]:
+def _keys(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row.keys))
 
 
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+def cell(value: Any) -> str:
+    """A value of a config as one types it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _number(metric: str, value: float, digits: int = 0) -> str:
@@ -146,7 +161,7 @@ def _number(metric: str, value: float, digits: int = 0) -> str:
 def _published(row: Row) -> str:
     if not row.published:
         return ""
-    return f"{shown(row.metric, row.published['mean'], row.published.get('ci95'))} ({row.published['paper']})"
+    return shown(row.metric, row.published["mean"], row.published.get("ci95"))
 
 
 def _verdict(row: Row) -> str:
@@ -163,7 +178,7 @@ def _after(row: Row, step: int) -> str:
         return ""
     mean, ci95 = row.by_step[step]
     published = row.published["by_step"][step]
-    return f"{shown(row.metric, mean, ci95)} (published {_number(row.metric, published)})"
+    return f"{shown(row.metric, mean, ci95)} ({_number(row.metric, published)})"
 
 
 def _difference(row: Row) -> str:

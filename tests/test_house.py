@@ -15,6 +15,9 @@ ALLOWED = {  # module: what it may import of metarun; the leaves import none of 
     "loop": {"engine", "tasks", "algos.base", "errors", "inner", "processes"}, "processes": {"errors", "inner", "launch"}, "launch": {"errors"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors", "launch"},
     "rundir": {"config", "errors", "files", "saved"}, "record": {"errors", "files", "loop", "rundir", "tasks"}, "plot": {"files", "tasks"}, "stop": {"errors"},
     "runs": {"config", "errors", "rundir", "saved"}, "compare": {"config", "runs"}, "table": {"compare", "errors", "record", "runs"},
+    "figures": set(), "page": set(), "examples": {"algos.base", "errors", "experiment", "inner", "loop", "runs", "tasks"},
+    "curves": {"compare", "config", "errors", "figures", "page", "record", "runs", "table"}, "pictures": {"curves", "examples", "figures", "page"},
+    "report": {"compare", "curves", "errors", "figures", "files", "page", "pictures", "record", "rundir", "runs", "table"},
 }  # fmt: skip
 
 

@@ -122,8 +122,8 @@ def test_the_table_of_published_experiments(metarun, tmp_path, finished):
     header, _, first, second = out.splitlines()[:4]
     assert header.startswith("| experiment | mse | ± tasks | tasks | seeds | after 0 | after 1 | published | verdict |")
     assert first.startswith("| x/one | 2.333 |")
-    assert "(published 9)" in first
-    assert "2.5 (Somebody 2020, table 1) | inside | best |" in first
+    assert "(9) |" in first
+    assert "| 2.5 | inside | best | Somebody 2020, table 1 |" in first
     assert "| +1.667 ±" in second
     code, out, _ = metarun("table", ".", "format=json")
     rows = json.loads(out)["rows"]

@@ -54,20 +54,33 @@ class Sinusoid:
 
     def sample(self, seed: int, split: Split, index: Tensor) -> Task:
         """See TaskSource."""
-        index = index.to(self.device)
-        shots, queries = self.sizes.of(split)
-        draws = seeds.uniform((seed, split, "sinusoid"), index, 2 + shots + queries)
+        amplitude, phase, x = self._waves(seed, split, index)
+        return self._tasks(amplitude, phase, x, self.sizes.of(split)[0], keys(seed, split, index.to(self.device)))
+
+    def on_grid(self, seed: int, split: Split, index: Tensor, points: int) -> Task:
+        """The tasks of these numbers, but with queries spread evenly over the inputs: for a picture of the function."""
+        amplitude, phase, x = self._waves(seed, split, index)
+        shots = self.sizes.of(split)[0]
+        grid = torch.linspace(*INPUT, points, dtype=x.dtype, device=x.device).expand(len(x), -1)
+        x = torch.cat([x[:, :shots], grid], dim=1)
+        return self._tasks(amplitude, phase, x, shots, keys(seed, split, index.to(self.device)))
+
+    def _waves(self, seed: int, split: Split, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[T, 1] amplitude and phase, and [T, S + Q] inputs, float64."""
+        draws = seeds.uniform((seed, split, "sinusoid"), index.to(self.device), 2 + sum(self.sizes.of(split)))
         amplitude, phase, x = draws[:, :1], draws[:, 1:2], draws[:, 2:]
         amplitude = AMPLITUDE[0] + (AMPLITUDE[1] - AMPLITUDE[0]) * amplitude
         phase = PHASE[0] + (PHASE[1] - PHASE[0]) * phase
-        x = INPUT[0] + (INPUT[1] - INPUT[0]) * x
+        return amplitude, phase, INPUT[0] + (INPUT[1] - INPUT[0]) * x
+
+    def _tasks(self, amplitude: Tensor, phase: Tensor, x: Tensor, shots: int, key: Tensor) -> Task:
+        """The first `shots` points are the support set, the others the query set."""
         # In float64 until here: the last bits of a sine depend on the device, those of its rounding do not.
         y = (amplitude * torch.sin(x - phase)).float()[..., None]
         x = x.float()[..., None]
         if self.tell:
             x = torch.cat([x, torch.cat([amplitude, phase], dim=1).float()[:, None].expand(-1, x.shape[1], -1)], dim=-1)
-        some, rest = slice(0, shots), slice(shots, None)
-        return Task(x[:, some], y[:, some], x[:, rest], y[:, rest], keys(seed, split, index))
+        return Task(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:], key)
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""

@@ -1,0 +1,206 @@
+"""metarun report: runs beside each other as one HTML page, with pictures of what they do."""
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from metarun import curves, figures, pictures, table
+from metarun.compare import Row
+from metarun.curves import Entry
+from metarun.errors import MetarunError, RunDirError, reason
+from metarun.files import parse_json, read, write_atomically
+from metarun.page import figure, page
+from metarun.page import table as html_table
+from metarun.record import duration, events, shown
+from metarun.rundir import RunDir
+from metarun.runs import LeftOut, Run
+
+LARGEST_METRICS = 250_000_000  # bytes
+
+
+def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
+    """Writes the page.
+
+    Raises:
+        RunDirError: it cannot be written.
+    """
+    left_out = list(left_out)
+    entries = [Entry(row, _name(row), n, _events(row, left_out)) for n, row in enumerate(rows)]
+    sections: list[tuple[str, str, str]] = []
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    for metric in metrics:
+        some = [entry for entry in entries if entry.row.metric == metric]
+        of = f": {'classification' if metric == 'accuracy' else 'regression'}" if len(metrics) > 1 else ""
+        for anchor, heading, make in SECTIONS:
+            if content := make(metric, some):
+                sections.append((f"{anchor}-{metric}", heading + of, content))
+    sections.append(("cost", "Time and memory", _cost(entries)))
+    sections.append(("how", "Environment and commands", _how(entries, left_out)))
+    names = list(dict.fromkeys(row.runs[0].summary["title"].partition(",")[0] for row in rows))
+    title = names[0] if len(names) == 1 else f"{len(rows)} configurations compared"
+    runs = sum(len(row.runs) for row in rows)
+    lead = (
+        f"<p class=dim>{runs} run{'s' * (runs != 1)} of {len(rows)} configuration{'s' * (len(rows) != 1)}, by metarun."
+    )
+    lead += " Intervals hold 95 %. Test tasks were evaluated once, with the checkpoint that did best in validation.</p>"
+    try:
+        write_atomically(out, page(title, lead, sections).encode())
+    except OSError as error:
+        raise RunDirError(f"{out} ({reason(error)}): expected a file that can be written; set out=FILE") from error
+    missing = f", {len(left_out)} left out" if left_out else ""
+    print(f"{out}: {_count(len(rows), 'configuration')}, {_count(runs, 'run')}{missing}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _name(row: Row) -> str:
+    """What tells a row from the others; where nothing has to, what it is."""
+    words = [
+        table.cell(value)
+        if key in ("experiment", "algo", "data", "model")
+        else f"{key.rpartition('.')[2]} {table.cell(value)}"
+        for key, value in row.keys.items()
+        if (key, value) != ("budget", 1)
+    ]
+    return ", ".join(words) or row.runs[0].summary["title"].partition(" on ")[0]
+
+
+def _events(row: Row, left_out: list[LeftOut]) -> list[list[dict[str, Any]]]:
+    found = []
+    for run in row.runs:
+        try:
+            text = read(run.rundir.metrics, LARGEST_METRICS).decode()
+            found.append(events(text, row.metric))  # pyright: ignore[reportArgumentType]
+        except FileNotFoundError:
+            found.append([])  # evaluations have none
+        except (OSError, ValueError) as error:
+            left_out.append(LeftOut(str(run.rundir.shown), f"no learning curve: metrics.jsonl: {reason(error)}"))
+            found.append([])
+    return found
+
+
+def _results(metric: str, entries: list[Entry]) -> str:
+    """The table, and the same as a picture."""
+    head, cells, legend = table.columns([entry.row for entry in entries])
+    dots = [f'<span class=dot style="background:var(--s{e.number % 8 + 1})"></span>' for e in entries]
+    rows = []
+    for entry, dot, line in zip(entries, dots, cells, strict=True):
+        marked = [_marked(name, text, entry.row) for name, text in zip(head, line, strict=True)]
+        rows.append([dot + marked[0], *marked[1:]])
+    numbers = frozenset(
+        n for n, name in enumerate(head) if name.startswith(("±", metric)) or name in ("tasks", "seeds")
+    )
+    html = html_table(head, rows, numbers) + f"<p class=legend>{escape(' '.join(legend))}</p>"
+    if len(entries) < 2 and not entries[0].row.published:
+        return html
+    drawn = [(e.name, e.number, e.row.mean, e.row.ci95_tasks, _published(e.row)) for e in entries]
+    spoken = "; ".join(f"{name} {shown(metric, mean, ci95)}" for name, _, mean, ci95, _ in drawn)
+    caption = "Mean with its interval over test tasks."
+    caption += " Diamonds are what the papers report." if any(row[-1] for row in drawn) else ""
+    return html + figure(figures.forest(f"forest{metric}", f"Test results: {spoken}", metric, drawn), caption)
+
+
+def _marked(name: str, text: str, row: Row) -> str:
+    kind = ""
+    if name == "verdict" and text:
+        kind = "inside" if text == "inside" else "outside"
+    elif row.best and (name == "to the best" or name.startswith(row.metric)):
+        kind = "best"
+    return f"<span class={kind}>{escape(text)}</span>" if kind else escape(text)
+
+
+def _published(row: Row) -> tuple[float, float | None] | None:
+    return (row.published["mean"], row.published.get("ci95")) if row.published else None
+
+
+def _cost(entries: list[Entry]) -> str:
+    """What each configuration took."""
+    head = ["", "outer steps", "wall time", "tasks / s", "memory", "device", "parameters"]
+    rows = []
+    for entry in entries:
+        for run in entry.row.runs:
+            environment, timing = _environment(run), _timing(run.rundir)
+            seed = f", seed {run.config.seed}" if len(entry.row.runs) > 1 else ""
+            wall = run.summary.get("wall_seconds")
+            rows.append([
+                f'<span class=dot style="background:var(--s{entry.number % 8 + 1})"></span>{escape(entry.name + seed)}',
+                f"{run.summary.get('meta_steps', '')}",
+                duration(wall) if isinstance(wall, (int, float)) else "",
+                f"{timing['tasks_per_second']:,.0f}" if "tasks_per_second" in timing else "",
+                f"{timing['memory_mb']:,} MiB" if "memory_mb" in timing else "",
+                escape(_where(environment)),
+                f"{run.summary.get('parameters', 0):,}",
+            ])  # fmt: skip
+    return html_table(head, rows, frozenset({1, 2, 3, 4, 6}))
+
+
+def _where(environment: dict[str, Any]) -> str:
+    device, threads = str(environment.get("device", "")), environment.get("threads")
+    return f"{device}, {threads} thread{'s' * (threads != 1)}" if device == "cpu" else device
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    try:
+        return run.rundir.read("environment.json")
+    except MetarunError:
+        return {}
+
+
+def _timing(rundir: RunDir) -> dict[str, Any]:
+    """The last line of timing.jsonl, if it is one; speed is that of training, before the test."""
+    try:
+        lines = read(rundir.timing, LARGEST_METRICS).decode().splitlines()
+        row = parse_json(lines[-2] if len(lines) > 1 else lines[-1])
+        sound = type(row["memory_mb"]) is int and isinstance(row["tasks_per_second"], (int, float))
+        return row if sound else {}
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return {}
+
+
+def _how(entries: list[Entry], left_out: list[LeftOut]) -> str:
+    """The commands, the effective settings that decide a result, the versions, and what is missing here."""
+    parts = []
+    for entry in entries:
+        run = entry.row.runs[0]
+        words = [word for word in run.words if not word.startswith("hydra.")]
+        seeds = [str(r.config.seed) for r in entry.row.runs]
+        if len(seeds) > 1:
+            words = [*(word for word in words if not word.startswith("seed=")), f"seed={','.join(seeds)}"]
+        command = " ".join(["metarun", *(["-m"] if len(seeds) > 1 else []), *words])
+        if run.evaluation:
+            command = f"metarun eval {run.rundir.path.parent.parent.parent.name} (see config.yaml)"
+        said = "\n".join(f"{name:<14}{text}".rstrip() for name, text in run.summary["settings"].items())
+        files = "\n".join(f"{'files':<14}{r.rundir.shown}" for r in entry.row.runs)
+        parts.append(f"<h3>{escape(entry.name)}</h3><pre>{escape(command)}\n\n{escape(said)}\n{escape(files)}</pre>")
+    seen: dict[str, list[str]] = {}
+    for entry in entries:
+        for run in entry.row.runs:
+            environment = _environment(run)
+            git = environment.get("git") or {}
+            versions = environment.get("versions", {})
+            lines = [f"{name} {value}" for name, value in versions.items()] if isinstance(versions, dict) else []
+            if isinstance(git, dict) and git:
+                lines.append(f"commit {str(git.get('commit'))[:12]}{' with changes' if git.get('dirty') else ''}")
+            lines += [str(environment.get(name)) for name in ("platform", "cpu_capability") if environment.get(name)]
+            seen.setdefault(", ".join(lines) or "unknown", []).append(entry.name)
+    for text, names in seen.items():
+        whose = "" if len(seen) == 1 else f"<b>{escape(', '.join(dict.fromkeys(names)))}</b>: "
+        parts.append(f"<p class=dim>{whose}{escape(text)}</p>")
+    if left_out:
+        items = "".join(f"<li>{escape(one.path)}: {escape(one.reason)}</li>" for one in left_out)
+        parts.append(f"<h3>Left out</h3><ul>{items}</ul>")
+    return "".join(parts)
+
+
+SECTIONS: list[tuple[str, str, Callable[[str, list[Entry]], str]]] = [
+    ("results", "Results", _results),
+    ("learning", "Meta-training", curves.learning),
+    ("adaptation", "Adaptation to new tasks", curves.adaptation),
+    ("shots", "More and fewer shots", curves.shots),
+    ("spread", "From task to task", curves.spread),
+    ("swept", "What was swept", curves.swept),
+    ("tasks", "Test tasks, looked at", pictures.tasks),
+]
