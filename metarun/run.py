@@ -9,7 +9,7 @@ from typing import Any
 
 from metarun import checkpoint, loop, plot
 from metarun.config import FREE, Config, costs_digits, differences, fingerprint, is_free
-from metarun.errors import RunDirError, StoppedError, UsageError
+from metarun.errors import DivergedError, RunDirError, StoppedError, UsageError
 from metarun.experiment import (
     EVAL_BATCH,
     assemble,
@@ -22,7 +22,7 @@ from metarun.experiment import (
     restore,
     summarize,
 )
-from metarun.loop import Experiment, State
+from metarun.loop import Evaluation, Experiment, State
 from metarun.processes import Processes, joined
 from metarun.record import Progress, Recorder, events, shown
 from metarun.rundir import RunDir
@@ -171,12 +171,25 @@ def _follow(config: Config) -> dict[str, Any]:
     with between_steps() as received:
         for report in loop.meta_train(experiment, state, config.outer_steps, config.meta_batch):
             if validates(config, report.step):
-                loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
+                _validation(config, experiment, state)
             if signum := experiment.processes.largest(received(), experiment.device):
                 raise StoppedError(f"stopped after outer step {report.step}", signum)
     best = {name: value.to(experiment.device) for name, value in experiment.processes.from_first(None).items()}
     loop.meta_test(experiment, best, "test", config.test_tasks, EVAL_BATCH)
     return {}
+
+
+def _validation(config: Config, experiment: Experiment, state: State) -> Evaluation | None:
+    """The validation after an outer step; None where a metric is not finite.
+
+    One task on which the inner loop leaves all bounds says little about training, whose own losses are seen to. It only
+    means that this outer step's checkpoint is no good.
+    """
+    try:
+        return loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
+    except DivergedError as error:
+        log.warning("step %d/%d  no validation: %s", state.step, config.outer_steps, error)
+        return None
 
 
 def validates(config: Config, step: int) -> bool:
@@ -213,8 +226,7 @@ def _train(
             if step % config.log_every == 0:
                 recorder.train(report)
                 progress.train(report)
-            if validates(config, step):
-                result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
+            if validates(config, step) and (result := _validation(config, experiment, state)):
                 recorder.evaluation(step, "val", result)
                 recorder.clock(step, config.meta_batch, memory_mb(experiment.device))
                 progress.validated(step, result)
@@ -235,7 +247,16 @@ def _train(
 
 
 def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, recorder: Recorder) -> dict[str, Any]:
-    """Meta-tests the best checkpoint, read back from disk."""
+    """Meta-tests the best checkpoint, read back from disk.
+
+    Raises:
+        DivergedError: there is none, as no validation was finite; or a metric of the test is not.
+    """
+    if best.value is None:
+        raise DivergedError(
+            "no validation has a finite metric (after the last outer step): expected one to choose a checkpoint by; try "
+            "a smaller algo.inner_lr or fewer algo.eval_inner_steps"
+        )
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(rundir, config, best.step))
     experiment.processes.from_first(state.meta)
@@ -244,7 +265,6 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     recorder.clock(config.outer_steps, config.meta_batch, memory_mb(experiment.device))
     recorder.sync()
     rundir.write("test_tasks.json", of_tasks(experiment, result))
-    assert best.value is not None, "the last outer step is always validated"
     summary = summarize(config, experiment, state, result)
     metric = experiment.source.metric
     summary["settings"]["checkpoint"] = (

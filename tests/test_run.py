@@ -16,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from metarun import checkpoint
-from metarun.errors import RunDirError
+from metarun import checkpoint, loop
+from metarun.errors import DivergedError, RunDirError
 from metarun.rundir import RunDir
 
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
@@ -574,3 +574,32 @@ def test_a_budget_is_that_share_of_meta_steps_and_can_be_raised(metarun):
     assert "budget" in err
     code, _, err = metarun("eval", "run", "budget=0.1")
     assert code == 2
+
+
+def test_a_validation_that_is_not_finite_ends_nothing_but_is_not_the_best(metarun, monkeypatch):
+    """Validations 2 and 3 of 3 find a task whose metric is not a number."""
+    true, calls = loop.meta_test, []
+
+    def meta_test(experiment, meta, split, *rest):
+        calls.append(split)
+        if calls in (["val"] * 2, ["val"] * 3):
+            raise DivergedError("the metric of val task 7 is not finite")
+        return true(experiment, meta, split, *rest)
+
+    monkeypatch.setattr(loop, "meta_test", meta_test)
+    code, out, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 0, err
+    assert err.count("no validation: the metric of val task 7 is not finite") == 2
+    assert "outer step 4 of 12, best by validation" in out
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["split"]) for row in rows if row["split"] != "train"] == [(4, "val"), (4, "test")]
+
+
+def test_a_run_without_any_finite_validation_says_so(metarun, monkeypatch):
+    def meta_test(*_):
+        raise DivergedError("the metric of val task 7 is not finite")
+
+    monkeypatch.setattr(loop, "meta_test", meta_test)
+    code, _, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 5
+    assert "no validation has a finite metric" in err.splitlines()[-1]
