@@ -254,8 +254,8 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     """
     if best.value is None:
         raise DivergedError(
-            "no validation has a finite metric (after the last outer step): expected one to choose a checkpoint by; try "
-            "a smaller algo.inner_lr or fewer algo.eval_inner_steps"
+            "no validation has a finite metric (after the last outer step): expected one to choose a checkpoint by; "
+            "try a smaller algo.inner_lr or fewer algo.eval_inner_steps"
         )
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(rundir, config, best.step))
