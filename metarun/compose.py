@@ -27,6 +27,7 @@ from metarun.trust import targets, trusted_class
 
 # Of what Hydra itself builds: launchers, sweepers with their samplers, callbacks.
 HYDRA = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins", "optuna.samplers")
+NAMED = ("device", "engine", "logger")  # what can be chosen by name for a saved config too
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -258,8 +259,8 @@ def _one_line(error: Exception, words: tuple[str, ...], source: Source) -> str:
 def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
     """A saved config with some of its values changed.
 
-    The file stays plain data: nothing in it and nothing in the words is interpolated. A device or an engine can be
-    chosen by name; the other choices made the run what it is.
+    The file stays plain data: nothing in it and nothing in the words is interpolated. A device, an engine or a logger
+    can be chosen by name; the other choices made the run what it is.
 
     Raises:
         UsageError: a word is not a change of a value that is there, or the result is not a valid config.
@@ -272,11 +273,11 @@ def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
             raise UsageError(
                 f"{override.input_line!r} (command line): expected key=value for a key of the saved config"
             )
-        if key in ("device", "engine"):
+        if key in NAMED:
             new[key] = copy.deepcopy(_plain((str(override.input_line),), Source())[key])
     for override in overrides:
         key, value = override.get_key_element(), override.value()
-        if key in ("device", "engine"):
+        if key in NAMED:
             continue
         *path, last = key.split(".")
         node: Any = new

@@ -15,7 +15,7 @@ from metarun.trust import check_target, targets
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
 # What may differ when a run is continued: it changes how long, how often or where, but not which experiment this is.
-SILENT = ("data.root", "data.download", "published")  # and no digit of the result either
+SILENT = ("data.root", "data.download", "published", "logger")  # and no digit of the result either
 FREE = ("meta_steps", "budget", "val_every", "checkpoint_every", "log_every", "device", "engine", *SILENT)
 
 
@@ -34,6 +34,7 @@ class Config:
     log_every: int
     objective: str
     published: dict[str, Any] | None
+    logger: dict[str, Any] | None
     algo: dict[str, Any]
     data: dict[str, Any]
     model: dict[str, Any]
@@ -50,6 +51,8 @@ class Config:
             raise SettingError(self.budget, "budget", "at most 1, which is all of meta_steps; for more set meta_steps")
         one_of("objective", self.objective, ["val", "test"])
         _check_published(self.published)
+        if self.logger is not None and not isinstance(self.logger, dict):
+            raise SettingError(self.logger, "logger", "null, or logger=tensorboard or logger=wandb")
         for name in SECTIONS:
             if not isinstance(getattr(self, name), dict):
                 raise SettingError(getattr(self, name), name, f"settings of its own, such as {name}.key=value")

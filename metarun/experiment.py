@@ -51,7 +51,8 @@ def assemble(config: Config) -> Experiment:
     if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
         name = type(optimizer).__name__
         raise UsageError(f"{name} (algo.meta_optimizer): expected an optimiser that steps by a gradient, such as Adam")
-    return Experiment(algorithm, source, engine, device, config.seed)
+    logger = build("logger", config.logger) if config.logger else None
+    return Experiment(algorithm, source, engine, device, config.seed, logger)
 
 
 def device_of(config: Config) -> torch.device:

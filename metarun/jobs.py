@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import secrets
 import shutil
@@ -28,10 +27,11 @@ places: list[Path] = []  # where the jobs of this sweep say how they ended, once
 ended: list[Exception] = []  # what ended the command; Hydra would print it in its own way
 
 
-def job(composed: DictConfig) -> float:
-    """One job, called by Hydra, perhaps in a process of a launcher; returns the objective, nan if it failed.
+def job(composed: DictConfig) -> float | None:
+    """One job, called by Hydra, perhaps in a process of a launcher; returns the objective, None if it failed.
 
-    An exception must not reach Hydra, which would give up the jobs that are left.
+    An exception must not reach Hydra, which would give up the jobs that are left; and at nan, as at an exception, its
+    Optuna sweeper would give up the study.
     """
     this = HydraConfig.get()
     sweep = this.mode == RunMode.MULTIRUN
@@ -56,10 +56,10 @@ def job(composed: DictConfig) -> float:
             raise SystemExit(getattr(error, "code", 1)) from error  # Hydra lets this through
         shown = str(RunDir(folder).shown)
         _leave(this.job.num, {"words": words, "error": str(error) or type(error).__name__, "files": shown})
-        return math.nan
+        return None
     if sweep:
         _leave(this.job.num, {"words": words, "summary": summary})
-    return summary.get("objective", math.nan)
+    return summary.get("objective")
 
 
 def talk() -> None:

@@ -15,6 +15,7 @@ from metarun.algos.base import Algorithm
 from metarun.engine import Engine
 from metarun.errors import DivergedError
 from metarun.inner import Params
+from metarun.loggers import Logger
 from metarun.processes import Processes
 from metarun.tasks import Split, Task, TaskSource
 
@@ -28,6 +29,7 @@ class Experiment:
     engine: Engine
     device: torch.device
     seed: int
+    logger: Logger | None = None
     processes: Processes = field(default_factory=Processes)
 
 

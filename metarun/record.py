@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from metarun.errors import RunDirError, reason
 from metarun.files import Appended, parse_json, read, write_atomically
+from metarun.loggers import Sink
 from metarun.rundir import RunDir
 
 if TYPE_CHECKING:  # they import torch, which who only reads runs need not wait for
@@ -64,10 +65,12 @@ class Recorder:
         session: 0 for the run's first process, 1 for the one that continued it, and so on.
         step: outer steps done before this session.
         metrics: what metrics.jsonl held then.
+        sink: is told every event too.
     """
 
-    def __init__(self, rundir: RunDir, metric: Metric, session: int, step: int, metrics: str):
+    def __init__(self, rundir: RunDir, metric: Metric, session: int, step: int, metrics: str, sink: Sink | None = None):
         self.metric, self.session, self.first = metric, session, step
+        self.sink = sink or Sink()
         self.lines = metrics.splitlines(keepends=True)
         write_atomically(rundir.metrics, metrics.encode())
         self.file = Appended(rundir.metrics)
@@ -90,12 +93,15 @@ class Recorder:
 
     def train(self, report: OuterStep) -> None:
         """The loss and the metric of one outer step, averaged over its meta-batch."""
-        self.event(report.step, "train", {"loss": float(report.loss), self.metric: float(report.score)})
+        values = {"loss": float(report.loss), self.metric: float(report.score)}
+        self.event(report.step, "train", values)
+        self.sink.log(report.step, {f"train/{name}": value for name, value in values.items()})
 
     def evaluation(self, step: int, split: str, result: Evaluation) -> None:
         """The metric after the last inner step, its interval over tasks, and the whole adaptation curve."""
         values = {self.metric: result.mean[-1], "ci95": result.ci95[-1], "tasks": result.tasks, "by_step": result.mean}
         self.event(step, split, values)
+        self.sink.log(step, {f"{split}/{name}": values[name] for name in (self.metric, "ci95")})
 
     def clock(self, step: int, meta_batch: int, memory_mb: int) -> None:
         """One row of timing.jsonl, about this session.

@@ -22,6 +22,7 @@ from metarun.experiment import (
     restore,
     summarize,
 )
+from metarun.loggers import Sink
 from metarun.loop import Evaluation, Experiment, State
 from metarun.processes import Processes, joined
 from metarun.record import Progress, Recorder, events, shown
@@ -149,8 +150,10 @@ def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], b
     experiment.processes.from_first((loop.snapshot(state), chunks))
     sessions = _record_environment(config, rundir, experiment, changes)
     progress = Progress(experiment.source.metric, config.outer_steps, state.step, bar)
-    recorder = Recorder(rundir, experiment.source.metric, sessions, state.step, start.metrics)
-    with closing(recorder), closing(progress):
+    sink = Sink(experiment.logger)
+    recorder = Recorder(rundir, experiment.source.metric, sessions, state.step, start.metrics, sink)
+    title = f"{experiment.algorithm.name} on {experiment.source.describe()}"
+    with closing(recorder), closing(progress), sink.during(rundir.path, title, config.plain(), state.step):
         _train(config, experiment, state, start.best, rundir, recorder, progress)
         summary = _test(config, experiment, start.best, rundir, recorder)
     rundir.write("summary.json", summary)

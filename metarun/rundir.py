@@ -22,7 +22,7 @@ from metarun.saved import dump, saved_config
 
 LARGEST_JSON = 10_000_000  # bytes
 # All that metarun writes there.
-FOLDERS = (".hydra", "checkpoints", "eval")
+FOLDERS = (".hydra", "checkpoints", "eval", "tensorboard", "wandb")
 FILES = (
     *("status.json", "environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
     *("metarun.log", "curve.png"),
