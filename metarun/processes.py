@@ -47,7 +47,8 @@ class Processes:
         with _told():
             dist.all_reduce(flat)
         parts = flat.split([value.numel() for value in values.values()])
-        return {name: part.view_as(value) for (name, value), part in zip(values.items(), parts, strict=True)}
+        named = zip(values.items(), parts, strict=True)
+        return {name: part.view_as(value).to(value.dtype) for (name, value), part in named}
 
     def join(self, part: Tensor, total: int) -> Tensor:
         """The whole of which each process has its share().

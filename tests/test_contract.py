@@ -35,7 +35,7 @@ ALGORITHMS = {
     "maml_pp": ["algo.inner_steps=2"],
     "meta_lstm": ["algo.inner_steps=3", "algo.meta_lr=0.01", "algo.meta_clip=null"],
     "protonet": ["algo.meta_lr=0.01"],
-    "reptile": ["algo.inner_lr=0.01", "algo.eval_inner_steps=10", "algo.meta_lr=0.5"],
+    "reptile": ["algo.inner_lr=0.02", "algo.eval_inner_steps=10", "algo.meta_lr=0.5"],
 }
 MORE_STEPS = {("protonet", "sequences"): 500}  # untrained, an LSTM's features are good prototypes already
 REFUSED = {("protonet", "sinusoid"), *itertools.product(["oracle"], ["omniglot", "sequences", "tabular"])}

@@ -43,7 +43,13 @@ def test_reptiles_direction_on_quadratics_is_the_closed_form(mode, steps):
     x, y = (torch.cat(pair, dim=1)[0] for pair in ((task.support_x, task.query_x), (task.support_y, task.query_y)))
     a, c = 2 * x.T @ x / 10, torch.linalg.lstsq(x, y).solution
     algorithm = Reptile(
-        Linear(5), inner_lr=0.05, inner_steps=steps, inner_optimizer="sgd", inner_betas=None, inner_batch=None
+        Linear(5),
+        inner_lr=0.05,
+        inner_steps=steps,
+        inner_optimizer="sgd",
+        inner_betas=None,
+        inner_moments=None,
+        inner_batch=None,
     )
     meta = algorithm.init()
     got = Engine(mode).meta_gradient(algorithm, meta, task)
@@ -59,7 +65,7 @@ def test_reptile_with_rate_one_moves_to_where_the_tasks_end():
     tasks = [quadratic(seed=s)[0] for s in (1, 2)]
     both = Task(*(torch.cat(pair) for pair in zip(*tasks, strict=True)))._replace(key=torch.tensor([7, 8]))
     model = Linear(5)
-    algorithm = Reptile(model, inner_lr=0.01, inner_steps=4, inner_batch=3, meta_lr=1.0, meta_optimizer=torch.optim.SGD)
+    algorithm = Reptile(model, inner_lr=0.01, inner_steps=4, inner_batch=3, inner_moments="fresh")
     state_meta = algorithm.init()
     grads = Engine().meta_gradient(algorithm, state_meta, both).grads["theta"]
     ends = []
@@ -74,6 +80,55 @@ def test_reptile_with_rate_one_moves_to_where_the_tasks_end():
             adam.step()
         ends.append(theta.detach())
     torch.testing.assert_close(state_meta["theta"] - grads, sum(ends) / 2, rtol=1e-9, atol=1e-10)
+
+
+def test_carried_moments_are_those_of_one_adam_over_all_tasks():
+    """With one task in an outer step and ε = 1 nothing is ever averaged, and Reptile is torch's Adam, task after task."""
+    model, tasks = Linear(5), [quadratic(seed=s)[0]._replace(key=torch.tensor([s])) for s in range(6)]
+    algorithm = Reptile(model, inner_lr=0.01, inner_steps=4, inner_batch=3, meta_lr=1.0)
+    meta = algorithm.init()
+    theta = model.theta.detach().clone().requires_grad_()
+    adam = torch.optim.Adam([theta], lr=0.01, betas=(0.0, 0.999))
+    for some in tasks:
+        for name, grad in Engine().meta_gradient(algorithm, meta, some).grads.items():
+            meta[name] = meta[name] - grad
+        task = some.select(0)
+        x, y = task.points()
+        for places in minibatches(task.key, 10, 3, 4):
+            adam.zero_grad()
+            (x[places] @ theta - y[places]).square().mean().backward()
+            adam.step()
+        torch.testing.assert_close(meta["theta"], theta.detach(), rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(meta["second.theta"], adam.state[theta]["exp_avg_sq"], rtol=1e-9, atol=1e-12)
+    task = tasks[0].select(0)
+    curve = algorithm.adaptation_curve(meta, task)
+    for k, places in enumerate(minibatches(task.key, 5, 5, 3)):
+        assert places is None
+        x, y = task.support_x, task.support_y
+        torch.testing.assert_close(curve[k], (task.query_x @ theta - task.query_y).square().mean().detach())
+        adam.zero_grad()
+        (x @ theta - y).square().mean().backward()
+        adam.step()
+
+
+def test_carried_moments_are_averaged_as_the_learner_is():
+    """Two tasks and ε = 0.5: v and β2^t move half of the way to the mean of where both ended; the learner does too."""
+    both = Task(*(torch.cat(pair) for pair in zip(*[quadratic(seed=s)[0] for s in (1, 2)], strict=True)))
+    algorithm = Reptile(Linear(5), inner_lr=0.01, inner_steps=3, inner_batch=None, meta_lr=0.5)
+    meta = algorithm.init()
+    grads = Engine().meta_gradient(algorithm, meta, both).grads
+    assert float(meta["power"] - 0.5 * grads["power"]) == pytest.approx(0.5 + 0.5 * 0.999**3, rel=1e-12)
+    ends = []
+    for t in range(2):
+        theta = meta["theta"].clone().requires_grad_()
+        adam = torch.optim.Adam([theta], lr=0.01, betas=(0.0, 0.999))
+        x, y = both.select(t).points()
+        for _ in range(3):
+            adam.zero_grad()
+            (x @ theta - y).square().mean().backward()
+            adam.step()
+        ends.append(adam.state[theta]["exp_avg_sq"])
+    torch.testing.assert_close(meta["second.theta"] - grads["second.theta"], sum(ends) / 2, rtol=1e-9, atol=1e-12)
 
 
 def test_reptiles_outer_rate_falls_linearly_to_zero():
@@ -291,7 +346,9 @@ def test_the_oracle_is_told_the_wave_and_refuses_sources_that_do_not_tell():
     ("cls", "settings"),
     [
         (Reptile, {"inner_steps": 0}), (Reptile, {"inner_batch": 0}), (Reptile, {"eval_inner_batch": -1}),
-        (Reptile, {"inner_optimizer": "sgd"}), (Reptile, {"inner_betas": (0.0, 1.0)}), (Reptile, {"meta_clip": 0}),
+        (Reptile, {"inner_optimizer": "sgd"}), (Reptile, {"inner_betas": (0.0, 1.0)}),
+        (Reptile, {"inner_optimizer": "sgd", "inner_betas": None}), (Reptile, {"inner_betas": (0.1, 0.999)}),
+        (Reptile, {"inner_moments": "kept"}), (Reptile, {"meta_optimizer": torch.optim.Adam}), (Reptile, {"meta_clip": 0}),
         (Reptile, {"meta_lr_schedule": "step"}), (MetaSGD, {"inner_lr": -1.0}), (MetaSGD, {"inner_steps": 0}),
         (MAMLpp, {"inner_steps": 4, "eval_inner_steps": 3}), (MAMLpp, {"multi_step_until": 1.5}), (MAMLpp, {"first_order_until": -0.1}),
         (MAMLpp, {"first_order_until": True}), (Pretrain, {"eval_inner_steps": -1}), (Pretrain, {"inner_lr": 0.0}),
@@ -314,7 +371,8 @@ def _tuned_by_hand(theta, task, steps):
 
 def test_reptile_is_tested_on_minibatches_of_the_support_set_alone():
     task = quadratic()[0].select(0)._replace(key=torch.tensor(5))
-    algorithm = Reptile(Linear(5), inner_lr=0.02, inner_batch=4, eval_inner_batch=2, eval_inner_steps=6)
+    settings = {"inner_batch": 4, "eval_inner_batch": 2, "eval_inner_steps": 6, "inner_moments": "fresh"}
+    algorithm = Reptile(Linear(5), inner_lr=0.02, **settings)
     theta = algorithm.init()["theta"].requires_grad_()
     adam = torch.optim.Adam([theta], lr=0.02, betas=(0.0, 0.999))
 

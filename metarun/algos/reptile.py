@@ -7,10 +7,13 @@ Reference: Nichol, Achiam & Schulman 2018, "On first-order meta-learning algorit
 query points alike, so shots + queries of a source are the paper's training shots, and the query metric of the
 training rows is of points that were trained on.
 
-We differ: Adam's second moment starts anew in every task, where the authors' code carries it over.
+In the authors' code Adam's second moment v is not reset between tasks (`inner_moments=carried`, the default here).
+Theirs goes from one task to the next; here all tasks of a meta-batch start from the same v, which then moves as θ does,
+v <- v + ε mean over tasks of (v_K - v), and is meta-tested with. `fresh` starts every task with v = 0, so that Adam's
+first step has the same length for every weight.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,9 +21,10 @@ import torch
 from torch import Tensor
 
 from metarun.algos.gradient import GradientBased, rule
-from metarun.errors import at_least
-from metarun.inner import Params, Rule
+from metarun.errors import SettingError, at_least, one_of
+from metarun.inner import Adam, Params, Rule, prefixed, under
 from metarun.tasks import Task, TaskSource, minibatches
+from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)
@@ -31,15 +35,18 @@ class Reptile(GradientBased):
         inner_steps: K in training; at least 1.
         inner_optimizer: `adam` with fresh moments in every task, or `sgd`.
         inner_betas: Adam's (β1, β2). None with sgd.
+        inner_moments: with Adam, `carried` or `fresh`; with sgd None. Carried ones want β1 = 0, so that there is one.
         inner_batch: points of a minibatch in training; None, or more than there are: all.
         eval_inner_batch: the same in validation and test.
     """
 
     training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "inner_batch")
 
+    meta_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
     inner_steps: int = 5
     inner_optimizer: str = "adam"
     inner_betas: tuple[float, float] | None = (0.0, 0.999)
+    inner_moments: str | None = "carried"
     inner_batch: int | None = 10
     eval_inner_batch: int | None = 5
 
@@ -50,17 +57,48 @@ class Reptile(GradientBased):
             if getattr(self, name) is not None:
                 at_least(1, **{name: getattr(self, name)})
         self.inner_rule = rule(self.inner_optimizer, self.inner_lr, self.inner_betas)
+        self._check_moments()
         self.fixed = set()
+
+    def _check_moments(self) -> None:
+        adam = isinstance(self.inner_rule, Adam)
+        if adam:
+            one_of("inner_moments", self.inner_moments, ["carried", "fresh"])
+        elif self.inner_moments is not None:
+            raise SettingError(self.inner_moments, "inner_moments", "null with inner_optimizer=sgd, which has none")
+        self.carries = self.inner_moments == "carried"
+        if adam and self.carries and self.inner_rule.betas[0] != 0:
+            expected = "[0,β2] with inner_moments=carried, as Nichol et al. have it"
+            raise SettingError(list(self.inner_rule.betas), "inner_betas", expected)
+        outer = getattr(self.meta_optimizer, "func", self.meta_optimizer)
+        if self.carries and outer is not torch.optim.SGD:
+            expected = "fresh with another outer optimiser than SGD, which would not average second moments"
+            raise SettingError(self.inner_moments, "inner_moments", expected)
+
+    def init(self) -> Params:
+        """The learner; and where it is carried the second moment, zero, and β2 to the power of its steps, 1."""
+        learner = super().init()
+        if not self.carries:
+            return learner
+        zeros = {name: torch.zeros_like(value) for name, value in learner.items()}
+        return {**learner, **prefixed("second", zeros), "power": torch.ones((), dtype=torch.float64)}
+
+    def start(self, meta: Params, task: Task) -> Params:
+        """The learner alone."""
+        return learner_of(meta)
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """The inner loop and its minibatches."""
         sizes = [size or "all points" for size in (self.inner_batch, self.eval_inner_batch)]
         batches = f"at most {sizes[0]} in training, {sizes[1]} in test"
-        return {**super().describe(source), "minibatch": batches}
+        moments = {"carried": {"moments": "carried over from training"}, "fresh": {"moments": "fresh in every task"}}
+        return {**super().describe(source), "minibatch": batches, **moments.get(self.inner_moments or "", {})}
 
     def rule(self, meta: Params) -> Rule:
         """Adam or SGD."""
-        return self.inner_rule
+        if not self.carries:
+            return self.inner_rule
+        return CarriedAdam(self.inner_lr, self.inner_rule.betas[1], under("second", meta), meta["power"])
 
     def batches(self, task: Task, steps: int) -> list[tuple[Tensor, Tensor]]:
         """Minibatches of the support set."""
@@ -68,16 +106,62 @@ class Reptile(GradientBased):
 
     def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
         """See Algorithm. Takes minibatches of all the task's points."""
-        start = {name: value.detach() for name, value in meta.items()}
-        batches = cut(*task.points(), task.key, self.inner_batch, self.inner_steps)
-        return self.trajectory(start, start, [{}] * self.inner_steps, batches, first_order=True)
+        return (learner_of(point) for point in self._path(meta, task))
+
+    def _path(self, meta: Params, task: Task) -> Iterator[Params]:
+        """What the meta-parameters become, before the inner loop and after each step of it."""
+        now = {name: value.detach() for name, value in meta.items()}
+        params, state = learner_of(now), self.rule(now).init(learner_of(now))
+        yield now
+        for x, y in cut(*task.points(), task.key, self.inner_batch, self.inner_steps):
+            params, state = unit(self.step, now, {}, x, y, params, state, True)
+            yield {**params, **(CarriedAdam.named(state) if self.carries else {})}
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The query loss after the inner loop, with θ - θ_K for its gradient; and the query metric there."""
-        start, *_, end = self.inner_loop(meta, task)
-        direction = torch.stack([(meta[name] * (start[name] - end[name])).sum() for name in meta]).sum()
-        loss, metric = self.judge(end, task)
+        start, *_, end = self._path(meta, task)
+        loss, metric = self.judge(learner_of(end), task)
+        direction = sum((meta[name] * (start[name] - end[name])).sum().to(loss.dtype) for name in meta)
         return loss + direction - direction.detach(), metric
+
+
+def learner_of(meta: Params) -> Params:
+    """The meta-parameters without the second moment."""
+    return {name: value for name, value in meta.items() if name != "power" and not name.startswith("second.")}
+
+
+class CarriedAdam:
+    """Adam with β1 = 0 and a second moment that goes on: θ <- θ - lr g / (√(v / (1 - β2^t)) + eps).
+
+    Args:
+        lr: its rate.
+        beta2: of v <- β2 v + (1 - β2) g².
+        second: v before the first step here.
+        power: β2^t before it. v and 1 - β2^t move alike in outer steps, so that their ratio stays an average of g².
+    """
+
+    def __init__(self, lr: float, beta2: float, second: Params, power: Tensor, eps: float = 1e-8):
+        self.lr, self.beta2, self.second, self.power, self.eps = lr, beta2, second, power, eps
+
+    def init(self, params: Params) -> tuple[Tensor, Params]:
+        """See Rule."""
+        return self.power, self.second
+
+    def step(self, params: Params, grads: Params, state: tuple[Tensor, Params]) -> tuple[Params, tuple[Tensor, Params]]:
+        """See Rule."""
+        power = state[0] * self.beta2
+        second = {name: self.beta2 * state[1][name] + (1 - self.beta2) * g * g for name, g in grads.items()}
+        scale = 1 / (1 - power)
+        new = {
+            name: value - self.lr * grads[name] / ((second[name] * scale.to(value.dtype)).sqrt() + self.eps)
+            for name, value in params.items()
+        }
+        return new, (power, second)
+
+    @staticmethod
+    def named(state: tuple[Tensor, Params]) -> Params:
+        """A state as meta-parameters."""
+        return {**prefixed("second", state[1]), "power": state[0]}
 
 
 def cut(x: Tensor, y: Tensor, key: Tensor, size: int | None, steps: int) -> list[tuple[Tensor, Tensor]]:
