@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from metarun.errors import SettingError, UsageError, at_least, nearest, one_of, positive
@@ -19,9 +19,12 @@ SILENT = ("data.root", "data.download", "published", "logger")  # and no digit o
 FREE = ("meta_steps", "budget", "val_every", "checkpoint_every", "log_every", "device", "engine", *SILENT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """A composed config: the root keys, and a plain dictionary for each section."""
+    """A composed config: the root keys, and a plain dictionary for each section.
+
+    What has a default came later than the first saved configs, which are read with it.
+    """
 
     seed: int
     meta_steps: int
@@ -29,12 +32,12 @@ class Config:
     val_every: int
     val_tasks: int
     test_tasks: int
-    budget: float
+    budget: float = 1.0
     checkpoint_every: int
     log_every: int
     objective: str
-    published: dict[str, Any] | None
-    logger: dict[str, Any] | None
+    published: dict[str, Any] | None = None
+    logger: dict[str, Any] | None = None
     algo: dict[str, Any]
     data: dict[str, Any]
     model: dict[str, Any]
@@ -96,7 +99,7 @@ def checked(plain: dict[str, Any]) -> Config:
     for key in plain:
         if key not in names:
             raise UsageError(f"{key!r} (config): no such key; keys are {', '.join(names)}{nearest(str(key), names)}")
-    for name in names:
+    for name in (field.name for field in fields(Config) if field.default is MISSING):
         if name not in plain:
             raise UsageError(f"{name!r} (config): missing; a complete config has {', '.join(names)}")
     for key, target in targets(plain, ""):

@@ -212,3 +212,12 @@ def test_bad_words(metarun, finished, words, code, names):
     assert found == code, err
     assert len(err.splitlines()) == 1
     assert all(name in err for name in names), err
+
+
+def test_a_config_of_before_there_was_a_budget_is_read(metarun, finished):
+    shutil.copytree(finished, "run")
+    _edit("run", ".hydra/config.yaml", lambda c: [c.pop(key) for key in ("budget", "published", "logger")])
+    code, out, err = metarun("table", "run", "format=json")
+    assert code == 0, err
+    assert json.loads(out)["rows"][0]["budget"] == 1.0
+    assert metarun("reproduce", "run")[0] == 0
