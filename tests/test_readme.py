@@ -1,13 +1,20 @@
 """What the README says is what there is."""
 
+import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from metarun import runs
+from metarun.compose import compose
+from metarun.config import differences
+from metarun.experiment import assemble
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -52,13 +59,70 @@ def test_every_setting_that_the_readme_names_exists(metarun):
     assert {name for name in names if not name.endswith((".py", ".base"))} <= known
 
 
-@pytest.mark.parametrize("line", re.findall(r"^    (metarun [^#\n]*?)  +#", TEXT, re.MULTILINE))
-def test_the_recipes_compose(metarun, line):
-    words = line.split()[1:]
-    if words[0] in ("eval", "resume", "reproduce", "-cp"):
-        assert words[1].startswith("DIR")
+LINES = re.findall(r"^    (metarun [^#\n]*?)(?:  +#.*)?$", TEXT, re.MULTILINE)
+SHORT = ("meta_steps=2", "val_every=1", "val_tasks=2", "test_tasks=3", "checkpoint_every=1", "budget=1")
+
+
+def _shortened(line):
+    """The words of a command, but with two outer steps; what it says of a run is said of the folder `run`."""
+    words = [word.replace("DIR", "run") for word in shlex.split(line)[1:]]
+    words = [{"waves": "run", "comparison": "folder", "outputs": "folder"}.get(word, word) for word in words]
+    words = [word for word in words if not word.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
+    if words and words[0] in ("eval", "resume", "reproduce", "table", "report"):
+        return [word for word in words if not word.startswith(("device=", "meta_steps="))]
+    few = [word for word in SHORT if not any(other.startswith(word.partition("=")[0] + "=") for other in words)]
+    cut = {word.partition("=")[0]: word for word in SHORT if word.partition("=")[0] in ("meta_steps", "test_tasks")}
+    words = [cut.get(word.partition("=")[0], word) for word in words]
+    words += few if "-cp" not in words else []
+    if any(word.startswith("sweep=optuna") for word in words):
+        words = [word for word in words if "n_trials" not in word] + ["hydra.sweeper.n_trials=2"]
+    return words
+
+
+@pytest.mark.parametrize("line", list(dict.fromkeys(LINES)))
+def test_every_command_runs(metarun, finished, omniglot, data_root, monkeypatch, line):
+    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    shutil.copytree(finished, "run")
+    shutil.copytree(finished, "folder/run")
+    words = [word.replace("data.root=FOLDER", f"data.root={data_root}") for word in _shortened(line)]
+    code, out, err = metarun(*words)
+    if words[0] == "reproduce" and code == 2:  # the saved run's sinusoids have no data.root
+        assert "data.root" in err
         return
-    words = [word for word in words if word != "-m" and "," not in word and not word.startswith("sweep=")]
-    code, _, err = metarun(*words, "--cfg", "job")
     assert code == 0, err
-    assert not list(Path().iterdir())
+    assert out
+
+
+def test_the_table_of_results_is_that_of_the_saved_runs(metarun):
+    """scripts/publish.py writes it."""
+    begin, end = "<!-- metarun table outputs/published -->\n", "<!-- end -->\n"
+    code, out, err = metarun("table", str(ROOT / "outputs" / "published"))
+    assert code == 0, err
+    assert TEXT.partition(begin)[2].partition(end)[0].strip() == out.strip()
+    assert "Left out" not in out
+
+
+def test_published_runs_are_those_of_their_experiments(metarun):
+    """Their configs are what the experiment composes to today, but for what the command line says."""
+    for folder in (ROOT / "outputs" / "published").glob("*/*/*"):
+        run = runs.read(folder)
+        assert run.experiment == str(folder.relative_to(ROOT / "outputs" / "published").parent)
+        found = differences(run.config.plain(), compose(run.words).plain())
+        assert not [key for key in found if not key.startswith("published")], folder
+        assert json.loads((folder / "environment.json").read_text())["git"]["dirty"] is False
+
+
+EXPERIMENTS = sorted((ROOT / "conf" / "experiment").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_begins_with_its_command_and_is_built(path, data_root, monkeypatch):
+    name = str(path.relative_to(ROOT / "conf" / "experiment").with_suffix(""))
+    package, command, *_ = path.read_text().splitlines()
+    assert (package, command) == ("# @package _global_", f"# metarun experiment={name}")
+    config = compose([f"experiment={name}", "device=cpu"])
+    experiment = assemble(config)
+    if config.published:
+        kept = config.algo.get("eval_inner_steps") or config.algo.get("inner_steps") or 0
+        assert all(step <= kept for step in config.published.get("by_step") or {})
+        assert 0 < config.published["mean"] < (1 if experiment.source.metric == "accuracy" else 10)

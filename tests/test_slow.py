@@ -22,9 +22,8 @@ def test_the_main_job_on_the_real_omniglot(metarun, data_root, monkeypatch):
 
 def test_sinusoids_at_full_length_reach_the_published_errors(metarun):
     """Finn et al. 2017, table 2: trained with 10 shots, tested with 5: 0.67, 0.38, 0.35 after 1, 5, 10 steps."""
-    assert metarun("experiment=sinusoid", "hydra.run.dir=run")[0] == 0
-    assert metarun("eval", "run", "data.shots=5")[0] == 0
-    by_step = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())["test"]["mse"]["by_step"]
+    assert metarun("experiment=finn2017/sinusoid_5shot", "hydra.run.dir=run")[0] == 0
+    by_step = json.loads(Path("run/summary.json").read_text())["test"]["mse"]["by_step"]
     for step, published in ((1, 0.67), (5, 0.38), (10, 0.35)):
         assert by_step[step]["mean"] < 1.2 * published
 
