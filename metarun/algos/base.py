@@ -13,7 +13,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -137,17 +137,22 @@ class Algorithm(ABC):
 def call(model: nn.Module, params: Params, x: Tensor, support: Tensor | None = None) -> Tensor:
     """A learner's outputs under these parameters; see Algorithm.predict()."""
     takes_support = hasattr(model, "norm")  # one of metarun's learners; any other module is called with x
-    return functional_call(own(model), params, (x, support) if takes_support else (x,))
+    return under_parameters(model, params, (x, support) if takes_support else (x,))
 
 
 _copies = threading.local()
 
 
-def own(module: nn.Module) -> nn.Module:
-    """The module itself, or outside the main thread a copy that is this thread's own.
+def under_parameters(module: nn.Module, params: Params, args: tuple) -> Any:
+    """module(*args) as if its parameters were these; several threads may do so at once.
 
-    For functional_call, which puts parameters into the module while it runs.
+    torch's functional_call puts parameters into the module while it runs, so that every thread needs one of its own.
     """
+    return functional_call(_own(module), params, args)
+
+
+def _own(module: nn.Module) -> nn.Module:
+    """The module itself, or outside the main thread a copy that is this thread's own."""
     if threading.current_thread() is threading.main_thread():
         return module
     mine = _copies.__dict__.setdefault("of", weakref.WeakKeyDictionary())

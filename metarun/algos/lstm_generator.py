@@ -18,9 +18,8 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from metarun.algos.base import call, own, without_head
+from metarun.algos.base import call, under_parameters, without_head
 from metarun.algos.gradient import GradientBased
 from metarun.cells import LSTMCell
 from metarun.errors import at_least, boolean, one_of
@@ -95,7 +94,7 @@ class LSTMGenerator(GradientBased):
             y = F.one_hot(y, self.outputs).to(x.dtype)
         state = self.reader.start(1, x)
         for pair in torch.cat([x, y], dim=-1):
-            state = functional_call(own(self.reader), under("reader", meta), (pair[:, None], state))
+            state = under_parameters(self.reader, under("reader", meta), (pair[:, None], state))
         return state[0][:, 0]
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:

@@ -25,9 +25,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import grad_and_value
 
-from metarun.algos.base import Algorithm, own
+from metarun.algos.base import Algorithm, under_parameters
 from metarun.cells import LSTMCell, State
 from metarun.errors import at_least, boolean, one_of
 from metarun.inner import Params, poisoned, prefixed, under
@@ -122,7 +122,7 @@ class MetaLSTM(Algorithm):
         """One inner step on a minibatch, a unit: the coordinates, the LSTM's state and the gates as they go back."""
         g, loss = self._gradient(c, under("learner", meta), x, y)
         seen = torch.cat([preprocessed(loss)[:, None].expand(2, len(c)), preprocessed(g)])  # [4, P]
-        state = functional_call(own(self.lstm), under("lstm", meta), (seen, state))
+        state = under_parameters(self.lstm, under("lstm", meta), (seen, state))
         f = _gate(meta, "forget", state[0], c, f)
         i = _gate(meta, "input", state[0], c, i)
         c = torch.sigmoid(f) * c - torch.sigmoid(i) * g
