@@ -84,20 +84,23 @@ def _one(cwd, *words):
     return subprocess.run([sys.executable, "-m", "metarun", *words], cwd=cwd, capture_output=True, text=True)
 
 
-def test_one_process_writes(tmp_path):
-    assert _start(tmp_path, 2, *QUICK, "meta_steps=20", "hydra.run.dir=two").wait() == 0, (
-        tmp_path / "stderr"
-    ).read_text()
+@pytest.mark.parametrize("algo", ["maml", "reptile"])  # reptile has meta-parameters of two precisions
+def test_one_process_writes(tmp_path, algo):
+    words = (*QUICK, f"algo={algo}", "meta_steps=20")
+    assert _start(tmp_path, 2, *words, "hydra.run.dir=two").wait() == 0, (tmp_path / "stderr").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"two", "stdout", "stderr"}
     assert (tmp_path / "stdout").read_text().count("95% interval") == 1
     assert (tmp_path / "stderr").read_text().count("step 20/20") == 1
     assert json.loads((tmp_path / "two/environment.json").read_text())["processes"] == 2
-    assert _one(tmp_path, *QUICK, "meta_steps=20", "hydra.run.dir=one").returncode == 0
+    assert _one(tmp_path, *words, "hydra.run.dir=one").returncode == 0
     pairs = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two")]
     for a, b in zip(*(map(json.loads, lines) for lines in pairs), strict=True):
         assert (a["step"], a["split"]) == (b["step"], b["split"])
         assert a["mse"] == pytest.approx(b["mse"], rel=1e-5)
-    _start(tmp_path, 2, *QUICK, "meta_steps=20", "hydra.run.dir=two").wait()
+    tasks = [json.loads((tmp_path / run / "test_tasks.json").read_text()) for run in ("one", "two")]
+    assert tasks[0]["digest"] == tasks[1]["digest"]
+    assert tasks[0]["each"] == pytest.approx(tasks[1]["each"], rel=1e-4)
+    _start(tmp_path, 2, *words, "hydra.run.dir=two").wait()
     assert "two is finished" in (tmp_path / "stderr").read_text()
 
 
