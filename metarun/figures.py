@@ -122,9 +122,15 @@ def lines(
         axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
         finish(axes, metric, xlabel)
         if len(series) > 1:
-            figure.legend(loc="outside lower center", ncols=min(3, len(series)), fontsize=9)
+            figure.legend(loc="outside lower center", ncols=columns, fontsize=9)
 
-    return svg(name, alt, (7.2, 3.6 + 0.18 * (len(series) // 3)), draw)
+    columns = _columns([words for words, *_ in series])
+    return svg(name, alt, (7.2, 3.4 + 0.2 * -(-len(series) // columns)), draw)
+
+
+def _columns(names: list[str]) -> int:
+    """How many names fit beside each other."""
+    return max(1, min(3, len(names), 90 // (max(map(len, names)) + 8)))
 
 
 def forest(
@@ -165,7 +171,7 @@ def forest(
 def histograms(name: str, alt: str, metric: str, rows: list[tuple[str, int, list[float]]]) -> str:
     """The distribution of a metric over test tasks, one panel for each row, on common axes."""
     scale = 100 if metric == "accuracy" else 1
-    columns = min(3, len(rows))
+    columns = _columns([row[0] for row in rows])
     lines_ = -(-len(rows) // columns)
     every = [scale * value for _, _, each in rows for value in each]
     logarithmic = metric != "accuracy"
@@ -182,8 +188,9 @@ def histograms(name: str, alt: str, metric: str, rows: list[tuple[str, int, list
             axes.set_title(words, fontsize=9)
             axes.set_facecolor("none")
             axes.grid(axis="y")
-        for axes in grid[-1]:
+        for axes in grid.flat[max(0, len(rows) - columns) : len(rows)]:  # the lowest of each column
             axes.set_xlabel(label(metric))
+            axes.tick_params(labelbottom=True)
         for axes in grid[:, 0]:
             axes.set_ylabel("share of tasks")
 

@@ -26,7 +26,7 @@ def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
         RunDirError: it cannot be written.
     """
     left_out = list(left_out)
-    entries = [Entry(row, _name(row), n, _events(row, left_out)) for n, row in enumerate(rows)]
+    entries = [Entry(row, _name(row, rows), n, _events(row, left_out)) for n, row in enumerate(rows)]
     sections: list[tuple[str, str, str]] = []
     metrics = list(dict.fromkeys(row.metric for row in rows))
     for metric in metrics:
@@ -56,14 +56,14 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _name(row: Row) -> str:
-    """What tells a row from the others; where nothing has to, what it is."""
+def _name(row: Row, rows: list[Row]) -> str:
+    """What tells a row from the others with its metric; where nothing has to, what it is."""
+    named = ("experiment", "algo", "data", "model")
+    others = [other.keys for other in rows if other.metric == row.metric]
     words = [
-        table.cell(value)
-        if key in ("experiment", "algo", "data", "model")
-        else f"{key.rpartition('.')[2]} {table.cell(value)}"
+        table.cell(value) if key in named else f"{key.rpartition('.')[2]} {table.cell(value)}"
         for key, value in row.keys.items()
-        if (key, value) != ("budget", 1)
+        if key == "experiment" or any(other.get(key, ...) != value for other in others)
     ]
     return ", ".join(words) or row.runs[0].summary["title"].partition(" on ")[0]
 
