@@ -188,7 +188,8 @@ def _verb(name: str, *words: str) -> int:
             f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}"
         )
     if not words or not words[0] or words[0].startswith("-") or _is_setting(words[0]):
-        raise UsageError(f"{name} (command line): expected a run directory: metarun {name} DIR")
+        what = "folders with runs" if name in ("table", "report") else "a run directory"
+        raise UsageError(f"{name} (command line): expected {what}: metarun {name} DIR{'...' * (what[0] == 'f')}")
     if name in ("table", "report"):
         return _compared(name, words)
     folder, settings = Path(words[0]), list(words[1:])
@@ -220,7 +221,8 @@ def _compared(name: str, words: tuple[str, ...]) -> int:
     for word in filter(_is_setting, words):
         key, _, value = word.partition("=")
         if key not in known or not value:
-            raise UsageError(f"{word!r} (command line): expected {' or '.join(f'{k}={v}' for k, v in known.items())}")
+            expected = {"table": "format=markdown, format=csv or format=json", "report": "out=FILE.html"}[name]
+            raise UsageError(f"{word!r} (command line): expected {expected}")
         settings[key] = value
     from metarun import compare, runs, table
 
@@ -229,10 +231,13 @@ def _compared(name: str, words: tuple[str, ...]) -> int:
     left_out += again
     if name == "table":
         print(printable(table.formatted(rows, left_out, settings["format"])))
-    else:
+    elif rows:
         from metarun import report
 
         report.write(rows, left_out, Path(settings["out"]))
+    else:
+        for one in left_out:
+            print(printable(f"left out: {one.path}: {one.reason}"), file=sys.stderr)
     if not rows:
         raise RunDirError(f"{len(left_out)} folders, no result (runs): expected a finished run; the reasons are above")
     return 0

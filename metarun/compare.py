@@ -124,7 +124,10 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
         if (first := seeds.setdefault(run.config.seed, run)) is not run:
             again.append(LeftOut(str(run.rundir.shown), f"the same configuration and seed as {first.rundir.shown}"))
     members = [[seeds[seed] for seed in sorted(seeds)] for seeds in groups.values()]
-    rows = [Row(some, keys) for some, keys in zip(members, _differing([some[0] for some in members]), strict=True)]
+    rows = []
+    for metric in dict.fromkeys(some[0].metric for some in members):  # what they are compared among
+        alike = [some for some in members if some[0].metric == metric]
+        rows += [Row(some, keys) for some, keys in zip(alike, _differing([some[0] for some in alike]), strict=True)]
     for row in rows:
         _compare(row, rows)
     return rows, again
@@ -133,7 +136,14 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
 def _identity(run: Run) -> dict[str, Any]:
     """What makes a configuration the one it is, key by key."""
     flat = leaves(run.config.plain())
-    return {key: value for key, value in flat if not any(f"{key}.".startswith(f"{name}.") for name in APART)}
+    return {
+        key: _canonical(value) for key, value in flat if not any(f"{key}.".startswith(f"{name}.") for name in APART)
+    }
+
+
+def _canonical(value: Any) -> Any:
+    """1.0 as 1: whoever types either means the same."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _differing(runs: list[Run]) -> list[dict[str, Any]]:
@@ -142,8 +152,6 @@ def _differing(runs: list[Run]) -> list[dict[str, Any]]:
     Algorithms, task sources and learners are told apart by name, and their settings only where they differ under one
     name, or were typed; published experiments by their names, and beyond those by what was typed.
     """
-    if not runs:
-        return []
     flat, kinds = [_identity(run) for run in runs], [_kinds(run) for run in runs]
     named = all(run.experiment for run in runs)
     typed = {word.lstrip("+").partition("=")[0] for run in runs for word in run.words}

@@ -172,7 +172,7 @@ def _as_usage_errors(words: Iterable[str], source: Source) -> Iterator[None]:
     try:
         yield
     except MissingConfigException as error:
-        raise UsageError(_missing(error)) from error
+        raise UsageError(_missing(error, source)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_one_line(error, tuple(words), source)) from error
 
@@ -219,16 +219,19 @@ def _mismatch(value: Any, default: Any) -> str | None:
 def known(where: str, name: str, keys: Iterable[str]) -> str:
     """The names that would have been right in this part of a config."""
     names = [key for key in keys if not key.startswith("_")]
-    return f"{where or 'config'} has {', '.join(names)}{nearest(name, names)}"
+    return f"{where or 'config'} has {', '.join(names) or 'no settings'}{nearest(name, names)}"
 
 
-def _missing(error: MissingConfigException) -> str:
+def _missing(error: MissingConfigException, source: Source) -> str:
     """A choice that has no file."""
-    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    options = list(error.options or [])
+    missing = error.missing_cfg_file or ""
+    group, _, choice = missing.partition("/")  # our own may have folders: experiment=finn2017/omniglot_5w1s
+    if not (names := options(group, source)):
+        group, _, choice = missing.rpartition("/")
+        names = list(error.options or [])
     if not group:
         return f"{choice!r} (config): not found; expected a folder with config.yaml"
-    return f"{choice!r} ({group}): expected one of {', '.join(options)}{nearest(choice, options)}"
+    return f"{choice!r} ({group}): expected one of {', '.join(names)}{nearest(choice, names)}"
 
 
 def _one_line(error: Exception, words: tuple[str, ...], source: Source) -> str:

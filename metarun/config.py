@@ -50,6 +50,7 @@ class Config:
         at_least(2, val_tasks=self.val_tasks, test_tasks=self.test_tasks)  # an interval needs two
         at_least(0, seed=self.seed)
         positive("budget", self.budget)
+        object.__setattr__(self, "budget", float(self.budget))  # 1 and 1.0 are the same
         if self.budget > 1:
             raise SettingError(self.budget, "budget", "at most 1, which is all of meta_steps; for more set meta_steps")
         one_of("objective", self.objective, ["val", "test"])

@@ -129,7 +129,7 @@ def swept(metric: str, entries: list[Entry]) -> str:
 
 
 def _figure(name: str, metric: str, what: str, spoken: list[str], xlabel: str, series: Series, caption: str) -> str:
-    if not series:
+    if all(len(points) < 2 for *_, points in series):
         return ""
     alt = f"{what}: {'; '.join(spoken)}"
     return figure(figures.lines(f"{name}{metric}", alt, metric, xlabel, series), escape(caption))

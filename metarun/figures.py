@@ -6,6 +6,8 @@ Every colour here is a number that stands for a CSS variable; svg() puts the var
 import io
 import itertools
 import re
+import statistics
+import warnings
 from collections.abc import Callable, Iterable
 from html import escape
 
@@ -15,6 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
+LONGEST = 40  # letters of a name in a picture; the table has it whole
 INK, FAINT, PAPER = "#010101", "#020202", "#030303"
 SERIES = tuple(f"#0000{n:02x}" for n in range(1, 9))
 _VARIABLES = {INK: "ink", FAINT: "faint", PAPER: "paper"} | {c: f"s{n}" for n, c in enumerate(SERIES, start=1)}
@@ -57,7 +60,8 @@ def svg(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure],
         size: width and height in inches; it is shown as wide as the page lets it.
         draw: draws into the figure.
     """
-    with rc_context(STYLE | {"svg.hashsalt": name}):
+    with rc_context(STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # long words in a small picture
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
         FigureCanvasSVG(figure)
@@ -115,17 +119,24 @@ def lines(
             x, mean, ci95 = (list(column) for column in zip(*points, strict=True))
             mean, ci95 = [scale * value for value in mean], [scale * value for value in ci95]
             style = {"color": color(number), "ls": dashes(number), "lw": 1.8}
-            axes.plot(x, mean, marker="o", ms=4 if len(x) < 15 else 0, label=words, **style)
-            low = [max(a - b, 1e-12) if metric == "mse" else a - b for a, b in zip(mean, ci95, strict=True)]
+            axes.plot(x, mean, marker="o", ms=4 if len(x) < 15 else 0, label=_cut(words), **style)
+            low = [max(a - b, a / 10) if metric == "mse" else a - b for a, b in zip(mean, ci95, strict=True)]
             high = [a + b for a, b in zip(mean, ci95, strict=True)]
             axes.fill_between(x, low, high, color=color(number), alpha=0.15, lw=0)
         axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
         finish(axes, metric, xlabel)
-        if len(series) > 1:
-            figure.legend(loc="outside lower center", ncols=columns, fontsize=9)
+        if metric == "mse":  # one that has left all bounds would make the others a line
+            axes.set_ylim(
+                top=min(axes.get_ylim()[1], 1000 * statistics.median(p[1] for *_, some in series for p in some))
+            )
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=9)
 
-    columns = _columns([words for words, *_ in series])
+    columns = _columns([_cut(words) for words, *_ in series])
     return svg(name, alt, (7.2, 3.4 + 0.2 * -(-len(series) // columns)), draw)
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= LONGEST else f"{words[: LONGEST - 1]}…"
 
 
 def _columns(names: list[str]) -> int:
@@ -155,7 +166,7 @@ def forest(
                 theirs, width = scale * published[0], scale * (published[1] or 0)
                 bar = {"color": FAINT, "marker": "D", "ms": 5, "mfc": "none", "mec": INK, "lw": 1.2, "capsize": 2}
                 axes.errorbar(theirs, place + 0.25, xerr=width or None, **bar)
-        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+        axes.set_yticks(range(len(rows)), [_cut(row[0]) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         if metric == "mse" and max(row[2] for row in rows) > 20 * min(row[2] for row in rows):
@@ -171,7 +182,7 @@ def forest(
 def histograms(name: str, alt: str, metric: str, rows: list[tuple[str, int, list[float]]]) -> str:
     """The distribution of a metric over test tasks, one panel for each row, on common axes."""
     scale = 100 if metric == "accuracy" else 1
-    columns = _columns([row[0] for row in rows])
+    columns = _columns([_cut(row[0]) for row in rows])
     lines_ = -(-len(rows) // columns)
     every = [scale * value for _, _, each in rows for value in each]
     logarithmic = metric != "accuracy"
@@ -183,9 +194,9 @@ def histograms(name: str, alt: str, metric: str, rows: list[tuple[str, int, list
             axes.set_visible(False)
         for axes, (words, number, each) in zip(grid.flat, rows, strict=False):
             axes.set_xscale("log" if logarithmic else "linear")
-            clipped = [max(scale * value, edges[0]) for value in each]
+            clipped = [min(max(scale * value, edges[0]), edges[-1]) for value in each]
             axes.hist(clipped, bins=edges, color=color(number), alpha=0.85, weights=[1 / len(each)] * len(each))
-            axes.set_title(words, fontsize=9)
+            axes.set_title(_cut(words), fontsize=9)
             axes.set_facecolor("none")
             axes.grid(axis="y")
         for axes in grid.flat[max(0, len(rows) - columns) : len(rows)]:  # the lowest of each column
@@ -203,8 +214,9 @@ def _edges(values: list[float], logarithmic: bool) -> list[float]:
     With many queries that would be many, and twenty are drawn.
     """
     if logarithmic:
-        top = max(values) * 1.0001
-        low = max(min(values), top * 1e-6)
+        middle = statistics.median(values)  # beyond 10,000 times that the outermost bars have all
+        top = min(max(values), 1e4 * middle) * 1.0001
+        low = max(min(values), 1e-4 * middle, 1e-30)
         return [low * (top / low) ** (n / 30) for n in range(31)]
     levels = sorted({round(value, 6) for value in [*values, 0.0, 100.0]})
     gap = min(b - a for a, b in itertools.pairwise(levels))

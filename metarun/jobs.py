@@ -82,6 +82,7 @@ def run_all(app: Callable[[], Any], sweep: bool) -> None:
     """Runs Hydra's app, which calls job(); says how a sweep ended, and raises what went wrong."""
     ended.clear()
     places.clear()
+    refused = None
     try:
         app()
     except SystemExit:
@@ -91,7 +92,7 @@ def run_all(app: Callable[[], Any], sweep: bool) -> None:
     except StoppedError as error:
         raise _for_sweep(error) if sweep else error from None
     except (RuntimeError, ImportError, TypeError, ValueError) as error:  # of a launcher or a sweeper: job() raises none
-        raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
+        refused = error
     finally:
         outcomes = _collected() if sweep else []
         _show(outcomes)
@@ -100,6 +101,9 @@ def run_all(app: Callable[[], Any], sweep: bool) -> None:
             f"{failed} of {len(outcomes)} jobs failed (sweep): expected all to finish; metarun.log in their "
             f"directories says why"
         )
+    if refused is not None:
+        why = f"{type(refused).__name__}: {reason(refused)} (Hydra): expected settings that work"
+        raise UsageError(why) from refused
 
 
 def _for_sweep(error: Exception) -> Exception:

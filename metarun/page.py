@@ -2,6 +2,7 @@
 
 from html import escape
 
+GENERATOR = '<meta name="generator" content="metarun">'
 CSS = """
 :root { color-scheme: light dark; --paper: #fff; --card: #f6f7f9; --ink: #1c2430; --faint: #aab2bd; --dim: #5b6675;
   --line: #e1e5ea; --good: #0a7d4f; --bad: #c0392b; --s1: #1f6fb5; --s2: #d1495b; --s3: #1b8a74; --s4: #c77700;
@@ -24,7 +25,8 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; font-size: .82rem; }
 td { font-size: .92rem; }
-td:first-child { white-space: nowrap; }
+td:first-child { white-space: nowrap; max-width: 26rem; overflow: hidden; text-overflow: ellipsis; }
+td:first-child:hover { white-space: normal; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; }
 .inside { color: var(--good); }
@@ -70,6 +72,7 @@ def page(title: str, lead: str, sections: list[tuple[str, str, str]]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(title)}</title>
+{GENERATOR}
 <link rel="icon" href="data:,">
 <style>{CSS}</style>
 </head>

@@ -10,13 +10,14 @@ from metarun.compare import Row
 from metarun.curves import Entry
 from metarun.errors import MetarunError, RunDirError, reason
 from metarun.files import parse_json, read, write_atomically
-from metarun.page import figure, page
+from metarun.page import GENERATOR, figure, page
 from metarun.page import table as html_table
 from metarun.record import duration, events, shown
 from metarun.rundir import RunDir
 from metarun.runs import LeftOut, Run
 
 LARGEST_METRICS = 250_000_000  # bytes
+MOST_KEYS = 3  # that have a column each; more are one text
 
 
 def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
@@ -25,6 +26,8 @@ def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     Raises:
         RunDirError: it cannot be written.
     """
+    if out.is_file() and GENERATOR.encode() not in out.read_bytes()[:2000]:
+        raise RunDirError(f"{out}: is a file, and no report of metarun's; expected a new name, or a report's: out=FILE")
     left_out = list(left_out)
     entries = [Entry(row, _name(row, rows), n, _events(row, left_out)) for n, row in enumerate(rows)]
     sections: list[tuple[str, str, str]] = []
@@ -47,7 +50,9 @@ def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     try:
         write_atomically(out, page(title, lead, sections).encode())
     except OSError as error:
-        raise RunDirError(f"{out} ({reason(error)}): expected a file that can be written; set out=FILE") from error
+        raise RunDirError(
+            f"{out} ({reason(error)}): expected a place that can be written; choose another out=FILE"
+        ) from error
     missing = f", {len(left_out)} left out" if left_out else ""
     print(f"{out}: {_count(len(rows), 'configuration')}, {_count(runs, 'run')}{missing}")
 
@@ -85,6 +90,11 @@ def _events(row: Row, left_out: list[LeftOut]) -> list[list[dict[str, Any]]]:
 def _results(metric: str, entries: list[Entry]) -> str:
     """The table, and the same as a picture."""
     head, cells, legend = table.columns([entry.row for entry in entries])
+    if (many := len(dict.fromkeys(key for entry in entries for key in entry.row.keys))) > MOST_KEYS:
+        head, cells = (
+            ["configuration", *head[many:]],
+            [[entry.name, *line[many:]] for entry, line in zip(entries, cells, strict=True)],
+        )
     dots = [f'<span class=dot style="background:var(--s{e.number % 8 + 1})"></span>' for e in entries]
     rows = []
     for entry, dot, line in zip(entries, dots, cells, strict=True):

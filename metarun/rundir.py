@@ -71,7 +71,7 @@ class RunDir:
         if self.read("environment.json").get("config", now := fingerprint(config.plain())) != now:
             raise RunDirError(
                 f"{self.shown}: .hydra/config.yaml was changed since the run began; expected the config that was run; "
-                "undo that, or start a new run from it: metarun -cp"
+                f"undo that, or start a new run from it: metarun -cp {self.typed}/.hydra"
             )
         return config
 

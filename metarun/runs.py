@@ -90,7 +90,8 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
 
 def _below(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
-        raise UsageError(f"{str(folder)!r} (command line): expected a folder with runs; it is not one")
+        what = "it is a file" if folder.exists() else "it does not exist"
+        raise UsageError(f"{str(folder)!r} (command line): expected a folder with runs; {what}")
     if _is_run(folder) or _is_evaluation(folder):
         yield folder
         return
@@ -100,7 +101,8 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / ".hydra").is_dir()
+    """Whether it is one, or what is left of one."""
+    return (folder / ".hydra").is_dir() or any((folder / name).is_file() for name in ("status.json", "metrics.jsonl"))
 
 
 def _is_evaluation(folder: Path) -> bool:

@@ -81,7 +81,7 @@ def as_csv(rows: list[Row]) -> str:
                 *(cell(row.keys.get(key, "")) for key in keys),
                 *(values[name] for name in single),
                 *(len(row.runs), published.get("mean"), published.get("ci95"), values["verdict"]),
-                *(values["difference_to_best"], values["difference_ci95"], " ".join(values["runs"])),
+                *(values["difference_to_best"], values["difference_ci95"], ";".join(values["runs"])),
             ]
         )
     return out.getvalue()
@@ -115,7 +115,7 @@ def columns(rows: list[Row]) -> tuple[list[str], list[list[str]], list[str]]:
     steps = list(dict.fromkeys(step for row in rows for step in row.by_step))
     unit = " (%)" if metric == "accuracy" else ""
     found = {key: [cell(row.keys.get(key, "")) for row in rows] for key in keys}
-    found |= {} if any(map(any, found.values())) else {"run": [str(row.runs[0].rundir.shown) for row in rows]}
+    found |= {} if any(map(any, found.values())) else {"run": [_runs(row) for row in rows]}
     found |= {f"{metric}{unit}": [_number(metric, row.mean) for row in rows]}
     found |= {"± tasks": [_number(metric, row.ci95_tasks, 1) for row in rows]}
     found |= {"± seeds": ["" if row.ci95_seeds is None else _number(metric, row.ci95_seeds, 1) for row in rows]}
@@ -132,14 +132,19 @@ def columns(rows: list[Row]) -> tuple[list[str], list[list[str]], list[str]]:
 def _legend(columns: dict[str, Any]) -> list[str]:
     words = {
         "± tasks": "± tasks: 95% interval over test tasks, for these trained models.",
-        "± seeds": "± seeds: 95% interval over seeds (Student's t).",
+        "± seeds": "± seeds: 95% interval over seeds (Student's t); each seed has test tasks of its own.",
         "verdict": "verdict: where the mean lies to the published interval (to ours, where none is published).",
-        "to the best": "to the best: difference to the best row that was tested on the very same tasks, task by task, "
-        "with its 95% interval.",
+        "to the best": "to the best: difference to the best row that was tested on the very same tasks, task by task "
+        "(of the seeds that both have), with its 95% interval.",
     }
     after = [name for name in columns if name.startswith("after ")]
     said = [f"{', '.join(after)}: after that many inner steps (published)."] if after else []
     return said + [text for name, text in words.items() if name in columns]
+
+
+def _runs(row: Row) -> str:
+    more = f" and {len(row.runs) - 1} more" if len(row.runs) > 1 else ""
+    return f"{row.runs[0].rundir.shown}{more}"
 
 
 def _keys(rows: list[Row]) -> list[str]:

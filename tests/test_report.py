@@ -226,3 +226,23 @@ def test_it_fits_a_phone(report, tmp_path, width):
     needed, there = map(int, re.search(r"<title>(\d+) of (\d+)</title>", done.stdout).groups())
     assert needed <= there <= width
     assert math.isfinite(needed)
+
+
+def test_a_file_that_is_no_report_is_left_alone(metarun, finished):
+    shutil.copytree(finished, "run")
+    Path("notes.md").write_text("mine")
+    code, _, err = metarun("report", "run", "out=notes.md")
+    assert code == 4
+    assert "no report" in err
+    assert Path("notes.md").read_text() == "mine"
+    assert metarun("report", "run")[0] == 0
+    assert metarun("report", "run")[0] == 0, "a report may be written again"
+
+
+def test_one_value_out_of_all_bounds_leaves_the_others_readable():
+    edges = figures._edges([1.0, 2.0, 3.0, 1e24], True)
+    assert edges[-1] == pytest.approx(2.5e4, rel=1e-3)
+    curve = [(x, 2.0 - 0.1 * x, 0.1) for x in range(5)]
+    picture = figures.lines("x", "alt", "mse", "step", [("a", 0, curve), ("b", 1, [(x, 1e23, 1e22) for x in range(4)])])
+    assert "10^{23}" not in picture
+    assert "10^{22}" not in picture

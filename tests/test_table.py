@@ -202,7 +202,7 @@ def test_evaluations_are_rows_of_their_own(metarun, finished):
         (["table", "run", "format=xml"], 2, ["'xml'", "markdown, csv, json"]),
         (["table", "run", "style=csv"], 2, ["'style=csv'", "format=markdown"]),
         (["table", "empty"], 2, ["'empty'", "there are none"]),
-        (["report", "run", "out="], 2, ["'out='", "out=report.html"]),
+        (["report", "run", "out="], 2, ["'out='", "out=FILE.html"]),
     ],
 )
 def test_bad_words(metarun, finished, words, code, names):
@@ -221,3 +221,32 @@ def test_a_config_of_before_there_was_a_budget_is_read(metarun, finished):
     assert code == 0, err
     assert json.loads(out)["rows"][0]["budget"] == 1.0
     assert metarun("reproduce", "run")[0] == 0
+
+
+def test_one_is_one_however_it_is_typed(metarun):
+    assert metarun(*QUICK, "budget=1", "algo.meta_lr=1", "hydra.run.dir=runs/a")[0] == 0
+    assert metarun(*QUICK, "algo.meta_lr=1.0", "seed=1", "hydra.run.dir=runs/b")[0] == 0
+    (row,) = json.loads(metarun("table", "runs", "format=json")[1])["rows"]
+    assert row["seeds"] == [0, 1]
+    assert metarun("resume", "runs/a", "meta_steps=8", "budget=0.75")[0] == 0, "after budget=1, which is a number too"
+
+
+def test_what_is_left_of_a_run_is_named(metarun, finished):
+    shutil.copytree(finished, "runs/whole")
+    shutil.copytree(finished, "runs/bare")
+    shutil.rmtree("runs/bare/.hydra")
+    code, out, err = metarun("table", "runs")
+    assert code == 0, err
+    assert "- runs/bare: " in out
+    assert "config.yaml: not found" in out
+
+
+def test_keys_are_those_that_differ_among_what_is_compared(metarun, data_root, monkeypatch):
+    """Sinusoids and Omniglot differ in everything, but are in tables of their own."""
+    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    quick = ("meta_steps=1", "val_tasks=2", "test_tasks=2", "model.filters=4")
+    for rate in (0.1, 0.2):
+        assert metarun("data=omniglot", *quick, f"algo.inner_lr={rate}", f"hydra.run.dir=runs/{rate}")[0] == 0
+    assert metarun(*QUICK, "hydra.run.dir=runs/waves")[0] == 0
+    rows = json.loads(metarun("table", "runs", "format=json")[1])["rows"]
+    assert [row["keys"] for row in rows] == [{"algo.inner_lr": 0.1}, {"algo.inner_lr": 0.2}, {}]
