@@ -182,7 +182,7 @@ def forest(
 def histograms(name: str, alt: str, metric: str, rows: list[tuple[str, int, list[float]]]) -> str:
     """The distribution of a metric over test tasks, one panel for each row, on common axes."""
     scale = 100 if metric == "accuracy" else 1
-    columns = _columns([_cut(row[0]) for row in rows])
+    columns = max(1, min(3, len(rows), 96 // (max(len(_cut(row[0])) for row in rows) + 4)))
     lines_ = -(-len(rows) // columns)
     every = [scale * value for _, _, each in rows for value in each]
     logarithmic = metric != "accuracy"

@@ -11,7 +11,7 @@ CSS = """
   --faint: #566170; --dim: #9aa6b5; --line: #2a323d; --good: #4cc38a; --bad: #ff7b6b; --s1: #62a8e8; --s2: #f0798a;
   --s3: #4fc2a9; --s4: #f0a63c; --s5: #b48ce0; --s6: #a3afbd; --s7: #d29667; --s8: #4fc3dc; --negative: none; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.01em; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }

@@ -65,6 +65,8 @@ def _name(row: Row, rows: list[Row]) -> str:
     """What tells a row from the others with its metric; where nothing has to, what it is."""
     named = ("experiment", "algo", "data", "model")
     others = [other.keys for other in rows if other.metric == row.metric]
+    if "experiment" in row.keys and len({other["experiment"] for other in others}) == len(others):
+        return row.keys["experiment"]
     words = [
         table.cell(value) if key in named else f"{key.rpartition('.')[2]} {table.cell(value)}"
         for key, value in row.keys.items()

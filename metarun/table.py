@@ -166,7 +166,10 @@ def _number(metric: str, value: float, digits: int = 0) -> str:
 def _published(row: Row) -> str:
     if not row.published:
         return ""
-    return shown(row.metric, row.published["mean"], row.published.get("ci95"))
+    mean, ci95 = row.published["mean"], row.published.get("ci95")
+    if row.metric == "accuracy" and ci95 is not None and ci95 < 5e-4:
+        return f"{100 * mean:.2f} ± {100 * ci95:.2f} %"
+    return shown(row.metric, mean, ci95)
 
 
 def _verdict(row: Row) -> str:
