@@ -102,9 +102,8 @@ def _results(metric: str, entries: list[Entry]) -> str:
     for entry, dot, line in zip(entries, dots, cells, strict=True):
         marked = [_marked(name, text, entry.row) for name, text in zip(head, line, strict=True)]
         rows.append([dot + marked[0], *marked[1:]])
-    numbers = frozenset(
-        n for n, name in enumerate(head) if name.startswith(("±", metric)) or name in ("tasks", "seeds")
-    )
+    right = ("±", metric, "tasks", "seeds", "published", "to the best")
+    numbers = frozenset(n for n, name in enumerate(head) if name.startswith(right))
     html = html_table(head, rows, numbers) + f"<p class=legend>{escape(' '.join(legend))}</p>"
     if len(entries) < 2 and not entries[0].row.published:
         return html
