@@ -6,6 +6,7 @@ P processes, T tasks. Each makes and computes its share of the tasks, and all ta
 states stay equal. Tasks have addresses, so the result does not depend on P, but for the last digits of a sum.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,6 +108,7 @@ def joined(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+        gc.collect()  # its threads end with it; left to the interpreter's end, they may abort the process
 
 
 @contextmanager
