@@ -15,7 +15,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
-from metarun.config import SILENT, leaves
+from metarun.config import SILENT, among, leaves
 from metarun.runs import LeftOut, Run
 
 # A configuration is everything but these: who repeats it elsewhere, or with another seed, repeats the same one.
@@ -135,10 +135,7 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
 
 def _identity(run: Run) -> dict[str, Any]:
     """What makes a configuration the one it is, key by key."""
-    flat = leaves(run.config.plain())
-    return {
-        key: _canonical(value) for key, value in flat if not any(f"{key}.".startswith(f"{name}.") for name in APART)
-    }
+    return {key: _canonical(value) for key, value in leaves(run.config.plain()) if not among(APART, key)}
 
 
 def _canonical(value: Any) -> Any:
@@ -169,8 +166,8 @@ def _differing(runs: list[Run]) -> list[dict[str, Any]]:
         values = [one.get(key, ABSENT) for one in flat]
         of_kind = {(kind.get(section), repr(value)) for kind, value in zip(kinds, values, strict=True)}
         within = len(of_kind) > len({kind for kind, _ in of_kind})
-        among = key in typed and len(set(map(repr, values))) > 1
-        if last != "_target_" and (among or (within and (not named or key == "budget"))):
+        chosen_apart = key in typed and len(set(map(repr, values))) > 1
+        if last != "_target_" and (chosen_apart or (within and (not named or key == "budget"))):
             tell(key, values)
     return chosen
 

@@ -141,13 +141,14 @@ def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def is_free(key: str) -> bool:
     """Whether a run may be continued with another value of this key."""
-    return _among(FREE, key)
+    return among(FREE, key)
 
 
 def costs_digits(key: str) -> bool:
     """Whether a run that is continued with another value of this key may end with other digits."""
-    return not _among(SILENT, key)
+    return not among(SILENT, key)
 
 
-def _among(names: tuple[str, ...], key: str) -> bool:
+def among(names: tuple[str, ...], key: str) -> bool:
+    """Whether a dotted key is one of these, or below one of them."""
     return any(f"{key}.".startswith(f"{name}.") for name in names)

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 LONGEST = 40  # letters of a name in a picture; the table has it whole
-INK, FAINT, PAPER = "#010101", "#020202", "#030303"
+INK, FAINT = "#010101", "#020202"
 SERIES = tuple(f"#0000{n:02x}" for n in range(1, 9))
-_VARIABLES = {INK: "ink", FAINT: "faint", PAPER: "paper"} | {c: f"s{n}" for n, c in enumerate(SERIES, start=1)}
+_VARIABLES = {INK: "ink", FAINT: "faint"} | {c: f"s{n}" for n, c in enumerate(SERIES, start=1)}
 STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -82,10 +82,10 @@ def svg(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure],
     return text.replace("<svg", f'<svg role="img" aria-label="{label}" style="{width}"', 1).strip()
 
 
-def finish(axes: Axes, metric: str, xlabel: str, title: str = "", logarithmic: bool = True) -> None:
+def finish(axes: Axes, metric: str, xlabel: str) -> None:
     """Labels, a grid, and for errors a logarithmic axis."""
-    axes.set(xlabel=xlabel, ylabel=label(metric), title=title)
-    if metric == "mse" and logarithmic:
+    axes.set(xlabel=xlabel, ylabel=label(metric))
+    if metric == "mse":
         axes.set_yscale("log")
         for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             which(LogFormatter(minor_thresholds=(2, 0.5)))
