@@ -130,11 +130,11 @@ def test_weights_and_biases_offline(metarun):
 
 
 def test_a_search_goes_on_after_runs_that_fail_and_is_judged_by_validation(metarun):
-    """Of four trials those with a large inner rate have no finite validation."""
+    """Of four trials those with a large inner rate have no finite validation. The sampler's seed draws some of each."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     words = ("sweep=optuna", "algo.inner_lr=choice(0.01,1000)", "seed=choice(0,1)", *QUICK)
     search = ("hydra.sweeper.n_trials=4", "hydra.sweep.dir=study", "hydra.sweeper.storage=sqlite:///study.db")
-    code, out, err = metarun("-m", *words, *search)
+    code, out, err = metarun("-m", *words, *search, "hydra.sweeper.sampler.seed=0")
     assert code == 1, err
     assert "failed" in out
     assert "test mse" in out
