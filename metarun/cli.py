@@ -1,4 +1,4 @@
-"""The entry point: verbs, Hydra's defaults, and one line for each error.
+"""The entry point: help, what is handed over to Hydra with its defaults, and one line for each error.
 
 Nothing here imports torch before the words of the command line are checked.
 """
@@ -31,14 +31,14 @@ from metarun.errors import (
     RunDirError,
     StoppedError,
     UsageError,
-    nearest,
     printable,
     reason,
 )
-from metarun.jobs import job, located, run_all, sweep_settings, talk
-from metarun.launch import count, is_first
+from metarun.jobs import job, run_all, sweep_settings, talk
+from metarun.launch import alone, is_first
 from metarun.saved import check_choices, dump, saved_config
 from metarun.stop import at_once
+from metarun.verbs import verb
 
 PATIENCE = 10  # seconds
 HELP = """\
@@ -155,7 +155,7 @@ def _dispatch(argv: list[str]) -> int:
         print(f"metarun {__version__}")
         return 0
     if argv and "=" not in argv[0] and argv[0][:1] not in ("-", "+", "~"):
-        return _verb(*argv)
+        return verb(*argv)
     return _hydra(argv)
 
 
@@ -177,76 +177,6 @@ def _choices() -> str:
         + "\n"
         for group in groups
     )
-
-
-def _verb(name: str, *words: str) -> int:
-    verbs = ("eval", "resume", "reproduce", "table", "report")
-    if name not in verbs and Path(name, ".hydra").is_dir():
-        raise UsageError(f"{name!r} (command line): is a run directory; expected a verb before it: {', '.join(verbs)}")
-    if name not in verbs:
-        raise UsageError(
-            f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}"
-        )
-    if not words or not words[0] or words[0].startswith("-") or _is_setting(words[0]):
-        what = "folders with runs" if name in ("table", "report") else "a run directory"
-        raise UsageError(f"{name} (command line): expected {what}: metarun {name} DIR{'...' * (what[0] == 'f')}")
-    if name in ("table", "report"):
-        return _compared(name, words)
-    folder, settings = Path(words[0]), list(words[1:])
-    if not (folder / ".hydra" / "config.yaml").is_file():
-        raise RunDirError(f"{folder}: no run there; expected a folder with .hydra/config.yaml")
-    if name != "resume":
-        _alone(name)
-    from metarun import record, rerun
-
-    if name == "reproduce":
-        print(rerun.reproduce(folder, settings))
-    elif name == "resume":
-        summary = rerun.resume(folder, settings)
-        if is_first():
-            print(printable(record.closing(located(summary, folder))))
-    else:
-        print(printable(record.closing(rerun.evaluate(folder, settings))))
-    return 0
-
-
-def _is_setting(word: str) -> bool:
-    return "=" in word and not Path(word).exists()
-
-
-def _compared(name: str, words: tuple[str, ...]) -> int:
-    """Runs beside each other: a table on stdout, or a report in a file."""
-    known = {"table": {"format": "markdown"}, "report": {"out": "report.html"}}[name]
-    settings = dict(known)
-    for word in filter(_is_setting, words):
-        key, _, value = word.partition("=")
-        if key not in known or not value:
-            expected = {"table": "format=markdown, format=csv or format=json", "report": "out=FILE.html"}[name]
-            raise UsageError(f"{word!r} (command line): expected {expected}")
-        settings[key] = value
-    from metarun import compare, runs, table
-
-    found, left_out = runs.collect(word for word in words if not _is_setting(word))
-    rows, again = compare.rows_of(found)
-    left_out += again
-    if name == "table":
-        print(printable(table.formatted(rows, left_out, settings["format"])))
-    elif rows:
-        from metarun import report
-
-        report.write(rows, left_out, Path(settings["out"]))
-    else:
-        for one in left_out:
-            print(printable(f"left out: {one.path}: {one.reason}"), file=sys.stderr)
-    if not rows:
-        raise RunDirError(f"{len(left_out)} folders, no result (runs): expected a finished run; the reasons are above")
-    return 0
-
-
-def _alone(what: str) -> None:
-    """Refuses what several processes would all do."""
-    if count() > 1:
-        raise UsageError(f"{what} (torchrun): expected one process; torchrun is for training: a run, or metarun resume")
 
 
 def _hydra(argv: list[str]) -> int:
@@ -274,15 +204,15 @@ def _handed_over(args: argparse.Namespace, argv: list[str], source: Source) -> i
     runs = not (args.cfg or args.hydra_help or args.info or args.shell_completion)
     if runs:
         if args.multirun:
-            _alone("a sweep")
+            alone("a sweep")
         _check(args, source)
     elif args.cfg and not args.multirun:
         compose(args.overrides, source)  # what is shown is what would run
     # Where configs come from is settled; Hydra wants the options first, and all overrides together.
     named = args.config_path
     elsewhere = ("-cp", "--config-path", named, f"-cp={named}", f"--config-path={named}")
-    options = [word for word in argv if word not in args.overrides and word not in elsewhere]
-    sys.argv = ["metarun", *options, *args.overrides, *_defaults(args.overrides, args.multirun, runs)]
+    flags = [word for word in argv if word not in args.overrides and word not in elsewhere]
+    sys.argv = ["metarun", *flags, *args.overrides, *_defaults(args.overrides, args.multirun, runs)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and main() reports
     app = hydra.main(config_path=str(source.primary or conf_dir()), config_name="config", version_base="1.3")(job)
     if not runs:

@@ -25,6 +25,21 @@ ABSENT = object()  # a key that another algorithm has
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """How a mean lies to what a paper reports.
+
+    Attributes:
+        where: `inside` the published interval (where there is none, ours), or `above` or `below` it.
+        away: our mean less theirs.
+        meet: whether our interval and theirs meet, so that what is outside may still be compatible.
+    """
+
+    where: str
+    away: float
+    meet: bool
+
+
 @dataclass
 class Row:
     """One configuration.
@@ -36,7 +51,7 @@ class Row:
         ci95_tasks: half the width of its 95% interval over tasks.
         ci95_seeds: the same over seeds; None with one.
         published: what the experiment says a paper reports, or None.
-        verdict: how the mean lies to that.
+        verdict: how the mean lies to that, or None.
         best: whether no row on the same test tasks is better; None where there is none to compare with.
         difference: to the best of them, over the tasks that both were tested on, with its 95% interval.
     """
@@ -47,7 +62,7 @@ class Row:
     ci95_tasks: float = 0.0
     ci95_seeds: float | None = None
     published: dict[str, Any] | None = None
-    verdict: str = ""
+    verdict: Verdict | None = None
     best: bool | None = None
     difference: tuple[float, float] | None = None
     by_step: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -101,18 +116,12 @@ def student(freedom: int) -> float:
     return z + first + second + third
 
 
-def verdict(mean: float, ci95: float, published: dict[str, Any]) -> str:
-    """'inside' the published interval (where there is none, ours); or 'above' or 'below', and by how much.
-
-    What is outside may still be compatible with it: where both intervals meet, that is said.
-    """
-    theirs = published.get("ci95")
-    away = mean - published["mean"]
-    if abs(away) <= (ci95 if theirs is None else theirs):
-        return "inside"
-    where = "above" if away > 0 else "below"
-    meet = theirs is not None and abs(away) <= theirs + ci95
-    return f"{where} by {abs(away):.2g}" + (", intervals meet" if meet else "")
+def verdict(mean: float, ci95: float, published: dict[str, Any]) -> Verdict:
+    """How a mean with this interval lies to a published one, which may have none."""
+    theirs, away = published.get("ci95"), mean - published["mean"]
+    inside = abs(away) <= (ci95 if theirs is None else theirs)
+    where = "inside" if inside else "above" if away > 0 else "below"
+    return Verdict(where, away, inside or (theirs is not None and abs(away) <= theirs + ci95))
 
 
 def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:

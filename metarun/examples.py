@@ -8,12 +8,13 @@ from torch.func import vmap
 
 from metarun import loop
 from metarun.algos.base import Algorithm
-from metarun.errors import MetarunError, RunDirError
+from metarun.errors import RunDirError
 from metarun.experiment import assemble, newest_checkpoint, own_checkpoint, restore
 from metarun.inner import Params
 from metarun.loop import Experiment
 from metarun.runs import Run
 from metarun.tasks import Task
+from metarun.trust import build
 
 SEARCHED = 100  # test tasks among which a solved one and one with a mistake are looked for
 GRID = 200  # points of a function's picture
@@ -40,20 +41,21 @@ class Example:
 def examples(run: Run) -> list[Example]:
     """Test tasks: of images the first that was solved and the first with a mistake; of functions numbers 0 and 1.
 
+    None of an evaluation, which has no checkpoint of its own, and none of tasks that have no picture.
+
     Raises:
-        MetarunError: the checkpoint or the data is gone, or the tasks are of a kind that has no picture.
+        MetarunError: the checkpoint or the data is gone.
     """
-    if run.evaluation:
-        raise RunDirError("an evaluation has no checkpoint of its own")
     data = run.config.data | ({"download": False} if "download" in run.config.data else {})
-    device = {**CPU, "threads": run.config.device.get("threads")}
-    experiment = assemble(replace(run.config, data=data, device=device))
-    grid, shape = getattr(experiment.source, "on_grid", None), experiment.source.input_shape
-    if grid is None and len(shape) != 3:
-        raise RunDirError("tasks of this kind have no picture")
+    source = build("data", data)
+    grid = getattr(source, "on_grid", None)
+    if run.evaluation or (grid is None and len(source.input_shape) != 3):
+        return []
     newest = newest_checkpoint(run.rundir, run.config)
     if newest is None:
         raise RunDirError("has no checkpoint; the pictures need one")
+    device = {**CPU, "threads": run.config.device.get("threads")}
+    experiment = assemble(replace(run.config, data=data, device=device))
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(run.rundir, run.config, newest["best"][0]))
@@ -80,11 +82,3 @@ def _images(experiment: Experiment, meta: Params, tasks: int) -> list[Example]:
         if len(found) == 2:
             break
     return sorted(found.values(), key=lambda example: example.number)
-
-
-def attempted(run: Run) -> tuple[list[Example], str]:
-    """The examples, or none and the reason."""
-    try:
-        return examples(run), ""
-    except MetarunError as error:
-        return [], str(error)

@@ -26,7 +26,13 @@ def under(prefix: str, params: Params) -> Params:
 
 
 class Rule(Protocol):
-    """An update rule: a state for each inner loop, and a step."""
+    """An update rule: a state for each inner loop, and a step.
+
+    Attributes:
+        name: for people.
+    """
+
+    name: str
 
     def init(self, params: Params) -> Any:
         """The state before the first step."""
@@ -44,6 +50,8 @@ class SGD:
         lr: one rate for all parameters, or for each name a tensor that broadcasts to its parameter.
     """
 
+    name = "SGD"
+
     def __init__(self, lr: float | Params):
         self.lr = lr
 
@@ -58,6 +66,8 @@ class SGD:
 
 class Adam:
     """θ <- θ - lr m̂ / (√v̂ + eps), with m and v from zero in every task (Kingma & Ba 2015, algorithm 1)."""
+
+    name = "Adam"
 
     def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
         self.lr, self.betas, self.eps = lr, betas, eps

@@ -25,6 +25,16 @@ def is_first() -> bool:
     return _number("RANK", 0, 0) == 0
 
 
+def alone(what: str) -> None:
+    """Refuses what several processes would all do.
+
+    Raises:
+        UsageError: torchrun has started several.
+    """
+    if count() > 1:
+        raise UsageError(f"{what} (torchrun): expected one process; torchrun is for training: a run, or metarun resume")
+
+
 def gpu(gpus: int) -> int:
     """Which of this machine's GPUs is this process's own: by its number here, or jobs of a sweep by turns."""
     return _number("LOCAL_RANK", 0, 0) if count() > 1 else _number(JOB, 0, 0) % gpus

@@ -93,6 +93,7 @@ class WandB:
             config=config,
             resume="allow",
             reinit="finish_previous",
+            settings=wandb.Settings(console="off"),  # what goes to the terminal is in metarun.log
             **self.settings,
         )
 

@@ -27,6 +27,7 @@ th { color: var(--dim); font-weight: 600; font-size: .82rem; }
 td { font-size: .92rem; }
 td:first-child { white-space: nowrap; max-width: 26rem; overflow: hidden; text-overflow: ellipsis; }
 td:first-child:hover { white-space: normal; }
+td:last-child { min-width: 8rem; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; }
 .inside { color: var(--good); }

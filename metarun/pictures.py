@@ -10,7 +10,8 @@ from torch import Tensor
 
 from metarun import figures
 from metarun.curves import Entry
-from metarun.examples import Example, attempted
+from metarun.errors import MetarunError
+from metarun.examples import Example, examples
 from metarun.page import figure
 
 PICTURED = 6  # configurations whose tasks are shown
@@ -22,13 +23,14 @@ def tasks(metric: str, entries: list[Entry]) -> str:
     """What some of the runs make of test tasks."""
     parts = []
     for entry in entries[:PICTURED]:
-        found, why = attempted(entry.row.runs[0])
-        seed = f", seed {entry.row.runs[0].config.seed}" if len(entry.row.runs) > 1 else ""
-        if found:
-            cards = [_function(entry, e) if e.picture == "function" else _images(e) for e in found]
-            parts.append(f"<h3>{escape(entry.name + seed)}</h3><div class=pair>{''.join(cards)}</div>")
-        elif "no picture" not in why and "of its own" not in why:
-            parts.append(f"<h3>{escape(entry.name)}</h3><p class=dim>No pictures: {escape(why)}</p>")
+        run = entry.row.runs[0]
+        try:
+            cards = [_function(entry, e) if e.picture == "function" else _images(e) for e in examples(run)]
+            content = f"<div class=pair>{''.join(cards)}</div>" if cards else ""
+        except MetarunError as error:
+            content = f"<p class=dim>No pictures: {escape(str(error))}</p>"
+        seed = f", seed {run.config.seed}" if len(entry.row.runs) > 1 else ""
+        parts += [f"<h3>{escape(entry.name + seed)}</h3>{content}"] if content else []
     if parts and len(entries) > PICTURED:
         parts.append(f"<p class=dim>The first {PICTURED} configurations; the others are left out.</p>")
     return "".join(parts)

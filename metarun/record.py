@@ -31,7 +31,7 @@ def shown(metric: Metric | str, value: float, ci95: float | None = None) -> str:
     return f"{value:.4g}" + (f" ± {ci95:.2g}" if ci95 is not None else "")
 
 
-def events(text: str, metric: Metric) -> list[dict[str, Any]]:
+def events(text: str, metric: Metric | str) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl.
 
     Raises:
@@ -148,6 +148,17 @@ def _time_spent(rundir: RunDir) -> tuple[float, bool]:
         except (KeyError, TypeError, ValueError, OverflowError):
             continue  # torn by a crash
     return sum(sessions.values()), not text.endswith("\n") and bool(text)
+
+
+def last_timing(rundir: RunDir) -> dict[str, Any]:
+    """Speed and memory of training, as its last clock() has them; {} where they cannot be read."""
+    try:
+        lines = read(rundir.timing, LARGEST_TIMING).decode().splitlines()
+        row = parse_json(lines[-2] if len(lines) > 1 else lines[-1])  # the last one has the test in it
+        sound = type(row["memory_mb"]) is int and isinstance(row["tasks_per_second"], (int, float))
+        return row if sound else {}
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return {}
 
 
 class Progress:

@@ -9,14 +9,12 @@ from metarun import curves, figures, pictures, table
 from metarun.compare import Row
 from metarun.curves import Entry
 from metarun.errors import MetarunError, RunDirError, reason
-from metarun.files import parse_json, read, write_atomically
+from metarun.files import write_atomically
 from metarun.page import GENERATOR, figure, page
 from metarun.page import table as html_table
-from metarun.record import duration, events, shown
-from metarun.rundir import RunDir
+from metarun.record import duration, events, last_timing, shown
 from metarun.runs import LeftOut, Run
 
-LARGEST_METRICS = 250_000_000  # bytes
 MOST_KEYS = 3  # that have a column each; more are one text
 
 
@@ -79,8 +77,7 @@ def _events(row: Row, left_out: list[LeftOut]) -> list[list[dict[str, Any]]]:
     found = []
     for run in row.runs:
         try:
-            text = read(run.rundir.metrics, LARGEST_METRICS).decode()
-            found.append(events(text, row.metric))  # pyright: ignore[reportArgumentType]
+            found.append(events(run.rundir.read_metrics(), row.metric))
         except FileNotFoundError:
             found.append([])  # evaluations have none
         except (OSError, ValueError) as error:
@@ -133,7 +130,7 @@ def _cost(entries: list[Entry]) -> str:
     rows = []
     for entry in entries:
         for run in entry.row.runs:
-            environment, timing = _environment(run), _timing(run.rundir)
+            environment, timing = _environment(run), last_timing(run.rundir)
             seed = f", seed {run.config.seed}" if len(entry.row.runs) > 1 else ""
             wall = run.summary.get("wall_seconds")
             rows.append([
@@ -157,17 +154,6 @@ def _environment(run: Run) -> dict[str, Any]:
     try:
         return run.rundir.read("environment.json")
     except MetarunError:
-        return {}
-
-
-def _timing(rundir: RunDir) -> dict[str, Any]:
-    """The last line of timing.jsonl, if it is one; speed is that of training, before the test."""
-    try:
-        lines = read(rundir.timing, LARGEST_METRICS).decode().splitlines()
-        row = parse_json(lines[-2] if len(lines) > 1 else lines[-1])
-        sound = type(row["memory_mb"]) is int and isinstance(row["tasks_per_second"], (int, float))
-        return row if sound else {}
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
         return {}
 
 

@@ -21,7 +21,7 @@ from metarun.experiment import (
     restore,
     summarize,
 )
-from metarun.files import read, write_atomically
+from metarun.files import write_atomically
 from metarun.record import events
 from metarun.run import execute, validates
 from metarun.rundir import RunDir, fresh
@@ -32,7 +32,6 @@ from metarun.tasks import Metric
 TRAINING_KEYS = (
     *("meta_steps", "budget", "meta_batch", "val_every", "val_tasks", "checkpoint_every", "log_every", "objective"),
 )
-LARGEST_METRICS = 250_000_000  # bytes
 PLACES = ("device", "data.root", "data.download")  # where a run computes and reads, not what it is
 
 
@@ -148,7 +147,7 @@ def _environment(rundir: RunDir) -> dict[str, Any]:
 def _rows(rundir: RunDir, metric: Metric) -> list[str]:
     """The lines of metrics.jsonl."""
     try:
-        text = read(rundir.metrics, LARGEST_METRICS).decode()
+        text = rundir.read_metrics()
         events(text, metric)
     except (OSError, ValueError) as error:
         raise RunDirError(

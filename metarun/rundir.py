@@ -20,7 +20,7 @@ from metarun.errors import RunDirError, reason
 from metarun.files import Appended, parse_json, read, write_atomically
 from metarun.saved import dump, saved_config
 
-LARGEST_JSON = 10_000_000  # bytes
+LARGEST_JSON, LARGEST_METRICS = 10_000_000, 250_000_000  # bytes
 # All that metarun writes there.
 FOLDERS = (".hydra", "checkpoints", "eval", "tensorboard", "wandb")
 FILES = (
@@ -78,7 +78,7 @@ class RunDir:
     @property
     def shown(self) -> Path:
         """The path as a person would type it: relative where it lies below the working directory."""
-        return self.path.relative_to(Path.cwd()) if self.path.is_relative_to(Path.cwd()) else self.path
+        return shown(self.path)
 
     @property
     def typed(self) -> str:
@@ -148,6 +148,15 @@ class RunDir:
             )
         return content
 
+    def read_metrics(self) -> str:
+        """The text of metrics.jsonl.
+
+        Raises:
+            OSError: it cannot be read, or is far too large.
+            ValueError: it is no text.
+        """
+        return read(self.metrics, LARGEST_METRICS).decode()
+
     def summary(self) -> dict[str, Any]:
         """What summary.json holds; {} where the run has none yet.
 
@@ -211,6 +220,11 @@ class RunDir:
         finally:
             log.removeHandler(handler)
             handler.close()
+
+
+def shown(path: Path) -> Path:
+    """A path as a person would type it; see RunDir.shown."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _is_summary(content: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from metarun.config import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
-from metarun.rundir import RunDir
+from metarun.rundir import RunDir, shown
 from metarun.saved import read_words, saved_config
 
 MOST_RUNS = 10_000  # in one command
@@ -84,7 +84,7 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
         try:
             runs.append(read(path))
         except MetarunError as error:
-            left_out.append(LeftOut(_shown(path), str(error)))
+            left_out.append(LeftOut(str(shown(path)), str(error)))
     return runs, left_out
 
 
@@ -145,7 +145,3 @@ def _of_tasks(rundir: RunDir, summary: dict[str, Any]) -> tuple[list[float], str
             f"restore them from a copy"
         )
     return each, digest
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

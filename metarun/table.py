@@ -3,25 +3,22 @@
 import csv
 import io
 import json
-import sys
 from dataclasses import asdict
 from typing import Any
 
 from metarun.compare import Row
-from metarun.errors import UsageError, nearest, printable
+from metarun.errors import UsageError, nearest
 from metarun.record import shown
 from metarun.runs import LeftOut
 
 
 def formatted(rows: list[Row], left_out: list[LeftOut], kind: str) -> str:
-    """The rows as `markdown`, `csv` or `json`. CSV has no place for what was left out; stderr has it then.
+    """The rows as `markdown`, `csv` (which has no place for what was left out) or `json`.
 
     Raises:
         UsageError: another kind.
     """
     if kind == "csv":
-        for one in left_out:
-            print(printable(f"left out: {one.path}: {one.reason}"), file=sys.stderr)
         return as_csv(rows).rstrip("\n")
     if kind == "json":
         return as_json(rows, left_out)
@@ -49,7 +46,9 @@ def _values(row: Row) -> dict[str, Any]:
         "budget": row.runs[0].config.budget,
         "by_step": {step: list(pair) for step, pair in row.by_step.items()},
         "published": row.published,
-        "verdict": row.verdict or None,
+        "verdict": row.verdict and row.verdict.where,
+        "difference_to_published": row.verdict and row.verdict.away,
+        "intervals_meet": row.verdict and row.verdict.meet,
         "best_on_its_tasks": row.best,
         "difference_to_best": difference,
         "difference_ci95": interval,
@@ -69,6 +68,7 @@ def as_csv(rows: list[Row]) -> str:
         "published",
         "published_ci95",
         "verdict",
+        "difference_to_published",
         "difference_to_best",
         "difference_ci95",
         "runs",
@@ -80,7 +80,8 @@ def as_csv(rows: list[Row]) -> str:
             [
                 *(cell(row.keys.get(key, "")) for key in keys),
                 *(values[name] for name in single),
-                *(len(row.runs), published.get("mean"), published.get("ci95"), values["verdict"]),
+                *(len(row.runs), published.get("mean"), published.get("ci95")),
+                *(values[name] for name in ("verdict", "difference_to_published")),
                 *(values["difference_to_best"], values["difference_ci95"], ";".join(values["runs"])),
             ]
         )
@@ -173,12 +174,10 @@ def _published(row: Row) -> str:
 
 
 def _verdict(row: Row) -> str:
-    """In the unit of the table."""
-    if row.metric != "accuracy" or " by " not in row.verdict or row.published is None:
-        return row.verdict
-    where, _, rest = row.verdict.partition(" by ")
-    more = rest.partition(",")[2]
-    return f"{where} by {100 * abs(row.mean - row.published['mean']):.1f}" + (f",{more}" if more else "")
+    if row.verdict is None or row.verdict.where == "inside":
+        return "inside" if row.verdict else ""
+    far = _number(row.metric, abs(row.verdict.away), 1)
+    return f"{row.verdict.where} by {far}" + (", intervals meet" if row.verdict.meet else "")
 
 
 def _after(row: Row, step: int) -> str:

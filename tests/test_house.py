@@ -8,15 +8,15 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "metarun"
 ALLOWED = {  # module: what it may import of metarun; the leaves import none of these
-    "cli": None, "jobs": None, "rerun": None, "run": None, "__main__": None,
+    "cli": None, "verbs": None, "jobs": None, "rerun": None, "run": None, "__main__": None,
     "experiment": {"algos.base", "checkpoint", "config", "errors", "launch", "loop", "rundir", "runtime", "seeds", "trust"},
     "compose": {"config", "errors", "trust"}, "config": {"errors", "trust"}, "trust": {"errors"}, "saved": {"config", "errors", "files"}, "errors": set(), "seeds": set(), "memory": set(),
     "inner": set(), "tasks": {"errors", "seeds"}, "cells": set(), "units": {"errors"}, "models": {"cells", "errors", "units"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks", "units"},
     "loop": {"engine", "tasks", "algos.base", "errors", "inner", "loggers", "processes"}, "processes": {"errors", "inner", "launch"}, "launch": {"errors"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors", "launch"},
     "rundir": {"config", "errors", "files", "saved"}, "record": {"errors", "files", "loggers", "loop", "rundir", "tasks"}, "loggers": {"errors"}, "plot": {"files", "tasks"}, "stop": {"errors"},
     "runs": {"config", "errors", "rundir", "saved"}, "compare": {"config", "runs"}, "table": {"compare", "errors", "record", "runs"},
-    "figures": set(), "page": set(), "examples": {"algos.base", "errors", "experiment", "inner", "loop", "runs", "tasks"},
-    "curves": {"compare", "config", "errors", "figures", "page", "record", "runs", "table"}, "pictures": {"curves", "examples", "figures", "page"},
+    "figures": set(), "page": set(), "examples": {"algos.base", "errors", "experiment", "inner", "loop", "runs", "tasks", "trust"},
+    "curves": {"compare", "config", "errors", "figures", "page", "record", "runs", "table"}, "pictures": {"curves", "errors", "examples", "figures", "page"},
     "report": {"compare", "curves", "errors", "figures", "files", "page", "pictures", "record", "rundir", "runs", "table"},
 }  # fmt: skip
 

@@ -99,17 +99,18 @@ def test_rows_on_the_same_tasks_are_compared_task_by_task(tmp_path, finished):
 @pytest.mark.parametrize(
     ("mean", "ci95", "theirs", "expected"),
     [
-        (0.985, 0.002, 0.004, "inside"),
-        (0.9831, 0.002, 0.004, "inside"),
-        (0.982, 0.002, 0.004, "below by 0.005, intervals meet"),
-        (0.97, 0.002, 0.004, "below by 0.017"),
-        (0.999, 0.002, 0.004, "above by 0.012"),
-        (0.985, 0.003, None, "inside"),
-        (0.983, 0.003, None, "below by 0.004"),
+        (0.985, 0.002, 0.004, ("inside", -0.002, True)),
+        (0.9831, 0.002, 0.004, ("inside", -0.0039, True)),
+        (0.982, 0.002, 0.004, ("below", -0.005, True)),
+        (0.97, 0.002, 0.004, ("below", -0.017, False)),
+        (0.999, 0.002, 0.004, ("above", 0.012, False)),
+        (0.985, 0.003, None, ("inside", -0.002, True)),
+        (0.983, 0.003, None, ("below", -0.004, False)),
     ],
 )
 def test_verdicts(mean, ci95, theirs, expected):
-    assert compare.verdict(mean, ci95, {"mean": 0.987, "ci95": theirs}) == expected
+    found = compare.verdict(mean, ci95, {"mean": 0.987, "ci95": theirs})
+    assert (found.where, pytest.approx(found.away), found.meet) == expected
 
 
 def test_the_table_of_published_experiments(metarun, tmp_path, finished):

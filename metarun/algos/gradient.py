@@ -79,13 +79,13 @@ class GradientBased(Algorithm):
         learner = self.start(meta, task)
         fixed = {name: value for name, value in learner.items() if name in self.fixed}
         adapted = {name: value for name, value in learner.items() if name not in self.fixed}
-        for params in self.trajectory(meta, adapted, [fixed] * steps, self.batches(task, steps), first_order):
+        for params, _ in self.trajectory(meta, adapted, [fixed] * steps, self.batches(task, steps), first_order):
             yield {**fixed, **params}
 
     def trajectory(
         self, meta: Params, params: Params, fixed: list[Params], batches: list[tuple[Tensor, Tensor]], first_order: bool
-    ) -> Iterator[Params]:
-        """What the inner loop changes, before it and after each step.
+    ) -> Iterator[tuple[Params, Any]]:
+        """What the inner loop changes and the rule's state, before the first step and after each.
 
         Args:
             meta: the meta-parameters, for the rule.
@@ -95,10 +95,10 @@ class GradientBased(Algorithm):
             first_order: treat the inner gradients as constants.
         """
         state = self.rule(meta).init(params)
-        yield params
+        yield params, state
         for rest, (x, y) in zip(fixed, batches, strict=True):
             params, state = unit(self.step, meta, rest, x, y, params, state, first_order)
-            yield params
+            yield params, state
 
     def step(
         self, meta: Params, fixed: Params, x: Tensor, y: Tensor, params: Params, state: Any, first_order: bool
@@ -133,7 +133,7 @@ class GradientBased(Algorithm):
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """The inner loop as it acts on the mean support loss."""
-        rule, rate = type(self.rule(self.init())).__name__, f"{self.inner_lr:g}"
+        rule, rate = self.rule(self.init()).name, f"{self.inner_lr:g}"
         if self.inner_loss_reduction == "per_shot" and source.metric == "accuracy" and rule == "SGD":
             rate = f"{self.inner_lr:g} per shot, that is {self.inner_lr * source.outputs:g} on the mean support loss"
         steps = f"steps: {self.training_steps} in training, {self.test_steps} in test"

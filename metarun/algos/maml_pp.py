@@ -38,6 +38,8 @@ LEAST = 0.03  # of 1/K, the weight of an inner step before the last while severa
 class StepRates:
     """θ_{k+1} = θ_k - α_k g, with α_k = rates[name][k]."""
 
+    name = "SGD"
+
     def __init__(self, rates: Params):
         self.rates = rates
 
@@ -128,7 +130,7 @@ class MAMLpp(GradientBased):
         norms = [{name: value[k] for name, value in under("norm", meta).items()} for k in range(steps + 1)]
         batches = self.batches(task, steps)
         weights = self.trajectory(meta, under("learner", meta), norms[:-1], batches, first_order)
-        for norm, params in zip(norms, weights, strict=True):
+        for norm, (params, _) in zip(norms, weights, strict=True):
             yield {**params, **norm}
 
     def weights(self) -> list[float]:

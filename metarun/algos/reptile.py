@@ -24,7 +24,6 @@ from metarun.algos.gradient import GradientBased, rule
 from metarun.errors import SettingError, at_least, one_of
 from metarun.inner import Adam, Params, Rule, prefixed, under
 from metarun.tasks import Task, TaskSource, minibatches
-from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)
@@ -111,10 +110,8 @@ class Reptile(GradientBased):
     def _path(self, meta: Params, task: Task) -> Iterator[Params]:
         """What the meta-parameters become, before the inner loop and after each step of it."""
         now = {name: value.detach() for name, value in meta.items()}
-        params, state = learner_of(now), self.rule(now).init(learner_of(now))
-        yield now
-        for x, y in cut(*task.points(), task.key, self.inner_batch, self.inner_steps):
-            params, state = unit(self.step, now, {}, x, y, params, state, True)
+        batches = cut(*task.points(), task.key, self.inner_batch, self.inner_steps)
+        for params, state in self.trajectory(now, learner_of(now), [{}] * len(batches), batches, first_order=True):
             yield {**params, **(CarriedAdam.named(state) if self.carries else {})}
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
@@ -139,6 +136,8 @@ class CarriedAdam:
         second: v before the first step here.
         power: β2^t before it. v and 1 - β2^t move alike in outer steps, so that their ratio stays an average of g².
     """
+
+    name = "Adam"
 
     def __init__(self, lr: float, beta2: float, second: Params, power: Tensor, eps: float = 1e-8):
         self.lr, self.beta2, self.second, self.power, self.eps = lr, beta2, second, power, eps

@@ -1,0 +1,85 @@
+"""What is done with run directories: metarun eval, resume, reproduce, table, report.
+
+The words are checked before torch is imported, and table never imports it.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from metarun.errors import RunDirError, UsageError, nearest, printable
+from metarun.jobs import located
+from metarun.launch import alone, is_first
+
+OF_ONE = ("eval", "resume", "reproduce")  # take a run directory
+OF_MANY = {  # take folders with runs, and one setting: its key, its default, and what may be typed
+    "table": ("format", "markdown", "format=markdown, format=csv or format=json"),
+    "report": ("out", "report.html", "out=FILE.html"),
+}
+
+
+def verb(name: str, *words: str) -> int:
+    """Does it; returns the exit code.
+
+    Raises:
+        MetarunError: as its class says.
+    """
+    verbs = (*OF_ONE, *OF_MANY)
+    if name not in verbs and Path(name, ".hydra").is_dir():
+        raise UsageError(f"{name!r} (command line): is a run directory; expected a verb before it: {', '.join(verbs)}")
+    if name not in verbs:
+        raise UsageError(
+            f"{name!r} (command line): expected key=value or one of {', '.join(verbs)}{nearest(name, verbs)}"
+        )
+    if not words or not words[0] or words[0].startswith("-") or _is_setting(words[0]):
+        what, example = ("folders with runs", "DIR...") if name in OF_MANY else ("a run directory", "DIR")
+        raise UsageError(f"{name} (command line): expected {what}: metarun {name} {example}")
+    return _compared(name, words) if name in OF_MANY else _again(name, Path(words[0]), list(words[1:]))
+
+
+def _is_setting(word: str) -> bool:
+    return "=" in word and not Path(word).exists()
+
+
+def _again(name: str, folder: Path, settings: list[str]) -> int:
+    if not (folder / ".hydra" / "config.yaml").is_file():
+        raise RunDirError(f"{folder}: no run there; expected a folder with .hydra/config.yaml")
+    if name != "resume":
+        alone(name)
+    from metarun import record, rerun
+
+    if name == "reproduce":
+        print(rerun.reproduce(folder, settings))
+    elif name == "resume":
+        summary = rerun.resume(folder, settings)
+        if is_first():
+            print(printable(record.closing(located(summary, folder))))
+    else:
+        print(printable(record.closing(rerun.evaluate(folder, settings))))
+    return 0
+
+
+def _compared(name: str, words: Iterable[str]) -> int:
+    """Runs beside each other: a table on stdout, or a report in a file."""
+    known, chosen, expected = OF_MANY[name]
+    for word in filter(_is_setting, words):
+        key, _, chosen = word.partition("=")
+        if key != known or not chosen:
+            raise UsageError(f"{word!r} (command line): expected {expected}")
+    from metarun import compare, runs, table
+
+    found, left_out = runs.collect(word for word in words if not _is_setting(word))
+    rows, again = compare.rows_of(found)
+    left_out += again
+    if name == "table":
+        print(printable(table.formatted(rows, left_out, chosen)))
+    elif rows:
+        from metarun import report
+
+        report.write(rows, left_out, Path(chosen))
+    if (name, chosen) == ("table", "csv") or (name == "report" and not rows):  # else the output itself says it
+        for one in left_out:
+            print(printable(f"left out: {one.path}: {one.reason}"), file=sys.stderr)
+    if not rows:
+        raise RunDirError(f"{len(left_out)} folders, no result (runs): expected a finished run; the reasons are above")
+    return 0
