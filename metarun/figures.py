@@ -88,9 +88,16 @@ def finish(axes: Axes, metric: str, xlabel: str) -> None:
     if metric == "mse":
         axes.set_yscale("log")
         for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            which(LogFormatter(minor_thresholds=(2, 0.5)))
+            which(_PlainNumbers(minor_thresholds=(2, 0.5)))
     axes.set_facecolor("none")
     axes.grid(axis="y")
+
+
+class _PlainNumbers(LogFormatter):
+    """0.1 for 1e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def label(metric: str) -> str:

@@ -27,13 +27,15 @@ th { color: var(--dim); font-weight: 600; font-size: .82rem; }
 td { font-size: .92rem; }
 td:first-child { white-space: nowrap; max-width: 26rem; overflow: hidden; text-overflow: ellipsis; }
 td:first-child:hover { white-space: normal; }
-td:last-child { min-width: 8rem; }
+.below { color: var(--dim); font-size: .82rem; white-space: normal; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; }
 .inside { color: var(--good); }
 .outside { color: var(--bad); }
 .dot { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; margin-right: .5rem; }
 figure { margin: .6rem 0 1rem; }
+@media screen and (min-width: 64rem) { section > figure { display: grid; grid-template-columns: 43.2rem 1fr;
+  gap: 1.6rem; align-items: center; } }
 svg { width: 100%; height: auto; display: block; }
 svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif !important; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem;

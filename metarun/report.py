@@ -27,11 +27,13 @@ def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     if out.is_file() and GENERATOR.encode() not in out.read_bytes()[:2000]:
         raise RunDirError(f"{out}: is a file, and no report of metarun's; expected a new name, or a report's: out=FILE")
     left_out = list(left_out)
-    entries = [Entry(row, _name(row, rows), n, _events(row, left_out)) for n, row in enumerate(rows)]
     sections: list[tuple[str, str, str]] = []
+    entries: list[Entry] = []
     metrics = list(dict.fromkeys(row.metric for row in rows))
     for metric in metrics:
-        some = [entry for entry in entries if entry.row.metric == metric]
+        alike = [row for row in rows if row.metric == metric]
+        some = [Entry(row, _name(row, alike), n, _events(row, left_out)) for n, row in enumerate(alike)]
+        entries += some
         of = f": {'classification' if metric == 'accuracy' else 'regression'}" if len(metrics) > 1 else ""
         for anchor, heading, make in SECTIONS:
             if content := make(metric, some):
@@ -59,10 +61,10 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _name(row: Row, rows: list[Row]) -> str:
+def _name(row: Row, alike: list[Row]) -> str:
     """What tells a row from the others with its metric; where nothing has to, what it is."""
     named = ("experiment", "algo", "data", "model")
-    others = [other.keys for other in rows if other.metric == row.metric]
+    others = [other.keys for other in alike]
     if "experiment" in row.keys and len({other["experiment"] for other in others}) == len(others):
         return row.keys["experiment"]
     words = [
@@ -94,14 +96,15 @@ def _results(metric: str, entries: list[Entry]) -> str:
             ["configuration", *head[many:]],
             [[entry.name, *line[many:]] for entry, line in zip(entries, cells, strict=True)],
         )
-    dots = [f'<span class=dot style="background:var(--s{e.number % 8 + 1})"></span>' for e in entries]
-    rows = []
-    for entry, dot, line in zip(entries, dots, cells, strict=True):
-        marked = [_marked(name, text, entry.row) for name, text in zip(head, line, strict=True)]
-        rows.append([dot + marked[0], *marked[1:]])
-    right = ("±", metric, "tasks", "seeds", "published", "to the best")
+    shown_in = [n for n, name in enumerate(head) if name != "paper"]  # that stands with what it reports
+    lines = [
+        [_cell(head[n], line[n], entry) if n else _dot(entry) + escape(line[n]) for n in shown_in]
+        for entry, line in zip(entries, cells, strict=True)
+    ]
+    head = [head[n] for n in shown_in]
+    right = ("±", metric, "tasks", "seeds", "after", "published", "to the best")
     numbers = frozenset(n for n, name in enumerate(head) if name.startswith(right))
-    html = html_table(head, rows, numbers) + f"<p class=legend>{escape(' '.join(legend))}</p>"
+    html = html_table(head, lines, numbers) + f"<p class=legend>{escape(' '.join(legend))}</p>"
     if len(entries) < 2 and not entries[0].row.published:
         return html
     drawn = [(e.name, e.number, e.row.mean, e.row.ci95_tasks, _published(e.row)) for e in entries]
@@ -111,13 +114,25 @@ def _results(metric: str, entries: list[Entry]) -> str:
     return html + figure(figures.forest(f"forest{metric}", f"Test results: {spoken}", metric, drawn), caption)
 
 
-def _marked(name: str, text: str, row: Row) -> str:
-    kind = ""
+def _dot(entry: Entry) -> str:
+    return f'<span class=dot style="background:var(--s{entry.number % 8 + 1})"></span>'
+
+
+def _cell(name: str, text: str, entry: Entry) -> str:
+    """A cell of the results table, with what distinguishes it, and beneath it whose result the published one is."""
+    row, kind = entry.row, ""
     if name == "verdict" and text:
         kind = "inside" if text == "inside" else "outside"
     elif row.best and (name == "to the best" or name.startswith(row.metric)):
         kind = "best"
-    return f"<span class={kind}>{escape(text)}</span>" if kind else escape(text)
+    ours, theirs = text, ""
+    if name == "published" and row.published:
+        theirs = row.published.get("paper", "")
+    elif name.startswith("after "):
+        ours, bracket, rest = text.partition(" (")
+        theirs = bracket.strip() + rest
+    below = f"<div class=below>{escape(theirs)}</div>" if theirs else ""
+    return (f"<span class={kind}>{escape(ours)}</span>" if kind else escape(ours)) + below
 
 
 def _published(row: Row) -> tuple[float, float | None] | None:
@@ -134,7 +149,7 @@ def _cost(entries: list[Entry]) -> str:
             seed = f", seed {run.config.seed}" if len(entry.row.runs) > 1 else ""
             wall = run.summary.get("wall_seconds")
             rows.append([
-                f'<span class=dot style="background:var(--s{entry.number % 8 + 1})"></span>{escape(entry.name + seed)}',
+                _dot(entry) + escape(entry.name + seed),
                 f"{run.summary.get('meta_steps', '')}",
                 duration(wall) if isinstance(wall, (int, float)) else "",
                 f"{timing['tasks_per_second']:,.0f}" if "tasks_per_second" in timing else "",
