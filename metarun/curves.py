@@ -1,5 +1,6 @@
 """The parts of a report that are curves and bars, each as HTML; '' where there is nothing to draw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -25,7 +26,7 @@ class Entry:
     events: list[list[dict[str, Any]]]
 
 
-Series = list[tuple[str, int, list[tuple[float, float, float]]]]  # name, colour, and (x, mean, ci95)
+Series = list[tuple[str, int, Sequence[tuple[float, float, float]]]]  # name, colour, and (x, mean, ci95)
 
 
 def learning(metric: str, entries: list[Entry]) -> str:
@@ -115,7 +116,7 @@ def swept(metric: str, entries: list[Entry]) -> str:
         groups: dict[str, list[tuple[float, float, float]]] = {}
         for entry in entries:
             value = entry.row.keys.get(key)
-            if type(value) in (int, float):
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
                 rest = ", ".join(f"{k} {table.cell(v)}" for k, v in entry.row.keys.items() if k != key)
                 groups.setdefault(rest, []).append((float(value), entry.row.mean, entry.row.ci95_tasks))
         many = [(name or "all", sorted(points)) for name, points in groups.items() if len(points) > 2]

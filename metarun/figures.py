@@ -8,8 +8,9 @@ import itertools
 import re
 import statistics
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -60,7 +61,8 @@ def svg(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure],
         size: width and height in inches; it is shown as wide as the page lets it.
         draw: draws into the figure.
     """
-    with rc_context(STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
+    style: dict[Any, Any] = {**STYLE, "svg.hashsalt": name}  # the salt makes ids that do not change
+    with rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # long words in a small picture
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
@@ -106,7 +108,11 @@ def label(metric: str) -> str:
 
 
 def lines(
-    name: str, alt: str, metric: str, xlabel: str, series: Iterable[tuple[str, int, list[tuple[float, float, float]]]]
+    name: str,
+    alt: str,
+    metric: str,
+    xlabel: str,
+    series: Iterable[tuple[str, int, Sequence[tuple[float, float, float]]]],
 ) -> str:
     """Curves with their intervals as bands.
 

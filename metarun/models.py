@@ -168,8 +168,8 @@ class Conv4(Learner):
         self.blocks = nn.ModuleList()
         for _ in range(4):
             stride = 1 if self.pool else 2
-            norm = TaskNorm(filters, norm_scale, norm_eps)
-            self.blocks.append(nn.ModuleDict({"conv": Conv(channels, filters, stride), "norm": norm}))
+            block = {"conv": Conv(channels, filters, stride), "norm": TaskNorm(filters, norm_scale, norm_eps)}
+            self.blocks.append(nn.ModuleDict(block))
             channels = filters
             height, width = (height // 2, width // 2) if self.pool else (-(-height // 2), -(-width // 2))
         if min(height, width) < 1:

@@ -135,13 +135,12 @@ def _of_tasks(rundir: RunDir, summary: dict[str, Any]) -> tuple[list[float], str
     """The metric of each test task, and the digest of the tasks."""
     if not (content := rundir.read("test_tasks.json")):
         return [], ""
-    each, digest = content.get("each"), content.get("digest")
-    sound = isinstance(digest, str) and isinstance(each, list)
-    sound = sound and all(type(value) in (int, float) and math.isfinite(value) for value in each)
-    test = summary["test"][summary["metric"]]
-    if not sound or len(each) != test["tasks"] or not math.isclose(math.fsum(each) / len(each), test["mean"]):
-        raise RunDirError(
-            f"{rundir.path / 'test_tasks.json'}: does not belong to summary.json; expected both as metarun wrote them; "
-            f"restore them from a copy"
-        )
-    return each, digest
+    each, digest, test = content.get("each"), content.get("digest"), summary["test"][summary["metric"]]
+    if isinstance(digest, str) and isinstance(each, list) and len(each) == test["tasks"] > 0:
+        numbers = all(type(value) in (int, float) and math.isfinite(value) for value in each)
+        if numbers and math.isclose(math.fsum(each) / len(each), test["mean"]):
+            return each, digest
+    raise RunDirError(
+        f"{rundir.path / 'test_tasks.json'}: does not belong to summary.json; expected both as metarun wrote them; "
+        f"restore them from a copy"
+    )

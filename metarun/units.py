@@ -175,12 +175,12 @@ def _compiled(run: Callable[..., tuple[Tensor, ...]], inputs: int) -> Callable[.
 
     torch.compiler.allow_in_graph(traced)
     # The backward pass is compiled with the forward pass, so that one thread at a time compiles.
-    torch._functorch.config.force_non_lazy_backward_lowering = True
+    torch._functorch.config.force_non_lazy_backward_lowering = True  # pyright: ignore[reportAttributeAccessIssue]
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where there is none
     # A graph has code of its own; torch.compile gives up on code that has been compiled for too many purposes.
     graph = Graph()
     graph.output(graph.call_function(traced, tuple(graph.placeholder(f"x{k}") for k in range(inputs))))
-    options = {"cpp_wrapper": True}  # it runs without Python, and so leaves it to other threads
+    options: dict[str, Any] = {"cpp_wrapper": True}  # it runs without Python, and so leaves it to other threads
     return torch.compile(GraphModule(nn.Module(), graph), fullgraph=True, dynamic=False, options=options)
 
 
@@ -219,7 +219,8 @@ class _Unit(torch.autograd.Function):
         return (None, None, *(next(found) if value.requires_grad else None for value in inputs))
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, call: _Call, differentiable: bool, *tensors: Tensor) -> tuple:
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        call, differentiable, *tensors = args
         dims = in_dims[2:]
         first = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
         mapped = call.mapped(tuple(None if d is None else 0 for d in dims))

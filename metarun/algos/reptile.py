@@ -60,15 +60,16 @@ class Reptile(GradientBased):
         self.fixed = set()
 
     def _check_moments(self) -> None:
-        adam = isinstance(self.inner_rule, Adam)
-        if adam:
-            one_of("inner_moments", self.inner_moments, ["carried", "fresh"])
-        elif self.inner_moments is not None:
-            raise SettingError(self.inner_moments, "inner_moments", "null with inner_optimizer=sgd, which has none")
-        self.carries = self.inner_moments == "carried"
-        if adam and self.carries and self.inner_rule.betas[0] != 0:
+        self.carries, self.beta2 = self.inner_moments == "carried", 0.0
+        if not isinstance(self.inner_rule, Adam):
+            if self.inner_moments is not None:
+                raise SettingError(self.inner_moments, "inner_moments", "null with inner_optimizer=sgd, which has none")
+            return
+        one_of("inner_moments", self.inner_moments, ["carried", "fresh"])
+        beta1, self.beta2 = self.inner_rule.betas
+        if self.carries and beta1 != 0:
             expected = "[0,β2] with inner_moments=carried, as Nichol et al. have it"
-            raise SettingError(list(self.inner_rule.betas), "inner_betas", expected)
+            raise SettingError([beta1, self.beta2], "inner_betas", expected)
         outer = getattr(self.meta_optimizer, "func", self.meta_optimizer)
         if self.carries and outer is not torch.optim.SGD:
             expected = "fresh with another outer optimiser than SGD, which would not average second moments"
@@ -97,7 +98,7 @@ class Reptile(GradientBased):
         """Adam or SGD."""
         if not self.carries:
             return self.inner_rule
-        return CarriedAdam(self.inner_lr, self.inner_rule.betas[1], under("second", meta), meta["power"])
+        return CarriedAdam(self.inner_lr, self.beta2, under("second", meta), meta["power"])
 
     def batches(self, task: Task, steps: int) -> list[tuple[Tensor, Tensor]]:
         """Minibatches of the support set."""
@@ -118,7 +119,8 @@ class Reptile(GradientBased):
         """The query loss after the inner loop, with θ - θ_K for its gradient; and the query metric there."""
         start, *_, end = self._path(meta, task)
         loss, metric = self.judge(learner_of(end), task)
-        direction = sum((meta[name] * (start[name] - end[name])).sum().to(loss.dtype) for name in meta)
+        towards = ((meta[name] * (start[name] - end[name])).sum().to(loss.dtype) for name in meta)
+        direction = sum(towards, start=loss.new_zeros(()))
         return loss + direction - direction.detach(), metric
 
 
