@@ -160,6 +160,16 @@ def test_learners_have_initial_weights_of_their_own():
         another(Linear(3))
 
 
+def test_shared_initial_weights_are_the_model_s_and_part_ways_in_training():
+    experiment = _experiment(Sinusoid(shots=4, queries=3), average="parameters", initial_weights="shared")
+    state = loop.start(experiment)
+    for name, value in experiment.algorithm.model.named_parameters():
+        torch.testing.assert_close(state.meta[name], value.detach().expand(3, *value.shape), rtol=0, atol=0)
+    list(loop.meta_train(experiment, state, 1, 3))
+    for value in state.meta.values():
+        assert len({tuple(one.flatten().tolist()) for one in value}) == 3, "each has a task of its own"
+
+
 def test_an_untrained_module_draws_as_it_was_built():
     """Every redrawn weight has the deviation of the first, here of a wide layer."""
     with seeds.forked("test", "redraw"):
@@ -180,7 +190,8 @@ def test_with_parameters_a_meta_batch_is_the_learners_tasks():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"learners": 0}, {"average": "weights"}, {"inner_steps": -1}, {"regularize": "l1"}, {"strength": 0.1},
+        {"learners": 0}, {"average": "weights"}, {"initial_weights": "shared"},
+        {"average": "parameters", "initial_weights": "equal"}, {"inner_steps": -1}, {"regularize": "l1"}, {"strength": 0.1},
         {"regularize": "l2", "strength": 0.1}, {"average": "parameters", "regularize": "l2"},
         {"average": "parameters", "inner_steps": 1}, {"average": "parameters", "regularize": "mean", "strength": -1.0},
         {"average": "parameters", "regularize": "l2", "strength": float("inf")},

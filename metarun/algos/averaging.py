@@ -12,7 +12,8 @@ On a new task the mean of their parameters is tuned on the support set. R is not
 θ|² (`mean`). Reference: the multi-task baselines of Finn, Abbeel & Levine 2017, appendix C, arXiv 1703.03400. They
 train one learner after the other, each on ever new points of its function, and regularise to the mean of those trained
 so far; here all are trained at once, on the shots + queries points of their tasks (so let those be many), and it is the
-present mean of all.
+present mean of all. Whether theirs begin with the same weights is not said. With `initial_weights=shared` their mean
+stays among them, and has the published errors; with weights of their own it is close to the function 0.
 """
 
 import copy
@@ -42,15 +43,20 @@ class Averaging(GradientBased):
             every learner is trained in every outer step.
         inner_steps: with predictions, how often each learner is tuned in training before its query loss is taken, by
             default once; 0: it is trained on support and query points directly. None with parameters.
+        initial_weights: `own`: every learner has others; with parameters also `shared`: all begin alike, so that their
+            mean is near each of them.
         regularize: with parameters `none`, `l2` or `mean`; with predictions `none`.
         strength: λ; 0 without regularisation.
     """
 
-    training_only: ClassVar = (*GradientBased.training_only, "average", "inner_steps", "regularize", "strength")
+    training_only: ClassVar = (
+        *GradientBased.training_only, "average", "inner_steps", "initial_weights", "regularize", "strength",
+    )  # fmt: skip
 
     average: str = "predictions"
     learners: int = 5
     inner_steps: int | None = None
+    initial_weights: str = "own"
     regularize: str = "none"
     strength: float = 0.0
 
@@ -65,7 +71,13 @@ class Averaging(GradientBased):
                 self.inner_steps, "inner_steps", "null with algo.average=parameters: each learner has one task"
             )
         at_least(0, inner_steps=self.training_steps)
-        self.initial = [self.model, *(another(self.model) for _ in range(self.learners - 1))]
+        one_of("initial_weights", self.initial_weights, ["own", "shared"])
+        shared = self.initial_weights == "shared"
+        if shared and not self.of_parameters:
+            expected = "own with algo.average=predictions, or all learners would be one"
+            raise SettingError(self.initial_weights, "initial_weights", expected)
+        more = range(self.learners - 1)
+        self.initial = [self.model, *(self.model if shared else another(self.model) for _ in more)]
 
     def _check_regularization(self) -> None:
         if self.regularize != "none" and not self.of_parameters:
@@ -165,7 +177,9 @@ class Averaging(GradientBased):
         """The inner loop, and what keeps the learners together."""
         toward = {"none": "none", "l2": "towards zero", "mean": "towards the mean of all learners"}[self.regularize]
         words = toward if self.regularize == "none" else f"{toward}, strength {self.strength:g}"
-        kind = {"regularised": words} if self.of_parameters else {"meta-gradient": "first order"}
+        kind = {"meta-gradient": "first order"}
+        if self.of_parameters:
+            kind = {"initial weights": self.initial_weights, "regularised": words}
         return {**super().describe(source), **kind}
 
 
