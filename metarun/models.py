@@ -133,8 +133,10 @@ class Conv4(Learner):
         input_shape: (C, H, W).
         outputs: N.
         filters: of every block.
-        downsampling: `stride`: stride 2 and the mean over the remaining positions, the Omniglot form of Finn et al.;
-            `max_pool`: stride 1, 2x2 max-pooling and flattening, the form of Vinyals et al. and of most ports.
+        downsampling: `stride`: stride 2, the Omniglot form of Finn et al.; `max_pool`: stride 1 and 2x2 max-pooling,
+            the form of Vinyals et al. and of most ports.
+        positions: what becomes of the positions that are left of an image: their `mean`, or with `flatten` the last
+            layer sees each. None: the mean after strides, as Finn et al. have it, and flattened after pooling.
         norm: batch-norm mode, transductive or support (see the module's docstring).
         norm_scale: whether batch norm has a scale beside its shift. Finn's code has none.
         norm_eps: added to the variance. Finn's code has 1e-3.
@@ -146,6 +148,7 @@ class Conv4(Learner):
         outputs: int,
         filters: int = 64,
         downsampling: str = "stride",
+        positions: str | None = None,
         norm: str = "transductive",
         norm_scale: bool = False,
         norm_eps: float = 1e-3,
@@ -154,6 +157,7 @@ class Conv4(Learner):
         at_least(1, filters=filters)
         boolean(norm_scale=norm_scale)
         one_of("downsampling", downsampling, ["stride", "max_pool"])
+        one_of("positions", "mean" if positions is None else positions, ["mean", "flatten"])
         one_of("norm", norm, ["transductive", "support"])
         positive("norm_eps", norm_eps)
         if len(input_shape) != 3:
@@ -164,7 +168,9 @@ class Conv4(Learner):
             )
         channels, height, width = input_shape
         self.norm, self.pool = norm, downsampling == "max_pool"
-        self.form = " with max-pooling" if self.pool else " with stride 2"
+        self.flat = positions == "flatten" or (positions is None and self.pool)
+        chosen = {"mean": ", averaged over positions", "flatten": ", flattened"}.get(positions or "", "")
+        self.form = (" with max-pooling" if self.pool else " with stride 2") + chosen
         self.blocks = nn.ModuleList()
         for _ in range(4):
             stride = 1 if self.pool else 2
@@ -174,7 +180,7 @@ class Conv4(Learner):
             height, width = (height // 2, width // 2) if self.pool else (-(-height // 2), -(-width // 2))
         if min(height, width) < 1:
             raise SettingError(downsampling, "downsampling", f"stride, for inputs as small as {list(input_shape)}")
-        self.head = nn.Linear(filters * height * width if self.pool else filters, outputs)
+        self.head = nn.Linear(filters * height * width if self.flat else filters, outputs)
 
     def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
         """See Learner."""
@@ -182,7 +188,7 @@ class Conv4(Learner):
             x = F.relu(block["norm"](block["conv"](x), statistics_from))  # pyright: ignore[reportIndexIssue]
             if self.pool:
                 x = F.max_pool2d(x, 2)
-        return x.flatten(1) if self.pool else x.sum(dim=(2, 3)) / (x.shape[2] * x.shape[3])
+        return x.flatten(1) if self.flat else x.sum(dim=(2, 3)) / (x.shape[2] * x.shape[3])
 
 
 class MLP(Learner):
