@@ -47,8 +47,8 @@ metarun: a command-line experiment runner for meta-learning
     metarun [key=value ...]               meta-train and meta-test; without settings: MAML on sinusoids
     metarun -m key=a,b [key=value ...]    a sweep: every combination, each in a directory of its own
     metarun eval DIR [key=value ...]      meta-test a trained run again, under other settings
-    metarun resume DIR [key=value ...]    continue an interrupted run, or say that it is finished; meta_steps, the
-                                          cadences (*_every), device, engine and data.root may change
+    metarun resume DIR [key=value ...]    continue an interrupted run, or say that it is finished; meta_steps, budget,
+                                          the cadences (*_every), device, engine, logger and data.root may change
     metarun reproduce DIR [key=value]     run a finished run again and compare: exit 0 if bitwise identical, else 6;
                                           device, data.root and data.download may change
     metarun table DIR... [format=csv]     runs beside each other, with what the papers report: markdown, csv or json
