@@ -12,7 +12,7 @@ On a new task the mean of their parameters is tuned on the support set. R is not
 θ|² (`mean`). Reference: the multi-task baselines of Finn, Abbeel & Levine 2017, appendix C, arXiv 1703.03400. They
 train one learner after the other, each on ever new points of its function, and regularise to the mean of those trained
 so far; here all are trained at once, on the shots + queries points of their tasks (so let those be many), and it is the
-present mean of all. Whether theirs begin with the same weights is not said. With `initial_weights=shared` their mean
+present mean of all. Whether theirs begin with the same weights we do not know. With `initial_weights=shared` the mean
 stays among them, and has the published errors; with weights of their own it is close to the function 0.
 """
 
