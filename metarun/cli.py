@@ -232,6 +232,9 @@ def _check(args: argparse.Namespace, source: Source) -> None:
         raise UsageError(f"{chosen[0]!r} (command line): a sweep has several runs; add -m")
     combinations = list(jobs(args.overrides, source)) if args.multirun else [args.overrides]
     configs = [compose(words, source) for words in combinations]
+    searches = {"sweep=optuna", "hydra/sweeper=optuna"} & set(args.overrides)
+    if searches and any(config.objective == "test" for config in configs):
+        raise UsageError("'test' (objective): expected val; a search must not see the test tasks")
     from metarun.experiment import assemble
 
     prepared = []

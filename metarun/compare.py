@@ -6,7 +6,7 @@ Two kinds of uncertainty are kept apart, because they answer different questions
     ± seeds   other trained models:                   t s/√S, over S seeds, t of Student's distribution (95 %)
 
 Two rows that were tested on the very same tasks are compared task by task, which is far sharper than comparing their
-intervals: mean and 1.96 s/√n of the n differences.
+intervals: the mean of the differences, and their ± tasks.
 """
 
 import json
@@ -15,11 +15,11 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
-from metarun.config import SILENT, among, leaves
-from metarun.runs import LeftOut, Run
+from metarun.config import among, leaves
+from metarun.runs import PLACES, LeftOut, Run, key_of, left
 
 # A configuration is everything but these: who repeats it elsewhere, or with another seed, repeats the same one.
-APART = ("seed", "device", "engine", "checkpoint_every", "log_every", *SILENT)
+APART = ("seed", "checkpoint_every", "log_every", *PLACES)
 ABSENT = object()  # a key that another algorithm has
 # Student's t, two-sided 95 %, for 1 to 10 degrees of freedom (any table of it).
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -50,7 +50,9 @@ class Row:
         mean: over tasks and seeds.
         ci95_tasks: half the width of its 95% interval over tasks.
         ci95_seeds: the same over seeds; None with one.
-        published: what the experiment says a paper reports, or None.
+        validation: the mean over seeds of the best validation; None for an evaluation.
+        published: what the experiment says a paper reports; None where there is nothing, or the experiment is not the
+            published one any more, because a setting was typed beside it, or changed in an evaluation.
         verdict: how the mean lies to that, or None.
         best: whether no row on the same test tasks is better; None where there is none to compare with.
         difference: to the best of them, over the tasks that both were tested on, with its 95% interval.
@@ -61,6 +63,7 @@ class Row:
     mean: float = 0.0
     ci95_tasks: float = 0.0
     ci95_seeds: float | None = None
+    validation: float | None = None
     published: dict[str, Any] | None = None
     verdict: Verdict | None = None
     best: bool | None = None
@@ -71,7 +74,11 @@ class Row:
         tests = [run.test for run in self.runs]
         self.mean, self.ci95_tasks = pooled(tests)
         self.ci95_seeds = over_seeds([test["mean"] for test in tests])
-        self.published = self.runs[0].config.published
+        best = [run.validation for run in self.runs]
+        self.validation = None if None in best else statistics.fmean(value for value in best if value is not None)
+        first = self.runs[0]
+        as_published = "published" in first.typed or not (first.typed or first.changes)
+        self.published = first.config.published if as_published else None
         if self.published:
             self.verdict = verdict(self.mean, self.ci95_tasks, self.published)
         steps = min(len(test["by_step"]) for test in tests)
@@ -129,9 +136,10 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
     groups: dict[str, dict[int, Run]] = {}
     again = []
     for run in runs:
-        seeds = groups.setdefault(json.dumps([run.metric, run.evaluation, _identity(run)], sort_keys=True), {})
-        if (first := seeds.setdefault(run.config.seed, run)) is not run:
-            again.append(LeftOut(str(run.rundir.shown), f"the same configuration and seed as {first.rundir.shown}"))
+        group = [run.metric, run.evaluation, run.changes, _identity(run)]
+        seeds = groups.setdefault(json.dumps(group, sort_keys=True), {})
+        if (first := seeds.setdefault(run.trained.seed, run)) is not run:
+            again.append(left(run.rundir.path, ValueError(f"the same configuration and seed as {first.rundir.shown}")))
     members = [[seeds[seed] for seed in sorted(seeds)] for seeds in groups.values()]
     rows = []
     for metric in dict.fromkeys(some[0].metric for some in members):  # what they are compared among
@@ -160,13 +168,16 @@ def _differing(runs: list[Run]) -> list[dict[str, Any]]:
     """
     flat, kinds = [_identity(run) for run in runs], [_kinds(run) for run in runs]
     named = all(run.experiment for run in runs)
-    typed = {word.lstrip("+").partition("=")[0] for run in runs for word in run.words}
-    chosen: list[dict[str, Any]] = [{"experiment": run.experiment} if named else {} for run in runs]
+    typed = {key_of(word) for run in runs for word in run.words}
+    chosen: list[dict[str, Any]] = [{} for _ in runs]
 
     def tell(key: str, values: list[Any]) -> None:
         for row, value in zip(chosen, values, strict=True):
             row.update({} if value is ABSENT else {key: value})
 
+    tell("experiment", [run.experiment or ABSENT for run in runs])
+    if named and any(run.config.budget != 1 for run in runs):
+        tell("budget", [run.config.budget for run in runs])
     for section in () if named else kinds[0]:
         if len({kind[section] for kind in kinds}) > 1:
             tell(section, [kind[section] for kind in kinds])
@@ -176,9 +187,22 @@ def _differing(runs: list[Run]) -> list[dict[str, Any]]:
         of_kind = {(kind.get(section), repr(value)) for kind, value in zip(kinds, values, strict=True)}
         within = len(of_kind) > len({kind for kind, _ in of_kind})
         chosen_apart = key in typed and len(set(map(repr, values))) > 1
-        if last != "_target_" and (chosen_apart or (within and (not named or key == "budget"))):
+        if last != "_target_" and (chosen_apart or (within and not named)):
             tell(key, values)
+    for title, changed in (("changed", _changed), ("eval", _evaluated)):
+        tell(title, [changed(run, row) or ABSENT for run, row in zip(runs, chosen, strict=True)])
     return chosen
+
+
+def _changed(run: Run, keys: dict[str, Any]) -> str:
+    """What was typed beside an experiment and has no column."""
+    return " ".join(word for key, word in run.typed.items() if run.experiment and key not in keys)
+
+
+def _evaluated(run: Run, keys: dict[str, Any]) -> str:
+    """What an evaluation changed and has no column."""
+    rest = [f"{key}={json.dumps(value)}" for key, value in run.changes.items() if key not in keys]
+    return " ".join(rest) if rest or not run.evaluation or run.changes else "again"
 
 
 def _kinds(run: Run) -> dict[str, str]:
@@ -199,5 +223,9 @@ def _compare(row: Row, rows: list[Row]) -> None:
     if best is row:
         return
     theirs = {run.digest: run.each for run in best.runs}
-    differences = [a - b for d in mine.keys() & theirs.keys() for a, b in zip(mine[d], theirs[d], strict=True)]
-    row.difference = statistics.fmean(differences), 1.96 * statistics.stdev(differences) / math.sqrt(len(differences))
+    points = []
+    for digest in mine.keys() & theirs.keys():
+        differences = [a - b for a, b in zip(mine[digest], theirs[digest], strict=True)]
+        ci95 = 1.96 * statistics.stdev(differences) / math.sqrt(len(differences))
+        points.append({"mean": statistics.fmean(differences), "ci95": ci95})
+    row.difference = pooled(points)

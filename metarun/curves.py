@@ -118,7 +118,7 @@ def swept(metric: str, entries: list[Entry]) -> str:
             value = entry.row.keys.get(key)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 rest = ", ".join(f"{k} {table.cell(v)}" for k, v in entry.row.keys.items() if k != key)
-                groups.setdefault(rest, []).append((float(value), entry.row.mean, entry.row.ci95_tasks))
+                groups.setdefault(rest, []).append((value, entry.row.mean, entry.row.ci95_tasks))
         many = [(name or "all", sorted(points)) for name, points in groups.items() if len(points) > 2]
         series: Series = [(name, n, points) for n, (name, points) in enumerate(many)]
         spoken = [

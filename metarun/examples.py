@@ -21,6 +21,10 @@ GRID = 200  # points of a function's picture
 CPU = {"_target_": "metarun.runtime.Device", "name": "cpu", "threads": None, "deterministic": True, "tf32": False}
 
 
+class NoCheckpointsError(RunDirError):
+    """A run was copied without them, as published ones are."""
+
+
 @dataclass
 class Example:
     """One test task.
@@ -44,16 +48,16 @@ def examples(run: Run) -> list[Example]:
     None of an evaluation, which has no checkpoint of its own, and none of tasks that have no picture.
 
     Raises:
-        MetarunError: the checkpoint or the data is gone.
+        NoCheckpointsError: there are none.
+        MetarunError: they are damaged, or the data is gone.
     """
     data = run.config.data | ({"download": False} if "download" in run.config.data else {})
     source = build("data", data)
     grid = getattr(source, "on_grid", None)
     if run.evaluation or (grid is None and len(source.input_shape) != 3):
         return []
-    newest = newest_checkpoint(run.rundir, run.config)
-    if newest is None:
-        raise RunDirError("has no checkpoint; the pictures need one")
+    if not run.rundir.checkpoints.is_dir() or (newest := newest_checkpoint(run.rundir, run.config)) is None:
+        raise NoCheckpointsError("has no checkpoint; the pictures need one")
     device = {**CPU, "threads": run.config.device.get("threads")}
     experiment = assemble(replace(run.config, data=data, device=device))
     experiment.source.prepare(experiment.device)

@@ -140,14 +140,25 @@ def _structure(value: Any) -> Any:
     return float if type(value) is int else type(value)
 
 
-def summarize(config: Config, experiment: Experiment, state: State, result: Evaluation) -> dict[str, Any]:
-    """What the summary of a run and of an evaluation have in common."""
+def summarize(
+    config: Config, experiment: Experiment, state: State, result: Evaluation, done: int | None = None
+) -> dict[str, Any]:
+    """What the summary of a run and of an evaluation have in common.
+
+    Args:
+        config: of the test.
+        experiment: that was tested.
+        state: of the checkpoint that was tested.
+        result: of the test.
+        done: outer steps that the run has done so far; None: all.
+    """
     algorithm, source = experiment.algorithm, experiment.source
     metric = source.metric
     points = [{"mean": mean, "ci95": ci95} for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
     parameters = sum(value.numel() for value in state.meta.values())
     form = getattr(algorithm.model, "form", "")
-    training = f"{config.outer_steps} outer steps of {config.meta_batch} tasks"
+    steps = f"{config.outer_steps}" if done in (None, config.outer_steps) else f"{done} of {config.outer_steps}"
+    training = f"{steps} outer steps of {config.meta_batch} tasks"
     if config.budget < 1:
         training += f" (budget {config.budget:g} of {config.meta_steps})"
     settings = {

@@ -18,6 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
+WIDE = 30  # from where a swept setting has a logarithmic axis
 LONGEST = 40  # letters of a name in a picture; the table has it whole
 INK, FAINT = "#010101", "#020202"
 SERIES = tuple(f"#0000{n:02x}" for n in range(1, 9))
@@ -124,6 +125,8 @@ def lines(
         series: for each curve what it is called, the number of its colour, and points (x, mean, ci95).
     """
     series = list(series)
+    places = [point[0] for *_, points in series for point in points]
+    logarithmic = min(places) > 0 and max(places) >= WIDE * min(places) and not all(type(x) is int for x in places)
     scale = 100 if metric == "accuracy" else 1
 
     def draw(figure: Figure) -> None:
@@ -136,7 +139,13 @@ def lines(
             low = [max(a - b, a / 10) if metric == "mse" else a - b for a, b in zip(mean, ci95, strict=True)]
             high = [a + b for a, b in zip(mean, ci95, strict=True)]
             axes.fill_between(x, low, high, color=color(number), alpha=0.15, lw=0)
-        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(_PlainNumbers())
+        else:
+            axes.xaxis.set_major_locator(
+                MaxNLocator(7, steps=[1, 2, 5, 10], integer=all(type(x) is int for x in places))
+            )
         finish(axes, metric, xlabel)
         if metric == "mse":  # one that has left all bounds would make the others a line
             axes.set_ylim(

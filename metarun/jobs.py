@@ -93,6 +93,13 @@ def run_all(app: Callable[[], Any], sweep: bool) -> None:
         raise _for_sweep(error) if sweep else error from None
     except (RuntimeError, ImportError, TypeError, ValueError) as error:  # of a launcher or a sweeper: job() raises none
         refused = error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
+            raise
+        raise UsageError(
+            f"{reason(error)} (hydra.sweeper.storage): expected null, or a database in a folder that is there, such as "
+            "sqlite:///study.db"
+        ) from error
     finally:
         outcomes = _collected() if sweep else []
         _show(outcomes)
@@ -160,9 +167,10 @@ def _result(outcome: dict[str, Any]) -> str:
 
     if "error" in outcome:
         return f"failed: {outcome['error']}  {outcome['files']}"
-    summary = outcome["summary"]
-    test = summary["test"][summary["metric"]]
-    return f"test {summary['metric']} {record.shown(summary['metric'], test['mean'], test['ci95'])}  {summary['files']}"
+    summary, metric = outcome["summary"], outcome["summary"]["metric"]
+    test, val = summary["test"][metric], summary.get("val", {}).get(metric)
+    best = f"val {record.shown(metric, val['mean'])}  " if val else ""
+    return f"{best}test {metric} {record.shown(metric, test['mean'], test['ci95'])}  {summary['files']}"
 
 
 def located(summary: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ CSS = """
   --faint: #566170; --dim: #9aa6b5; --line: #2a323d; --good: #4cc38a; --bad: #ff7b6b; --s1: #62a8e8; --s2: #f0798a;
   --s3: #4fc2a9; --s4: #f0a63c; --s5: #b48ce0; --s6: #a3afbd; --s7: #d29667; --s8: #4fc3dc; --negative: none; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.01em; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }
@@ -22,11 +22,10 @@ a { color: var(--s1); }
 nav { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .4rem .9rem; font-size: .9rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { text-align: left; padding: .45rem .75rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; font-size: .82rem; }
 td { font-size: .92rem; }
-td:first-child { white-space: nowrap; max-width: 26rem; overflow: hidden; text-overflow: ellipsis; }
-td:first-child:hover { white-space: normal; }
+td:first-child { min-width: 11rem; max-width: 26rem; overflow-wrap: anywhere; }
 .below { color: var(--dim); font-size: .82rem; white-space: normal; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; }

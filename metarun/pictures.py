@@ -11,7 +11,7 @@ from torch import Tensor
 from metarun import figures
 from metarun.curves import Entry
 from metarun.errors import MetarunError
-from metarun.examples import Example, examples
+from metarun.examples import Example, NoCheckpointsError, examples
 from metarun.page import figure
 
 PICTURED = 6  # configurations whose tasks are shown
@@ -21,16 +21,21 @@ CLASSES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 def tasks(metric: str, entries: list[Entry]) -> str:
     """What some of the runs make of test tasks."""
-    parts = []
+    parts, bare = [], []
     for entry in entries[:PICTURED]:
         run = entry.row.runs[0]
         try:
             cards = [_function(entry, e) if e.picture == "function" else _images(e) for e in examples(run)]
             content = f"<div class=pair>{''.join(cards)}</div>" if cards else ""
+        except NoCheckpointsError:
+            bare.append(entry.name)
+            continue
         except MetarunError as error:
             content = f"<p class=dim>No pictures: {escape(str(error))}</p>"
         seed = f", seed {run.config.seed}" if len(entry.row.runs) > 1 else ""
         parts += [f"<h3>{escape(entry.name + seed)}</h3>{content}"] if content else []
+    if bare:
+        parts.append(f"<p class=dim>No pictures: there are no checkpoints of {escape(', '.join(bare))}.</p>")
     if parts and len(entries) > PICTURED:
         parts.append(f"<p class=dim>The first {PICTURED} configurations; the others are left out.</p>")
     return "".join(parts)

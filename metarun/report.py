@@ -13,7 +13,7 @@ from metarun.files import write_atomically
 from metarun.page import GENERATOR, figure, page
 from metarun.page import table as html_table
 from metarun.record import duration, events, last_timing, shown
-from metarun.runs import LeftOut, Run
+from metarun.runs import LeftOut, Run, key_of, left
 
 MOST_KEYS = 3  # that have a column each; more are one text
 
@@ -48,7 +48,7 @@ def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     )
     lead += " Intervals hold 95 %. Test tasks were evaluated once, with the checkpoint that did best in validation.</p>"
     try:
-        write_atomically(out, page(title, lead, sections).encode())
+        write_atomically(out, page(title, lead, sections).encode(errors="replace"))
     except OSError as error:
         raise RunDirError(
             f"{out} ({reason(error)}): expected a place that can be written; choose another out=FILE"
@@ -65,8 +65,9 @@ def _name(row: Row, alike: list[Row]) -> str:
     """What tells a row from the others with its metric; where nothing has to, what it is."""
     named = ("experiment", "algo", "data", "model")
     others = [other.keys for other in alike]
-    if "experiment" in row.keys and len({other["experiment"] for other in others}) == len(others):
-        return row.keys["experiment"]
+    experiment = row.keys.get("experiment")
+    if experiment and [other.get("experiment") for other in others].count(experiment) == 1:
+        return experiment
     words = [
         table.cell(value) if key in named else f"{key.rpartition('.')[2]} {table.cell(value)}"
         for key, value in row.keys.items()
@@ -83,7 +84,7 @@ def _events(row: Row, left_out: list[LeftOut]) -> list[list[dict[str, Any]]]:
         except FileNotFoundError:
             found.append([])  # evaluations have none
         except (OSError, ValueError) as error:
-            left_out.append(LeftOut(str(run.rundir.shown), f"no learning curve: metrics.jsonl: {reason(error)}"))
+            left_out.append(left(run.rundir.path, ValueError(f"no learning curve: metrics.jsonl: {reason(error)}")))
             found.append([])
     return found
 
@@ -98,7 +99,7 @@ def _results(metric: str, entries: list[Entry]) -> str:
         )
     shown_in = [n for n, name in enumerate(head) if name != "paper"]  # that stands with what it reports
     lines = [
-        [_cell(head[n], line[n], entry) if n else _dot(entry) + escape(line[n]) for n in shown_in]
+        [_cell(head[n], line[n], entry) if n else _dot(entry) + _breakable(line[n]) for n in shown_in]
         for entry, line in zip(entries, cells, strict=True)
     ]
     head = [head[n] for n in shown_in]
@@ -116,6 +117,11 @@ def _results(metric: str, entries: list[Entry]) -> str:
 
 def _dot(entry: Entry) -> str:
     return f'<span class=dot style="background:var(--s{entry.number % 8 + 1})"></span>'
+
+
+def _breakable(text: str) -> str:
+    """A name that may go on in the next line after a slash or a comma."""
+    return escape(text).replace("/", "/<wbr>").replace(",", ",<wbr>")
 
 
 def _cell(name: str, text: str, entry: Entry) -> str:
@@ -149,7 +155,7 @@ def _cost(entries: list[Entry]) -> str:
             seed = f", seed {run.config.seed}" if len(entry.row.runs) > 1 else ""
             wall = run.summary.get("wall_seconds")
             rows.append([
-                _dot(entry) + escape(entry.name + seed),
+                _dot(entry) + _breakable(entry.name + seed),
                 f"{run.summary.get('meta_steps', '')}",
                 duration(wall) if isinstance(wall, (int, float)) else "",
                 f"{timing['tasks_per_second']:,.0f}" if "tasks_per_second" in timing else "",
@@ -172,18 +178,26 @@ def _environment(run: Run) -> dict[str, Any]:
         return {}
 
 
+def _command(run: Run, seeds: list[str]) -> str:
+    """What to type for these runs again, at the length that they have come to."""
+    words = {key_of(word): word for word in run.words if not word.startswith("hydra.")}
+    now = {"budget": f"{run.trained.budget:g}", "meta_steps": str(run.trained.meta_steps)}
+    longer = {key: value for key, value in now.items() if key in words or (key == "budget" and value != "1")}
+    words |= {key: f"{key}={value}" for key, value in longer.items()}
+    if len(seeds) > 1:
+        words["seed"] = f"seed={','.join(seeds)}"
+    if run.evaluation:
+        changes = [f"{key}={table.cell(value)}" for key, value in run.changes.items()]
+        return " ".join(["metarun eval", run.rundir.path.parents[2].name, *changes])
+    return " ".join(["metarun", *(["-m"] if len(seeds) > 1 else []), *words.values()])
+
+
 def _how(entries: list[Entry], left_out: list[LeftOut]) -> str:
     """The commands, the effective settings that decide a result, the versions, and what is missing here."""
     parts = []
     for entry in entries:
         run = entry.row.runs[0]
-        words = [word for word in run.words if not word.startswith("hydra.")]
-        seeds = [str(r.config.seed) for r in entry.row.runs]
-        if len(seeds) > 1:
-            words = [*(word for word in words if not word.startswith("seed=")), f"seed={','.join(seeds)}"]
-        command = " ".join(["metarun", *(["-m"] if len(seeds) > 1 else []), *words])
-        if run.evaluation:
-            command = f"metarun eval {run.rundir.path.parent.parent.parent.name} (see config.yaml)"
+        command = _command(run, [str(r.trained.seed) for r in entry.row.runs])
         said = "\n".join(f"{name:<14}{text}".rstrip() for name, text in run.summary["settings"].items())
         files = "\n".join(f"{'files':<14}{r.rundir.shown}" for r in entry.row.runs)
         parts.append(f"<h3>{escape(entry.name)}</h3><pre>{escape(command)}\n\n{escape(said)}\n{escape(files)}</pre>")

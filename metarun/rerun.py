@@ -52,8 +52,11 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     config = adjusted(trained.plain(), words)
     experiment = assemble(config)
     ignored = (*TRAINING_KEYS, *(f"algo.{key}" for key in experiment.algorithm.training_only))
-    ignored += tuple(f"data.{key}" for key in config.data if config.data.get(f"eval_{key}") is not None)
     for word in words:
+        key = word.partition("=")[0]
+        section, _, last = key.partition(".")
+        if section == "data" and config.data.get(f"eval_{last}") is not None:
+            raise UsageError(f"{word!r} (command line): has no effect on meta-testing; set data.eval_{last}")
         if any(f"{word.partition('=')[0]}.".startswith(f"{key}.") for key in ignored):
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
     newest = newest_checkpoint(rundir, trained)
@@ -68,7 +71,7 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     restore(experiment, state, own_checkpoint(rundir, trained, step))
     plan(config, experiment, state)
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
-    summary = summarize(config, experiment, state, result)
+    summary = summarize(config, experiment, state, result, newest["step"])
     before = assemble(replace(trained, device=config.device))
     if (training := before.source.describe()) != experiment.source.describe():
         summary["settings"]["trained on"] = training
@@ -113,10 +116,11 @@ def reproduce(folder: Path, words: list[str]) -> str:
         raise RunDirError(f"{rundir.path / 'summary.json'}: missing; to test again: {rundir.resume_command}")
     metric = summary["metric"]
     original = _rows(rundir, metric)
-    pinned = _pinned(rundir, config, environment)
+    pinned = replace(_pinned(rundir, config, environment), logger=None)  # a repetition is nobody else's news
     for session in environment.get("continued", []):
         if costly := [key for key in session["changed"] if costs_digits(key)]:
-            print(f"continued after step {session['after_step']} with other {', '.join(costly)}: may well differ")
+            changed = f"after outer step {session['after_step']} with other {', '.join(costly)}"
+            print(f"this run went on {changed}, so that the repetition may differ")
     experiment = assemble(pinned)  # what can be refused is refused before there is a directory
     experiment.source.prepare(experiment.device)
     plan(pinned, experiment, loop.start(experiment))

@@ -119,8 +119,8 @@ def _prepare(config: Config, rundir: RunDir, changes: list[str]) -> _Prepared:
     restore(experiment, state, saved)
     if state.step > config.outer_steps:
         raise UsageError(
-            f"{config.outer_steps} (meta_steps, times budget): expected at least {state.step}, which this run has done "
-            "already"
+            f"{config.outer_steps} outer steps (meta_steps={config.meta_steps} budget={config.budget:g}): expected at "
+            f"least {state.step}, which this run has done already; take more of either"
         )
     best = Best(*saved["best"], saved=saved["best"][0])
     if not any(key.startswith("engine.") for key in changes):

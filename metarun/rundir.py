@@ -132,20 +132,19 @@ class RunDir:
         Raises:
             RunDirError: it is not a JSON object.
         """
+        remedy = "restore it from a copy"
+        if name != "test_tasks.json":
+            remedy += f", or remove it: {self.resume_command} makes a new one"
         try:
             content = parse_json(read(self.path / name, LARGEST_JSON))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise RunDirError(
-                f"{self.path / name}: cannot be read ({reason(error)}): expected JSON, as metarun wrote it; restore "
-                f"it from a copy, or remove it: {self.resume_command} makes a new one"
+                f"{self.path / name}: cannot be read ({reason(error)}): expected JSON, as metarun wrote it; {remedy}"
             ) from error
         if not isinstance(content, dict):
-            raise RunDirError(
-                f"{self.path / name}: expected a JSON object, as metarun wrote it; restore it from a copy, or remove "
-                f"it: {self.resume_command} makes a new one"
-            )
+            raise RunDirError(f"{self.path / name}: expected a JSON object, as metarun wrote it; {remedy}")
         return content
 
     def read_metrics(self) -> str:

@@ -9,12 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metarun.config import Config
+from metarun.config import SILENT, Config, among, leaves
 from metarun.errors import MetarunError, RunDirError, UsageError
 from metarun.rundir import RunDir, shown
 from metarun.saved import read_words, saved_config
 
 MOST_RUNS = 10_000  # in one command
+PLACES = ("device", "engine", *SILENT)  # where a run computes and reads, not what it is
+# What may be typed beside experiment=NAME and leaves it the published one: where, how often, how long and how sharply.
+SAME_EXPERIMENT = (
+    *(
+        "seed",
+        "budget",
+        "checkpoint_every",
+        "log_every",
+        "val_every",
+        "val_tasks",
+        "test_tasks",
+        "objective",
+        "hydra",
+        "sweep",
+    ),
+    *PLACES,
+)
 
 
 @dataclass(frozen=True)
@@ -24,8 +41,9 @@ class Run:
     Attributes:
         rundir: its files.
         config: that was run; of an evaluation, the one that was tested.
+        trained: the config that was trained: of an evaluation its run's, where that is still there.
         summary: summary.json.
-        words: of the command line that began it.
+        words: of the command line that began the run.
         each: the metric of every test task; empty where it was not kept.
         digest: of the test tasks; empty where it was not kept.
         evaluation: whether it is one.
@@ -33,6 +51,7 @@ class Run:
 
     rundir: RunDir
     config: Config
+    trained: Config
     summary: dict[str, Any]
     words: list[str]
     each: list[float]
@@ -50,9 +69,27 @@ class Run:
         return self.summary["test"][self.metric]
 
     @property
+    def validation(self) -> float | None:
+        """The best validation; an evaluation has none."""
+        value = self.summary.get("val", {}).get(self.metric, {}).get("mean")
+        return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+    @property
     def experiment(self) -> str:
         """The published experiment that was chosen, or ''."""
         return next((word.partition("=")[2] for word in self.words if word.startswith("experiment=")), "")
+
+    @property
+    def typed(self) -> dict[str, str]:
+        """The words that changed what an experiment is: by their keys, those that another run of it need not share."""
+        found = {key_of(word): word for word in self.words}
+        return {key: word for key, word in found.items() if key != "experiment" and not among(SAME_EXPERIMENT, key)}
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What an evaluation changed of how its run was trained, but for where it computed and read."""
+        old, new = (dict(leaves(config.plain())) for config in (self.trained, self.config))
+        return {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and not among(PLACES, key)}
 
 
 @dataclass(frozen=True)
@@ -84,7 +121,7 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
         try:
             runs.append(read(path))
         except MetarunError as error:
-            left_out.append(LeftOut(str(shown(path)), str(error)))
+            left_out.append(left(path, error))
     return runs, left_out
 
 
@@ -116,8 +153,11 @@ def read(folder: Path) -> Run:
         RunDirError: it has not finished, or a file of it is damaged.
     """
     rundir = RunDir(folder)
-    evaluation = not _is_run(folder)
-    config = saved_config(folder / "config.yaml") if evaluation else rundir.config()
+    evaluation, own = not _is_run(folder), folder
+    config = trained = saved_config(folder / "config.yaml") if evaluation else rundir.config()
+    if evaluation and len(folder.parents) > 2 and _is_run(folder.parents[2]):
+        own = folder.parents[2]
+        trained = saved_config(own / ".hydra" / "config.yaml")
     summary = rundir.summary()
     if not summary:
         status = rundir.read("status.json")
@@ -127,8 +167,13 @@ def read(folder: Path) -> Run:
             step = status.get("step", 0)
             why = f"no result yet, outer step {step} was saved; unless it still runs: {rundir.resume_command}"
         raise RunDirError(why)
-    words = read_words(folder / ".hydra" / "overrides.yaml")
-    return Run(rundir, config, summary, words, *_of_tasks(rundir, summary), evaluation)
+    if not evaluation and summary.get("meta_steps", config.outer_steps) != config.outer_steps:
+        raise RunDirError(
+            f"was finished after {summary['meta_steps']} outer steps, and is to go on to {config.outer_steps}; unless "
+            f"it still runs: {rundir.resume_command}"
+        )
+    words = read_words(own / ".hydra" / "overrides.yaml")
+    return Run(rundir, config, trained, summary, words, *_of_tasks(rundir, summary), evaluation)
 
 
 def _of_tasks(rundir: RunDir, summary: dict[str, Any]) -> tuple[list[float], str]:
@@ -138,9 +183,27 @@ def _of_tasks(rundir: RunDir, summary: dict[str, Any]) -> tuple[list[float], str
     each, digest, test = content.get("each"), content.get("digest"), summary["test"][summary["metric"]]
     if isinstance(digest, str) and isinstance(each, list) and len(each) == test["tasks"] > 0:
         numbers = all(type(value) in (int, float) and math.isfinite(value) for value in each)
-        if numbers and math.isclose(math.fsum(each) / len(each), test["mean"]):
+        if numbers and _same(each, test):
             return each, digest
     raise RunDirError(
         f"{rundir.path / 'test_tasks.json'}: does not belong to summary.json; expected both as metarun wrote them; "
         f"restore them from a copy"
     )
+
+
+def _same(each: list[float], test: dict[str, Any]) -> bool:
+    """Whether a mean and an interval are those of these tasks."""
+    mean = math.fsum(each) / len(each)
+    ci95 = 1.96 * math.sqrt(math.fsum((value - mean) ** 2 for value in each) / max(len(each) - 1, 1) / len(each))
+    return math.isclose(mean, test["mean"]) and math.isclose(ci95, test["ci95"], rel_tol=1e-6, abs_tol=1e-12)
+
+
+def left(path: Path, error: Exception) -> LeftOut:
+    """What was left out, in one line that names the folder once."""
+    name = " ".join(str(shown(path)).split())
+    return LeftOut(name, " ".join(str(error).split()).removeprefix(f"{name}: "))
+
+
+def key_of(word: str) -> str:
+    """The key of a word of the command line."""
+    return word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")

@@ -39,6 +39,7 @@ def _values(row: Row) -> dict[str, Any]:
         "keys": row.keys,
         "metric": row.metric,
         "mean": row.mean,
+        "validation": row.validation,
         "ci95_tasks": row.ci95_tasks,
         "ci95_seeds": row.ci95_seeds,
         "tasks": row.tasks,
@@ -59,7 +60,7 @@ def _values(row: Row) -> dict[str, Any]:
 def as_csv(rows: list[Row]) -> str:
     """One line for each row; accuracies are shares of 1, and what there is none of is empty."""
     keys = _keys(rows)
-    single = ("metric", "mean", "ci95_tasks", "ci95_seeds", "tasks")
+    single = ("metric", "mean", "ci95_tasks", "ci95_seeds", "validation", "tasks")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     names = [
@@ -67,6 +68,7 @@ def as_csv(rows: list[Row]) -> str:
         "seeds",
         "published",
         "published_ci95",
+        "paper",
         "verdict",
         "difference_to_published",
         "difference_to_best",
@@ -80,7 +82,7 @@ def as_csv(rows: list[Row]) -> str:
             [
                 *(cell(row.keys.get(key, "")) for key in keys),
                 *(values[name] for name in single),
-                *(len(row.runs), published.get("mean"), published.get("ci95")),
+                *(len(row.runs), published.get("mean"), published.get("ci95"), published.get("paper")),
                 *(values[name] for name in ("verdict", "difference_to_published")),
                 *(values["difference_to_best"], values["difference_ci95"], ";".join(values["runs"])),
             ]
@@ -115,7 +117,7 @@ def columns(rows: list[Row]) -> tuple[list[str], list[list[str]], list[str]]:
     metric, keys = rows[0].metric, _keys(rows)
     steps = list(dict.fromkeys(step for row in rows for step in row.by_step))
     unit = " (%)" if metric == "accuracy" else ""
-    found = {key: [cell(row.keys.get(key, "")) for row in rows] for key in keys}
+    found = {key: [_short(row.keys.get(key, "")) for row in rows] for key in keys}
     found |= {} if any(map(any, found.values())) else {"run": [_runs(row) for row in rows]}
     found |= {f"{metric}{unit}": [_number(metric, row.mean) for row in rows]}
     found |= {"± tasks": [_number(metric, row.ci95_tasks, 1) for row in rows]}
@@ -155,6 +157,11 @@ def _keys(rows: list[Row]) -> list[str]:
 def cell(value: Any) -> str:
     """A value of a config as one types it."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _short(value: Any) -> str:
+    """The same, with six digits of a number."""
+    return f"{value:.6g}" if isinstance(value, float) else cell(value)
 
 
 def _number(metric: str, value: float, digits: int = 0) -> str:

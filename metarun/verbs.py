@@ -38,10 +38,13 @@ def verb(name: str, *words: str) -> int:
 
 
 def _is_setting(word: str) -> bool:
-    return "=" in word and not Path(word).exists()
+    """Whether it is one, or a folder, which may have = in its name and need not be there."""
+    return "=" in word and "/" not in word.partition("=")[0] and not Path(word).exists()
 
 
 def _again(name: str, folder: Path, settings: list[str]) -> int:
+    if (folder / "config.yaml").is_file() and folder.parent.parent.name == "eval":
+        raise RunDirError(f"{folder}: is an evaluation; expected its run, {folder.parents[2]}")
     if not (folder / ".hydra" / "config.yaml").is_file():
         raise RunDirError(f"{folder}: no run there; expected a folder with .hydra/config.yaml")
     if name != "resume":

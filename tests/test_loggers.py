@@ -129,6 +129,21 @@ def test_weights_and_biases_offline(metarun):
     assert list(Path("run/wandb").glob("offline-run-*/*.wandb"))
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["objective=test"], ["'test' (objective)", "expected val"]),
+        (["hydra.sweeper.storage=nonsense"], ["hydra.sweeper.storage", "sqlite:///study.db"]),
+        (["hydra.sweeper.storage=sqlite:////nowhere/at/all.db"], ["hydra.sweeper.storage", "a folder that is there"]),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(metarun, words, names):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    code, _, err = metarun("-m", "sweep=optuna", "algo.inner_lr=choice(0.01,0.1)", *QUICK, *words)
+    assert code == 2, err
+    assert all(name in err.splitlines()[-1] for name in names), err
+
+
 def test_a_search_goes_on_after_runs_that_fail_and_is_judged_by_validation(metarun):
     """Of four trials those with a large inner rate have no finite validation. The sampler's seed draws some of each."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")

@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-ge
 class Page(html.parser.HTMLParser):
     """What a browser would ask for, what is said of pictures, and whether tags are closed."""
 
-    VOID = ("meta", "link", "img", "br")
+    VOID = ("meta", "link", "img", "br", "wbr")
 
     def __init__(self, text):
         super().__init__()
@@ -175,6 +176,17 @@ def test_what_a_stranger_wrote_is_shown_as_text(metarun, finished):
     assert "<img src=x" not in content
     assert "<svg/onload" not in content
     assert "no learning curve" in content
+
+
+def test_a_folder_may_have_any_name(metarun, finished):
+    """Names are bytes; these are not UTF-8."""
+    for name in (b"bad\xff\xfe", b"two\nlines"):
+        shutil.copytree(finished, os.fsdecode(name))
+    code, _, err = metarun("report", ".")
+    assert code == 0, err
+    assert "the same configuration and seed" in Path("report.html").read_text()
+    _, out, _ = metarun("table", ".")
+    assert any(line.startswith("- two lines: ") for line in out.splitlines()), "names stay in their line"
 
 
 def test_a_report_without_checkpoints_or_data_says_so(metarun, finished):

@@ -251,3 +251,75 @@ def test_keys_are_those_that_differ_among_what_is_compared(metarun, data_root, m
     assert metarun(*QUICK, "hydra.run.dir=runs/waves")[0] == 0
     rows = json.loads(metarun("table", "runs", "format=json")[1])["rows"]
     assert [row["keys"] for row in rows] == [{"algo.inner_lr": 0.1}, {"algo.inner_lr": 0.2}, {}]
+
+
+def test_the_result_of_before_an_extension_is_not_that_of_the_extension(metarun, finished):
+    """A run that is to be longer, and was killed on the way, has a summary of when it was shorter."""
+    shutil.copytree(finished, "run")
+    _edit("run", ".hydra/config.yaml", lambda c: c.update(meta_steps=400))
+    code, out, err = metarun("table", "run")
+    assert code == 4, err
+    assert "- run: was finished after 4 outer steps, and is to go on to 400" in out
+    assert metarun("eval", "run")[0] == 0
+    title = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())["title"]
+    assert "4 of 400 outer steps" in title
+
+
+def test_a_changed_experiment_is_not_judged_by_the_paper(metarun, tmp_path, finished):
+    published = {"paper": "Somebody 2020, table 1", "mean": 2.5, "ci95": 0.1}
+    words = {"same": ["budget=0.5", "device=cpu"], "other": ["budget=0.5", "algo.inner_lr=0.3", "algo.meta_lr=0.1"]}
+    for name, more in words.items():
+        rate = 0.3 if name == "other" else 0.01
+        _run(finished, tmp_path / name, [1.0, 2.0, 4.0], published=published, budget=0.5, inner_lr=rate)
+        _edit(name, ".hydra/config.yaml", lambda c: c.update(meta_steps=8))
+        Path(name, ".hydra/overrides.yaml").write_text(yaml.safe_dump(["experiment=x/one", *more]))
+    other, same = json.loads(metarun("table", "other", "same", "format=json")[1])["rows"]
+    assert same["verdict"] == "below"
+    assert same["keys"] == {"experiment": "x/one", "budget": 0.5, "algo.inner_lr": 0.01}
+    assert other["published"] is other["verdict"] is None
+    assert other["keys"] == {"experiment": "x/one", "budget": 0.5, "algo.inner_lr": 0.3, "changed": "algo.meta_lr=0.1"}
+    alone = json.loads(metarun("table", "other", "format=json")[1])["rows"][0]
+    assert alone["keys"]["changed"] == "algo.inner_lr=0.3 algo.meta_lr=0.1", "also where there is nothing to compare"
+    assert metarun("eval", "same", "data.shots=3")[0] == 0
+    (row,) = json.loads(metarun("table", "same/eval", "format=json")[1])["rows"]
+    assert row["published"] is None
+    assert row["keys"] == {"experiment": "x/one", "budget": 0.5, "eval": "data.shots=3"}
+
+
+def test_the_seed_of_an_evaluation_is_not_that_of_the_model(metarun):
+    for seed in (0, 1):
+        assert metarun(*QUICK, f"seed={seed}", f"hydra.run.dir=runs/{seed}")[0] == 0
+        for other in (7, 8):
+            assert metarun("eval", f"runs/{seed}", f"seed={other}")[0] == 0
+    assert metarun("eval", "runs/0")[0] == 0
+    rows = json.loads(metarun("table", "runs", "runs/0/eval", "runs/1/eval", "format=json")[1])["rows"]
+    assert [row["keys"] for row in rows] == [{}, {"eval": "seed=7"}, {"eval": "seed=8"}, {"eval": "again"}]
+    assert [len(row["runs"]) for row in rows] == [2, 2, 2, 1], "models, on the same tasks"
+    (one,) = json.loads(metarun("table", *map(str, Path("runs/0/eval").glob("*/*")), "format=json")[1])["rows"][:1]
+    assert one["ci95_seeds"] is None, "there is one model"
+
+
+def test_differences_of_several_seeds_have_the_interval_over_their_tasks(tmp_path, finished):
+    """One model far from the other is no uncertainty over tasks."""
+    for seed, gap in ((0, 0.0), (1, 5.0)):
+        base = [1.0, 2.0, 3.0, 10.0]
+        _run(finished, tmp_path / f"a{seed}", base, seed=seed)
+        _run(
+            finished,
+            tmp_path / f"b{seed}",
+            [v + gap + d for v, d in zip(base, (0.1, 0.2, 0.3, 0.4), strict=True)],
+            seed=seed,
+            inner_lr=0.5,
+        )
+    rows = {row.keys["algo.inner_lr"]: row for row in _rows(*sorted(tmp_path.iterdir()))}
+    mean, interval = rows[0.5].difference
+    assert mean == pytest.approx(2.75)
+    assert interval == pytest.approx(1.96 * statistics.stdev([0.1, 0.2, 0.3, 0.4]) / 2 * math.sqrt(2) / 2)
+
+
+def test_an_interval_that_is_not_that_of_the_tasks_is_noticed(metarun, tmp_path, finished):
+    _run(finished, tmp_path / "run", [1.0, 2.0, 4.0])
+    _edit("run", "summary.json", lambda s: s["test"]["mse"].update(ci95=0.01))
+    code, out, _ = metarun("table", "run")
+    assert code == 4
+    assert "does not belong to summary.json" in out

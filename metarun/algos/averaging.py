@@ -179,7 +179,7 @@ class Averaging(GradientBased):
         words = toward if self.regularize == "none" else f"{toward}, strength {self.strength:g}"
         kind = {"meta-gradient": "first order"}
         if self.of_parameters:
-            kind = {"initial weights": self.initial_weights, "regularised": words}
+            kind = {"learners": f"{self.initial_weights} initial weights", "regularised": words}
         return {**super().describe(source), **kind}
 
 
