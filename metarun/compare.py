@@ -151,8 +151,9 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    """What makes a configuration the one it is, key by key."""
-    return {key: _canonical(value) for key, value in leaves(run.config.plain()) if not among(APART, key)}
+    """What makes a configuration the one it is, key by key; null is as good as absent, as in older saved configs."""
+    flat = {key: _canonical(value) for key, value in leaves(run.config.plain()) if not among(APART, key)}
+    return {key: value for key, value in flat.items() if value is not None}
 
 
 def _canonical(value: Any) -> Any:
