@@ -97,9 +97,9 @@ def spread(metric: str, entries: list[Entry]) -> str:
     rows = [row for row in rows if row[2]]
     if not rows:
         return ""
-    spoken = "; ".join(f"{name}: {_tail(metric, each)}" for name, _, each in rows)
-    picture = figures.histograms(f"spread{metric}", f"Distribution over test tasks: {spoken}", metric, rows)
-    return figure(picture, f"Each test task counts once. {escape(spoken)}.")
+    spoken = [f"{name}: {_tail(metric, each)}" for name, _, each in rows]
+    picture = figures.histograms(f"spread{metric}", f"Distribution over test tasks: {'; '.join(spoken)}", metric, rows)
+    return figure(picture, "<br>".join(["Each test task counts once.", *map(escape, spoken)]))
 
 
 def _tail(metric: str, each: list[float]) -> str:

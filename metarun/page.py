@@ -25,7 +25,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: .45rem .75rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; font-size: .82rem; }
 td { font-size: .92rem; }
-td:first-child { min-width: 11rem; max-width: 26rem; overflow-wrap: anywhere; }
+td:first-child { min-width: 11rem; max-width: 26rem; overflow-wrap: break-word; }
 .below { color: var(--dim); font-size: .82rem; white-space: normal; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; }

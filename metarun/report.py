@@ -1,5 +1,6 @@
 """metarun report: runs beside each other as one HTML page, with pictures of what they do."""
 
+import re
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -120,8 +121,8 @@ def _dot(entry: Entry) -> str:
 
 
 def _breakable(text: str) -> str:
-    """A name that may go on in the next line after a slash or a comma."""
-    return escape(text).replace("/", "/<wbr>").replace(",", ",<wbr>")
+    """A name that may go on in the next line after a slash, an underscore or a comma."""
+    return re.sub("[/_,]", r"\g<0><wbr>", escape(text))
 
 
 def _cell(name: str, text: str, entry: Entry) -> str:
