@@ -323,3 +323,11 @@ def test_an_interval_that_is_not_that_of_the_tasks_is_noticed(metarun, tmp_path,
     code, out, _ = metarun("table", "run")
     assert code == 4
     assert "does not belong to summary.json" in out
+
+
+def test_a_setting_that_came_later_and_is_null_makes_no_other_configuration(tmp_path, finished):
+    new = _run(finished, tmp_path / "new", [1.0, 2.0, 4.0])
+    old = _run(finished, tmp_path / "old", [1.0, 2.0, 3.0], seed=1)
+    _edit(old, ".hydra/config.yaml", lambda c: c["algo"].pop("meta_clip"))
+    (row,) = _rows(new, old)
+    assert [run.config.seed for run in row.runs] == [0, 1]
