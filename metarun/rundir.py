@@ -232,6 +232,7 @@ def _is_summary(content: dict[str, Any]) -> bool:
         test = content["test"][content["metric"]]
         numbers = [content.get("objective", 0.0), test["tasks"]]  # an evaluation has no objective
         numbers += [point[name] for point in (test, *test["by_step"]) for name in ("mean", "ci95")]
+        numbers += [content["val"][content["metric"]]["mean"]] if "val" in content else []  # an evaluation has none
         words = [content["title"], *content["settings"].keys(), *content["settings"].values()]
         sound = content["metric"] in ("accuracy", "mse") and len(test["by_step"]) > 0
         return sound and all(map(math.isfinite, numbers)) and all(isinstance(word, str) for word in words)

@@ -18,20 +18,9 @@ MOST_RUNS = 10_000  # in one command
 PLACES = ("device", "engine", *SILENT)  # where a run computes and reads, not what it is
 # What may be typed beside experiment=NAME and leaves it the published one: where, how often, how long and how sharply.
 SAME_EXPERIMENT = (
-    *(
-        "seed",
-        "budget",
-        "checkpoint_every",
-        "log_every",
-        "val_every",
-        "val_tasks",
-        "test_tasks",
-        "objective",
-        "hydra",
-        "sweep",
-    ),
-    *PLACES,
-)
+    "seed", "budget", "checkpoint_every", "log_every", "val_every", "val_tasks", "test_tasks", "objective", "hydra",
+    "sweep", *PLACES,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,8 +60,7 @@ class Run:
     @property
     def validation(self) -> float | None:
         """The best validation; an evaluation has none."""
-        value = self.summary.get("val", {}).get(self.metric, {}).get("mean")
-        return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+        return self.summary["val"][self.metric]["mean"] if "val" in self.summary else None
 
     @property
     def experiment(self) -> str:

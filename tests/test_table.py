@@ -155,9 +155,10 @@ def test_columns_are_the_keys_that_differ(metarun):
 
 
 def test_what_cannot_be_used_is_named_and_stops_nothing(metarun, finished):
-    for name in ("good", "torn", "huge", "running", "no tasks", "other tasks", "config"):
+    for name in ("good", "torn", "val", "huge", "running", "no tasks", "other tasks", "config"):
         shutil.copytree(finished, name)
     Path("torn/summary.json").write_text("{")
+    _edit("val", "summary.json", lambda s: s.update(val=3))
     _edit("huge", "summary.json", lambda s: s["test"]["mse"].update(mean=1e999))
     Path("running/summary.json").unlink()
     _edit("running", "status.json", lambda s: s.update(status="failed", step=3, error="the loss is not finite"))
@@ -172,7 +173,7 @@ def test_what_cannot_be_used_is_named_and_stops_nothing(metarun, finished):
     assert table.count("\n| ") == 1, "one configuration"
     assert "| 2 |" in table, "two seeds: a run without test_tasks.json has a mean all the same"
     for name, reason in {
-        "torn": "cannot be read", "huge": "summary.json", "running": "failed at outer step 3: the loss is not finite",
+        "torn": "cannot be read", "val": "not a summary", "huge": "summary.json", "running": "failed at outer step 3: the loss is not finite",
         "other tasks": "does not belong", "config": "an alias or a tag",
     }.items():  # fmt: skip
         assert any(line.startswith(f"- {name}: ") and reason in line for line in rest.splitlines()), name
