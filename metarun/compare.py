@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metarun.config import among, leaves
-from metarun.runs import PLACES, LeftOut, Run, key_of, left
+from metarun.runs import PLACES, LeftOut, Run, key_of, left, over_tasks
 
 # A configuration is everything but these: who repeats it elsewhere, or with another seed, repeats the same one.
 APART = ("seed", "checkpoint_every", "log_every", *PLACES)
@@ -139,7 +139,7 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
         group = [run.metric, run.evaluation, run.changes, _identity(run)]
         seeds = groups.setdefault(json.dumps(group, sort_keys=True), {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
-            again.append(left(run.rundir.path, ValueError(f"the same configuration and seed as {first.rundir.shown}")))
+            again.append(left(run.rundir.path, f"the same configuration and seed as {first.rundir.shown}"))
     members = [[seeds[seed] for seed in sorted(seeds)] for seeds in groups.values()]
     rows = []
     for metric in dict.fromkeys(some[0].metric for some in members):  # what they are compared among
@@ -226,7 +226,6 @@ def _compare(row: Row, rows: list[Row]) -> None:
     theirs = {run.digest: run.each for run in best.runs}
     points = []
     for digest in mine.keys() & theirs.keys():
-        differences = [a - b for a, b in zip(mine[digest], theirs[digest], strict=True)]
-        ci95 = 1.96 * statistics.stdev(differences) / math.sqrt(len(differences))
-        points.append({"mean": statistics.fmean(differences), "ci95": ci95})
+        mean, ci95 = over_tasks([a - b for a, b in zip(mine[digest], theirs[digest], strict=True)])
+        points.append({"mean": mean, "ci95": ci95})
     row.difference = pooled(points)

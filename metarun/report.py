@@ -44,9 +44,7 @@ def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     names = list(dict.fromkeys(row.runs[0].summary["title"].partition(",")[0] for row in rows))
     title = names[0] if len(names) == 1 else f"{len(rows)} configurations compared"
     runs = sum(len(row.runs) for row in rows)
-    lead = (
-        f"<p class=dim>{runs} run{'s' * (runs != 1)} of {len(rows)} configuration{'s' * (len(rows) != 1)}, by metarun."
-    )
+    lead = f"<p class=dim>{_count(runs, 'run')} of {_count(len(rows), 'configuration')}, by metarun."
     lead += " Intervals hold 95 %. Test tasks were evaluated once, with the checkpoint that did best in validation.</p>"
     try:
         write_atomically(out, page(title, lead, sections).encode(errors="replace"))
@@ -85,7 +83,7 @@ def _events(row: Row, left_out: list[LeftOut]) -> list[list[dict[str, Any]]]:
         except FileNotFoundError:
             found.append([])  # evaluations have none
         except (OSError, ValueError) as error:
-            left_out.append(left(run.rundir.path, ValueError(f"no learning curve: metrics.jsonl: {reason(error)}")))
+            left_out.append(left(run.rundir.path, f"no learning curve: metrics.jsonl: {reason(error)}"))
             found.append([])
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from metarun import loop, plot
 from metarun.compose import adjusted
-from metarun.config import Config, checked, costs_digits
+from metarun.config import Config, among, checked, costs_digits
 from metarun.errors import DiffersError, RunDirError, UsageError, printable, reason
 from metarun.experiment import (
     EVAL_BATCH,
@@ -57,7 +57,7 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
         section, _, last = key.partition(".")
         if section == "data" and config.data.get(f"eval_{last}") is not None:
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; set data.eval_{last}")
-        if any(f"{word.partition('=')[0]}.".startswith(f"{key}.") for key in ignored):
+        if among(ignored, key):
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:

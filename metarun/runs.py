@@ -109,7 +109,7 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
         try:
             runs.append(read(path))
         except MetarunError as error:
-            left_out.append(left(path, error))
+            left_out.append(left(path, str(error)))
     return runs, left_out
 
 
@@ -181,15 +181,20 @@ def _of_tasks(rundir: RunDir, summary: dict[str, Any]) -> tuple[list[float], str
 
 def _same(each: list[float], test: dict[str, Any]) -> bool:
     """Whether a mean and an interval are those of these tasks."""
-    mean = math.fsum(each) / len(each)
-    ci95 = 1.96 * math.sqrt(math.fsum((value - mean) ** 2 for value in each) / max(len(each) - 1, 1) / len(each))
+    mean, ci95 = over_tasks(each)
     return math.isclose(mean, test["mean"]) and math.isclose(ci95, test["ci95"], rel_tol=1e-6, abs_tol=1e-12)
 
 
-def left(path: Path, error: Exception) -> LeftOut:
+def over_tasks(each: list[float]) -> tuple[float, float]:
+    """The mean of a number for each task, and half the width of its 95% interval, 1.96 s/√T."""
+    mean = math.fsum(each) / len(each)
+    return mean, 1.96 * math.sqrt(math.fsum((value - mean) ** 2 for value in each) / max(len(each) - 1, 1) / len(each))
+
+
+def left(path: Path, why: str) -> LeftOut:
     """What was left out, in one line that names the folder once."""
     name = " ".join(str(shown(path)).split())
-    return LeftOut(name, " ".join(str(error).split()).removeprefix(f"{name}: "))
+    return LeftOut(name, " ".join(why.split()).removeprefix(f"{name}: "))
 
 
 def key_of(word: str) -> str:
