@@ -28,7 +28,7 @@ def publish(folder: Path) -> Path:
     run = runs.read(folder)
     if not run.experiment:
         raise SystemExit(f"{folder}: was not begun with experiment=NAME")
-    target = PUBLISHED / run.experiment / str(run.config.seed)
+    target = PUBLISHED / run.experiment / f"budget_{run.config.budget:g}" / str(run.config.seed)
     shutil.rmtree(target, ignore_errors=True)
     for name in KEPT:
         (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -104,9 +104,10 @@ def test_the_table_of_results_is_that_of_the_saved_runs(metarun):
 
 def test_published_runs_are_those_of_their_experiments(metarun):
     """Their configs are what the experiment composes to today, but for what was typed, then or on resume."""
-    for folder in (ROOT / "outputs" / "published").glob("*/*/*"):
+    for folder in (ROOT / "outputs" / "published").glob("*/*/*/*"):
         run = runs.read(folder)
-        assert run.experiment == str(folder.relative_to(ROOT / "outputs" / "published").parent)
+        name = f"{run.experiment}/budget_{run.config.budget:g}/{run.config.seed}"
+        assert name == str(folder.relative_to(ROOT / "outputs" / "published"))
         then, now = (
             {key: value for key, value in leaves(config.plain()) if value is not None}  # settings that came later
             for config in (run.config, compose(run.words))

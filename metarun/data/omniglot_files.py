@@ -76,6 +76,8 @@ def load(root: Path, download: bool) -> np.ndarray:
             with _lock(packed.with_suffix(".lock")):
                 images = _read(packed, signature)  # another process may have packed it while this one waited
                 if images is None:
+                    if packed.exists():
+                        log.info("%s is out of date; packing Omniglot again", packed)
                     images = _decode(sources)
                     body = signature + images.tobytes()
                     write_atomically(packed, hashlib.sha256(body).digest() + body)
@@ -178,7 +180,6 @@ def _read(packed: Path, signature: bytes) -> np.ndarray | None:
         content = b""
     body = memoryview(content)[32:]
     if hashlib.sha256(body).digest() != content[:32] or body[:32] != signature or len(body) != 32 + size:
-        log.info("%s is out of date; packing Omniglot again", packed)
         return None
     return np.frombuffer(body, np.uint8, offset=32).reshape(shape)
 
