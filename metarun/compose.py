@@ -4,7 +4,6 @@ Imports no torch. What Hydra would accept silently and what would not mean what 
 twice, a number where a word belongs, a component's name where its settings are.
 """
 
-import copy
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -22,12 +21,12 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun.config import SECTIONS, Config, checked
-from metarun.errors import UsageError, nearest, spelled
+from metarun.errors import UsageError, nearest
+from metarun.settings import check_types, known
 from metarun.trust import targets, trusted_class
 
 # Of what Hydra itself builds: launchers, sweepers with their samplers, callbacks.
 HYDRA = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins", "optuna.samplers")
-NAMED = ("device", "engine", "logger")  # what can be chosen by name for a saved config too
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -112,7 +111,7 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
         UsageError: a name, a type or a root value is wrong.
     """
     parse(words)
-    plain, reference = _plain(tuple(words), source), _plain(_choices(words, source), source)
+    plain, reference = plain_config(tuple(words), source), plain_config(_choices(words, source), source)
     for section in SECTIONS:
         if section not in plain:
             raise UsageError(
@@ -126,8 +125,8 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
                 "or start from metarun's own config"
             )
         if plain[section].get("_target_") == reference[section].get("_target_"):
-            _check_types(section, plain[section], reference[section])
-    _check_types("", {key: value for key, value in plain.items() if key not in SECTIONS}, reference)
+            check_types(section, plain[section], reference[section])
+    check_types("", {key: value for key, value in plain.items() if key not in SECTIONS}, reference)
     return checked(without_protocol(plain))
 
 
@@ -146,7 +145,7 @@ def without_protocol(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _plain(words: tuple[str, ...], source: Source) -> dict[str, Any]:
+def plain_config(words: tuple[str, ...], source: Source) -> dict[str, Any]:
     """The composed config, resolved."""
     with _as_usage_errors(words, source), initialize_config_dir(_primary(source), version_base="1.3"):
         config: Any = hydra_compose("config", [*words, *_search(source)], return_hydra_config=True)
@@ -184,44 +183,6 @@ def _choices(words: Iterable[str], source: Source) -> tuple[str, ...]:
     return tuple(override.input_line or "" for override in groups)
 
 
-def _check_types(where: str, values: dict[str, Any], reference: dict[str, Any]) -> None:
-    """Every value has the type of the one that the YAML file has. Null there stands for any."""
-    for key, value in values.items():
-        name = f"{where}.{key}".lstrip(".")
-        if key not in reference:
-            if "_target_" in reference and "." in where:
-                continue  # an argument more of a nested class, such as algo.meta_optimizer; its signature decides
-            raise UsageError(f"{name!r} (config): no such key; {known(where, key, reference)}")
-        default = reference[key]
-        if isinstance(default, dict) and isinstance(value, dict):
-            if value.get("_target_") == default.get("_target_"):
-                _check_types(name, value, default)
-        elif value is None and "." in name:
-            continue  # whether a component's setting may be null, its constructor knows
-        elif (expected := _mismatch(value, default)) is not None:
-            raise UsageError(f"{spelled(value)} ({name}): expected {expected}, such as {name}={default}")
-
-
-def _mismatch(value: Any, default: Any) -> str | None:
-    """What was expected instead of this value, or None."""
-    if default is None or (isinstance(default, str) and not isinstance(value, (dict, list)) and value is not None):
-        return None  # words with more than one meaning, such as chunk=auto|4, are for the constructor
-    if isinstance(default, list):
-        if not isinstance(value, list):
-            return "a list"
-        return next((m for v in value if default and (m := _mismatch(v, default[0])) is not None), None)
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "a word", dict: "settings of its own"}
-    if type(value) is type(default) or (isinstance(default, float) and type(value) is int):
-        return None
-    return names[type(default)]
-
-
-def known(where: str, name: str, keys: Iterable[str]) -> str:
-    """The names that would have been right in this part of a config."""
-    names = [key for key in keys if not key.startswith("_")]
-    return f"{where or 'config'} has {', '.join(names) or 'no settings'}{nearest(name, names)}"
-
-
 def _missing(error: MissingConfigException, source: Source) -> str:
     """A choice that has no file."""
     missing = error.missing_cfg_file or ""
@@ -246,7 +207,7 @@ def _one_line(error: Exception, words: tuple[str, ...], source: Source) -> str:
     if choices == words:  # without them there is no config to look names up in
         return f"{text} (config)"
     if match := re.search(r"Could not (?:override|delete from config) '?([\w.]+)", text):
-        node: Any = _plain(choices, source)
+        node: Any = plain_config(choices, source)
         *path, last = match[1].split(".")
         for key in path:
             node = node.get(key, {}) if isinstance(node, dict) else {}
@@ -257,45 +218,3 @@ def _one_line(error: Exception, words: tuple[str, ...], source: Source) -> str:
             f"{text.split(chr(39))[1]!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"
         )
     return f"{text} (config)" + (f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else "")
-
-
-def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
-    """A saved config with some of its values changed.
-
-    The file stays plain data: nothing in it and nothing in the words is interpolated. A device, an engine or a logger
-    can be chosen by name; the other choices made the run what it is.
-
-    Raises:
-        UsageError: a word is not a change of a value that is there, or the result is not a valid config.
-    """
-    new = copy.deepcopy(plain)
-    overrides = parse(words)
-    for override in overrides:
-        key = override.get_key_element()
-        if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
-            raise UsageError(
-                f"{override.input_line!r} (command line): expected key=value for a key of the saved config"
-            )
-        if key in NAMED:
-            new[key] = copy.deepcopy(_plain((str(override.input_line),), Source())[key])
-    for override in overrides:
-        key, value = override.get_key_element(), override.value()
-        if key in NAMED:
-            continue
-        *path, last = key.split(".")
-        node: Any = new
-        for part in path:
-            node = node.get(part) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last not in node:
-            keys = node if isinstance(node, dict) else plain
-            raise UsageError(f"{key!r} (command line): no such key; {known('.'.join(path), last, keys)}")
-        if key in SECTIONS:
-            raise UsageError(
-                f"{override.input_line!r} (command line): a saved config holds values, not choices; change "
-                f"{key}.key=value, "
-                "or start a new run"
-            )
-        value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore
-        _check_types("", {key: value}, {key: node[last]})
-        node[last] = value
-    return checked(new)

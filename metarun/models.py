@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metarun.cells import LSTMCell
+from metarun.compiled import compiling
 from metarun.errors import SettingError, at_least, boolean, one_of, positive
-from metarun.units import compiling
 
 
 class TaskNorm(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun import loop, plot
-from metarun.compose import adjusted
+from metarun.adjust import adjusted
 from metarun.config import Config, among, checked, costs_digits
 from metarun.errors import DiffersError, RunDirError, UsageError, printable, reason
 from metarun.experiment import (

@@ -3,19 +3,17 @@
 import logging
 import signal
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metarun import checkpoint, loop, plot
-from metarun.config import FREE, Config, costs_digits, differences, fingerprint, is_free
-from metarun.errors import DivergedError, RunDirError, StoppedError, UsageError
+from metarun.config import Config, costs_digits, fingerprint
+from metarun.errors import DivergedError, RunDirError, StoppedError
 from metarun.experiment import (
     EVAL_BATCH,
     assemble,
     device_of,
     environment_of,
-    newest_checkpoint,
     of_tasks,
     own_checkpoint,
     plan,
@@ -28,21 +26,11 @@ from metarun.processes import Processes, joined
 from metarun.record import Progress, Recorder, events, shown
 from metarun.rundir import RunDir
 from metarun.runtime import memory_mb
+from metarun.start import LENGTH, Best, Start, changed, finished, prepare
 from metarun.stop import at_once, between_steps
 from metarun.tasks import better
 
-LENGTH = ("meta_steps", "budget")  # what decides how many outer steps there are
-
 log = logging.getLogger("metarun")
-
-
-@dataclass
-class Best:
-    """The best validation so far."""
-
-    step: int = 0
-    value: float | None = None
-    saved: int = 0  # the step that the last checkpoint calls the best; it is kept as long as that one may be used
 
 
 def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = None, bar: bool = True) -> dict[str, Any]:
@@ -73,19 +61,19 @@ def _execute(config: Config, rundir: RunDir, overrides: list[str], hydra: Any, b
         if old is None:
             rundir.check_free()
         changes = changed(old, config)
-        if old is not None and (summary := _finished(rundir, changes)) is not None:
+        if old is not None and (summary := finished(rundir, changes)) is not None:
             log.info("%s is finished; this is its result", rundir.shown)
             Processes().from_first(None)
             return summary
         # A run that goes on is left as it is until nothing is left that could be refused.
-        prepared = _prepare(config, rundir, changes) if old is not None else None
+        prepared = prepare(config, rundir, changes) if old is not None else None
         if prepared is not None and not prepared.state.step:
             log.info("%s has no checkpoint: starting from the first outer step", rundir.shown)
         with rundir.logging():
             try:
                 rundir.begin(config, overrides, hydra)
                 rundir.status("running")
-                return _run(config, rundir, prepared or _prepare(config, rundir, changes), changes, bar)
+                return _run(config, rundir, prepared or prepare(config, rundir, changes), changes, bar)
             except OSError as error:
                 told = RunDirError(
                     f"{error.filename or rundir.shown}: {error.strerror or error} (run directory): expected a disk "
@@ -98,42 +86,7 @@ def _execute(config: Config, rundir: RunDir, overrides: list[str], hydra: Any, b
                 raise
 
 
-@dataclass
-class _Prepared:
-    """Where a run goes on from: its first outer step, or its newest checkpoint."""
-
-    experiment: Experiment
-    state: State
-    best: Best
-    metrics: str  # what metrics.jsonl held there
-
-
-def _prepare(config: Config, rundir: RunDir, changes: list[str]) -> _Prepared:
-    """Builds everything, and reads the newest checkpoint if there is one. Writes nothing."""
-    experiment = assemble(config)
-    experiment.source.prepare(experiment.device)
-    state = loop.start(experiment)
-    saved = newest_checkpoint(rundir, config)
-    if saved is None:
-        return _Prepared(experiment, state, Best(), "")
-    restore(experiment, state, saved)
-    if state.step > config.outer_steps:
-        raise UsageError(
-            f"{config.outer_steps} outer steps (meta_steps={config.meta_steps} budget={config.budget:g}): expected at "
-            f"least {state.step}, which this run has done already; take more of either"
-        )
-    best = Best(*saved["best"], saved=saved["best"][0])
-    if not any(key.startswith("engine.") for key in changes):
-        experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
-    rundir.step = state.step
-    try:
-        events(saved["metrics"], experiment.source.metric)
-    except ValueError as error:
-        raise RunDirError(f"metrics (checkpoint): {error}; expected rows as metarun wrote them") from error
-    return _Prepared(experiment, state, best, saved["metrics"])
-
-
-def _run(config: Config, rundir: RunDir, start: _Prepared, changes: list[str], bar: bool) -> dict[str, Any]:
+def _run(config: Config, rundir: RunDir, start: Start, changes: list[str], bar: bool) -> dict[str, Any]:
     experiment, state = start.experiment, start.state
     if costly := [key for key in changes if costs_digits(key)]:
         longer = [key for key in LENGTH if key in costly]
@@ -294,23 +247,6 @@ def _save(config: Config, experiment: Experiment, state: State, best: Best, rund
     checkpoint.save(rundir.checkpoints, state.step, payload, keep={best.step, best.saved})
     best.saved = best.step
     rundir.status("running")
-
-
-def _finished(rundir: RunDir, changes: list[str]) -> dict[str, Any] | None:
-    """Checks that a directory's run may go on with these changes; its summary if there is nothing left to do."""
-    if fixed := [key for key in changes if not is_free(key)]:
-        raise RunDirError(
-            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; only {', '.join(FREE)} "
-            f"may change; for another run choose another hydra.run.dir, or: metarun -cp {rundir.typed}/.hydra key=value"
-        )
-    if rundir.read("status.json").get("status") == "done" and not set(changes) & set(LENGTH):
-        return rundir.summary() or None
-    return None
-
-
-def changed(old: Config | None, new: Config) -> list[str]:
-    """The keys in which a config differs from the one that a run was begun with."""
-    return [] if old is None else differences(old.plain(), new.plain())
 
 
 def _failed(rundir: RunDir, error: BaseException) -> None:

@@ -7,7 +7,6 @@ tensors, in any nesting of dicts and tuples, and plain values, which are constan
 must not change during a run.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,27 +14,19 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vmap
-from torch.fx import Graph, GraphModule
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from metarun.errors import MetarunError, reason
+from metarun.compiled import Compiled
 
 _runner: ContextVar["Runner | None"] = ContextVar("runner", default=None)
-_tracing: ContextVar[bool] = ContextVar("tracing", default=False)
-_compiler = threading.Lock()  # torch.compile is not for several threads at once
 
 
 def unit(function: Callable[..., Any], *args: Any) -> Any:
     """function(*args), in the way that the engine has chosen."""
     runner = _runner.get()
     return function(*args) if runner is None else runner(function, *args)
-
-
-def compiling() -> bool:
-    """Whether what runs now is being compiled: modules may then take the form that compiles best."""
-    return _tracing.get()
 
 
 @contextmanager
@@ -130,58 +121,13 @@ class _Program:
         run: Callable[..., tuple[Tensor, ...]] = flat
         for in_dims in call.maps:
             run = vmap(run, in_dims=in_dims)
-        self._run = self._interpreted = run
-        self._to_compile = {False, True} if compiled else set()  # without and with gradients
-
-    def run(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The unit's tensors, from its arguments' ones. The first calls compile, if that is wanted."""
-        if torch.is_grad_enabled() not in self._to_compile:
-            return self._run(*tensors)
-        with _compiler:
-            with torch.no_grad():
-                self._interpreted(*tensors)  # a thread's own copy of a module is made here, not while tracing
-            try:
-                if self._run is self._interpreted:
-                    self._run = _compiled(self._interpreted, len(tensors))
-                results = self._run(*tensors)
-            except Exception as error:
-                torchs = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
-                if not torchs and not isinstance(error, OSError) and "no compiled frames" not in str(error):
-                    raise
-                said = reason(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]
-                raise MetarunError(
-                    f"{said} (torch.compile): expected a compiler that works (CXX), and a folder for what it makes "
-                    f"(TORCHINDUCTOR_CACHE_DIR); mend that, or use engine=vmap"
-                ) from error
-            self._to_compile.discard(torch.is_grad_enabled())
-        return results
+        self.run = Compiled(run) if compiled else run
 
     def results(self, tensors: tuple[Tensor, ...]) -> Any:
         """The tensors, and whatever else the function gave, as it gave them."""
         assert self.out_spec is not None, "a program has run before its results are asked for"
         rest = iter(tensors)
         return tree_unflatten([next(rest) if c is None else c[0] for c in self.out_constants], self.out_spec)
-
-
-def _compiled(run: Callable[..., tuple[Tensor, ...]], inputs: int) -> Callable[..., tuple[Tensor, ...]]:
-    def traced(*tensors: Tensor) -> tuple[Tensor, ...]:
-        # torch.compile would read the Python code and does not know all of it (vmap rules of autograd functions among
-        # that); as one operation of its graph, the function is run once, and what it does with tensors is recorded.
-        token = _tracing.set(True)
-        try:
-            return run(*tensors)
-        finally:
-            _tracing.reset(token)
-
-    torch.compiler.allow_in_graph(traced)
-    # The backward pass is compiled with the forward pass, so that one thread at a time compiles.
-    torch._functorch.config.force_non_lazy_backward_lowering = True  # pyright: ignore[reportAttributeAccessIssue]
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where there is none
-    # A graph has code of its own; torch.compile gives up on code that has been compiled for too many purposes.
-    graph = Graph()
-    graph.output(graph.call_function(traced, tuple(graph.placeholder(f"x{k}") for k in range(inputs))))
-    options: dict[str, Any] = {"cpp_wrapper": True}  # it runs without Python, and so leaves it to other threads
-    return torch.compile(GraphModule(nn.Module(), graph), fullgraph=True, dynamic=False, options=options)
 
 
 class _Unit(torch.autograd.Function):

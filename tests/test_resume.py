@@ -198,8 +198,8 @@ def test_fifty_killed_runs(tmp_path, data_root, monkeypatch, algo, source, seed)
 
 
 def test_a_second_signal_leaves_at_once(tmp_path):
-    """One step of this run takes seconds; the first signal would wait for it."""
-    words = (*SHORT, "meta_steps=1000", "meta_batch=4000", "algo.inner_steps=5", "hydra.run.dir=run", "engine=loop")
+    """One step of this run takes minutes; the first signal would wait for it."""
+    words = (*SHORT, "meta_steps=1000", "meta_batch=40000", "algo.inner_steps=5", "hydra.run.dir=run", "engine=loop")
     process = start(tmp_path, *words)
     _wait_until(lambda: (tmp_path / "run/environment.json").exists(), process)
     time.sleep(1)
@@ -207,7 +207,7 @@ def test_a_second_signal_leaves_at_once(tmp_path):
     time.sleep(0.5)
     assert process.poll() is None, "still in its first outer step"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=3) == 143
+    assert process.wait(timeout=60) == 143
     assert "SIGTERM: stopped; to go on: metarun resume run" in (tmp_path / "stderr").read_text()
     assert json.loads((tmp_path / "run/status.json").read_text())["status"] == "stopped"
 

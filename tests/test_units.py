@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from conftest import maml
 from test_engine import _assert_same, _run
 
-from metarun import launch, models, units
+from metarun import compiled, launch, models
 from metarun.algos.averaging import Averaging
 from metarun.algos.maml_pp import MAMLpp
 from metarun.algos.meta_lstm import MetaLSTM
@@ -280,4 +280,4 @@ def test_jobs_take_gpus_by_turns(monkeypatch):
 def test_tf32_is_for_gpus():
     with pytest.raises(SettingError, match="tf32"):
         Device("cpu", tf32=True)
-    assert units.compiling() is False
+    assert compiled.compiling() is False
