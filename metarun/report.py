@@ -90,21 +90,21 @@ def _events(row: Row, left_out: list[LeftOut]) -> list[list[dict[str, Any]]]:
 
 def _results(metric: str, entries: list[Entry]) -> str:
     """The table, and the same as a picture."""
-    head, cells, legend = table.columns([entry.row for entry in entries])
-    if (many := len(dict.fromkeys(key for entry in entries for key in entry.row.keys))) > MOST_KEYS:
-        head, cells = (
-            ["configuration", *head[many:]],
-            [[entry.name, *line[many:]] for entry, line in zip(entries, cells, strict=True)],
-        )
-    shown_in = [n for n, name in enumerate(head) if name != "paper"]  # that stands with what it reports
+    rows = [entry.row for entry in entries]
+    found, keys = table.columns(rows), table.keys_of(rows)
+    found.pop("paper", None)  # stands with what it reports
+    if len(keys) > MOST_KEYS:
+        names = {"configuration": [entry.name for entry in entries]}
+        found = names | {name: cells for name, cells in found.items() if name not in keys}
+    first, *others = found
     lines = [
-        [_cell(head[n], line[n], entry) if n else _dot(entry) + _breakable(line[n]) for n in shown_in]
-        for entry, line in zip(entries, cells, strict=True)
+        [_dot(entry) + _breakable(found[first][n]), *(_cell(name, found[name][n], entry) for name in others)]
+        for n, entry in enumerate(entries)
     ]
-    head = [head[n] for n in shown_in]
     right = ("±", metric, "tasks", "seeds", "after", "published", "to the best")
-    numbers = frozenset(n for n, name in enumerate(head) if name.startswith(right))
-    html = html_table(head, lines, numbers) + f"<p class=legend>{escape(' '.join(legend))}</p>"
+    numbers = frozenset(n for n, name in enumerate(found) if name.startswith(right))
+    html = html_table(list(found), lines, numbers)
+    html += f"<p class=legend>{escape(' '.join(table.legend(found)))}</p>"
     if len(entries) < 2 and not entries[0].row.published:
         return html
     drawn = [(e.name, e.number, e.row.mean, e.row.ci95_tasks, _published(e.row)) for e in entries]

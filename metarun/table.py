@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -59,7 +60,7 @@ def _values(row: Row) -> dict[str, Any]:
 
 def as_csv(rows: list[Row]) -> str:
     """One line for each row; accuracies are shares of 1, and what there is none of is empty."""
-    keys = _keys(rows)
+    keys = keys_of(rows)
     single = ("metric", "mean", "ci95_tasks", "ci95_seeds", "validation", "tasks")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -101,20 +102,19 @@ def as_markdown(rows: list[Row], left_out: list[LeftOut]) -> str:
 
 
 def _markdown(rows: list[Row]) -> str:
-    head, cells, legend = columns(rows)
-    head, cells = [_bars(name) for name in head], [[_bars(text) for text in line] for line in cells]
-    lines = ["| " + " | ".join(line) + " |" for line in (head, *cells)]
-    lines.insert(1, "|" + "---|" * len(head))
-    return "\n".join(lines) + "\n\n" + " ".join(legend)
+    found = columns(rows)
+    lines = ["| " + " | ".join(map(_bars, line)) + " |" for line in (found, *zip(*found.values(), strict=True))]
+    lines.insert(1, "|" + "---|" * len(found))
+    return "\n".join(lines) + "\n\n" + " ".join(legend(found))
 
 
 def _bars(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def columns(rows: list[Row]) -> tuple[list[str], list[list[str]], list[str]]:
-    """Rows of one metric for people: the headings, the cells of each row, and what the headings mean."""
-    metric, keys = rows[0].metric, _keys(rows)
+def columns(rows: list[Row]) -> dict[str, list[str]]:
+    """Rows of one metric for people: the headings, each with the cells beneath it."""
+    metric, keys = rows[0].metric, keys_of(rows)
     steps = list(dict.fromkeys(step for row in rows for step in row.by_step))
     unit = " (%)" if metric == "accuracy" else ""
     found = {key: [_short(row.keys.get(key, "")) for row in rows] for key in keys}
@@ -128,11 +128,11 @@ def columns(rows: list[Row]) -> tuple[list[str], list[list[str]], list[str]]:
     found |= {"published": [_published(row) for row in rows], "verdict": [_verdict(row) for row in rows]}
     found |= {"to the best": [_difference(row) for row in rows]}
     found |= {"paper": [(row.published or {}).get("paper", "") for row in rows]}
-    found = {name: cells for name, cells in found.items() if any(cells)}
-    return list(found), [list(cells) for cells in zip(*found.values(), strict=True)], _legend(found)
+    return {name: cells for name, cells in found.items() if any(cells)}
 
 
-def _legend(columns: dict[str, Any]) -> list[str]:
+def legend(columns: Iterable[str]) -> list[str]:
+    """What these headings mean."""
     words = {
         "± tasks": "± tasks: 95% interval over test tasks, for these trained models.",
         "± seeds": "± seeds: 95% interval over seeds (Student's t); each seed has test tasks of its own.",
@@ -150,7 +150,8 @@ def _runs(row: Row) -> str:
     return f"{row.runs[0].rundir.shown}{more}"
 
 
-def _keys(rows: list[Row]) -> list[str]:
+def keys_of(rows: list[Row]) -> list[str]:
+    """The keys of a config that tell rows apart."""
     return list(dict.fromkeys(key for row in rows for key in row.keys))
 
 

@@ -175,12 +175,12 @@ class Averaging(GradientBased):
 
     def describe(self, source: TaskSource) -> dict[str, str]:
         """The inner loop, and what keeps the learners together."""
+        inner = super().describe(source)
+        if not self.of_parameters:
+            return {**inner, "meta-gradient": "first order"}
         toward = {"none": "none", "l2": "towards zero", "mean": "towards the mean of all learners"}[self.regularize]
         words = toward if self.regularize == "none" else f"{toward}, strength {self.strength:g}"
-        kind = {"meta-gradient": "first order"}
-        if self.of_parameters:
-            kind = {"learners": f"{self.initial_weights} initial weights", "regularised": words}
-        return {**super().describe(source), **kind}
+        return {**inner, "learners": f"{self.initial_weights} initial weights", "regularised": words}
 
 
 def another(model: nn.Module) -> nn.Module:
