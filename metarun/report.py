@@ -166,8 +166,13 @@ def _cost(entries: list[Entry]) -> str:
 
 
 def _where(environment: dict[str, Any]) -> str:
-    device, threads = str(environment.get("device", "")), environment.get("threads")
-    return f"{device}, {threads} thread{'s' * (threads != 1)}" if device == "cpu" else device
+    """On what a run was computed, from its begin to its end."""
+    later = environment.get("continued")
+    places = []
+    for session in [environment, *(later if isinstance(later, list) else [])]:
+        device, threads = (session.get(name, "") if isinstance(session, dict) else "" for name in ("device", "threads"))
+        places.append(f"{device}, {threads} thread{'s' * (threads != 1)}" if device == "cpu" else f"{device}")
+    return ", then ".join(dict.fromkeys(filter(None, places)))
 
 
 def _environment(run: Run) -> dict[str, Any]:
