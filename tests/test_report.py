@@ -189,6 +189,20 @@ def test_a_folder_may_have_any_name(metarun, finished):
     assert any(line.startswith("- two lines: ") for line in out.splitlines()), "names stay in their line"
 
 
+def test_where_a_run_was_computed_is_said_of_all_its_parts(metarun, finished):
+    shutil.copytree(finished, "run")
+    old = json.loads(Path("run/environment.json").read_text())
+    later = [{"device": "cpu", "threads": n} for n in (1, 3, 3)]
+    Path("run/environment.json").write_text(json.dumps({**old, "device": "cpu", "threads": 1, "continued": later}))
+    code, _, err = metarun("report", "run")
+    assert code == 0, err
+    text = " ".join(Page(Path("report.html").read_text()).text)
+    assert "cpu, 1 thread, then cpu, 3 threads" in text
+    assert text.count("3 threads") == 1
+    Path("run/environment.json").write_text(json.dumps({"device": 3, "continued": ["?", None, {"threads": []}]}))
+    assert metarun("report", "run")[0] == 0
+
+
 def test_a_report_without_checkpoints_or_data_says_so(metarun, finished):
     shutil.copytree(finished, "run")
     shutil.rmtree("run/checkpoints")
