@@ -37,6 +37,7 @@ from metarun.errors import (
 from metarun.jobs import job, run_all, sweep_settings, talk
 from metarun.launch import alone, is_first
 from metarun.saved import check_choices, dump, saved_config
+from metarun.search import check_search
 from metarun.stop import at_once
 from metarun.verbs import verb
 
@@ -232,9 +233,7 @@ def _check(args: argparse.Namespace, source: Source) -> None:
         raise UsageError(f"{chosen[0]!r} (command line): a sweep has several runs; add -m")
     combinations = list(jobs(args.overrides, source)) if args.multirun else [args.overrides]
     configs = [compose(words, source) for words in combinations]
-    searches = {"sweep=optuna", "hydra/sweeper=optuna"} & set(args.overrides)
-    if searches and any(config.objective == "test" for config in configs):
-        raise UsageError("'test' (objective): expected val; a search must not see the test tasks")
+    check_search(args.overrides, configs, source)
     from metarun.experiment import assemble
 
     prepared = []

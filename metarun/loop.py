@@ -161,12 +161,17 @@ def snapshot(state: State) -> dict[str, Any]:
     """The state as tensors and plain values.
 
     Raises:
-        DivergedError: a meta-parameter is not finite: the last update has overflown.
+        DivergedError: a meta-parameter is not finite, or what the outer optimiser keeps of one. Adam's squares of
+            gradients overflow first, and then leave their weight as it is for ever.
     """
-    if wrong := [name for name, value in state.meta.items() if not value.isfinite().all()]:
-        raise DivergedError(
-            f"{wrong[0]} is not finite (after outer step {state.step}): expected numbers; try a smaller algo.meta_lr"
-        )
+    for name, value in state.meta.items():
+        kept = {f"{key} of {name}": moment for key, moment in state.optimizer.state.get(value, {}).items()}
+        for what, numbers in {name: value, **kept}.items():
+            if isinstance(numbers, Tensor) and not numbers.isfinite().all():
+                remedy = "a smaller algo.meta_lr" if what == name else "algo.meta_clip=10, or smaller rates"
+                raise DivergedError(
+                    f"{what} is not finite (after outer step {state.step}): expected numbers; try {remedy}"
+                )
     return {"step": state.step, "meta": state.meta, "optimizer": state.optimizer.state_dict()}
 
 

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "metarun"
 ALLOWED = {  # module: what it may import of metarun; the leaves import none of these
     "cli": None, "verbs": None, "jobs": None, "rerun": None, "run": None, "start": None, "__main__": None,
     "experiment": {"algos.base", "checkpoint", "config", "errors", "launch", "loop", "rundir", "runtime", "seeds", "trust"},
-    "adjust": {"compose", "config", "errors", "settings"}, "compose": {"config", "errors", "settings", "trust"}, "settings": {"errors"}, "config": {"errors", "trust"}, "trust": {"errors"}, "saved": {"config", "errors", "files"}, "errors": set(), "seeds": set(), "memory": set(),
+    "adjust": {"compose", "config", "errors", "settings"}, "compose": {"config", "errors", "settings", "trust"}, "settings": {"errors"}, "search": {"compose", "config", "errors"}, "config": {"errors", "trust"}, "trust": {"errors"}, "saved": {"config", "errors", "files"}, "errors": set(), "seeds": set(), "memory": set(),
     "inner": set(), "tasks": {"errors", "seeds"}, "cells": set(), "compiled": {"errors"}, "units": {"compiled"}, "models": {"cells", "compiled", "errors"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks", "units"},
     "loop": {"engine", "tasks", "algos.base", "errors", "inner", "loggers", "processes"}, "processes": {"errors", "inner", "launch"}, "launch": {"errors"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors", "launch"},
     "rundir": {"config", "errors", "files", "saved"}, "record": {"errors", "files", "loggers", "loop", "rundir", "tasks"}, "loggers": {"errors"}, "plot": {"files", "tasks"}, "stop": {"errors"},

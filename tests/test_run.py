@@ -398,6 +398,16 @@ def test_divergence_has_its_exit_code_and_keeps_the_good_checkpoint(metarun):
         )
 
 
+def test_a_second_moment_that_overflows_ends_the_run(metarun):
+    """Gradients of 1e20 are finite, and so are weights that Adam moves by them; their squares are not, in float32."""
+    words = ("meta_steps=3", "val_tasks=2", "test_tasks=2", "algo.inner_lr=1000", "hydra.run.dir=run")
+    for _ in range(2):  # what could not be gone on from must not have been saved
+        code, _, err = metarun(*words)
+        assert code == 5
+        assert "exp_avg_sq of layers.0.weight is not finite (after outer step 3)" in err.splitlines()[-1]
+        assert not checkpoint.steps(Path("run/checkpoints"))
+
+
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(metarun):
     metarun(*QUICK, "hydra.run.dir=run")
     folder = Path("run/checkpoints")
