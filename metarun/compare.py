@@ -2,7 +2,8 @@
 
 Two kinds of uncertainty are kept apart, because they answer different questions:
 
-    ± tasks   these trained models, on other tasks:   1.96 s/√T, over T tasks; of S models sqrt(Σ ci²)/S
+    ± tasks   these trained models, on other tasks:   1.96 s/√T, over T tasks; of S models sqrt(Σ ci²)/S,
+              or Σ ci/S where they were tested on the same ones
     ± seeds   other trained models:                   t s/√S, over S seeds, t of Student's distribution (95 %)
 
 Two rows that were tested on the very same tasks are compared task by task, which is far sharper than comparing their
@@ -15,12 +16,9 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
-from metarun.config import among, leaves
-from metarun.runs import PLACES, LeftOut, Run, key_of, left, over_tasks
+from metarun.differing import differing, identity
+from metarun.runs import LeftOut, Run, left, over_tasks
 
-# A configuration is everything but these: who repeats it elsewhere, or with another seed, repeats the same one.
-APART = ("seed", "checkpoint_every", "log_every", *PLACES)
-ABSENT = object()  # a key that another algorithm has
 # Student's t, two-sided 95 %, for 1 to 10 degrees of freedom (any table of it).
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -55,7 +53,8 @@ class Row:
             published one any more, because a setting was typed beside it, or changed in an evaluation.
         verdict: how the mean lies to that, or None.
         best: whether no row on the same test tasks is better; None where there is none to compare with.
-        difference: to the best of them, over the tasks that both were tested on, with its 95% interval.
+        difference: to the best of them, over the tasks that all of them were tested on, with its 95% interval.
+        shared: whether some of the runs were tested on the same tasks, as evaluations of several models may be.
     """
 
     runs: list[Run]
@@ -69,21 +68,22 @@ class Row:
     best: bool | None = None
     difference: tuple[float, float] | None = None
     by_step: dict[int, tuple[float, float]] = field(default_factory=dict)
+    shared: bool = False
 
     def __post_init__(self):
         tests = [run.test for run in self.runs]
-        self.mean, self.ci95_tasks = pooled(tests)
+        known = [run.tested_on for run in self.runs if run.tested_on]
+        self.shared = len(set(known)) < len(known)
+        self.mean, self.ci95_tasks = pooled(tests, self.shared)
         self.ci95_seeds = over_seeds([test["mean"] for test in tests])
         best = [run.validation for run in self.runs]
         self.validation = None if None in best else statistics.fmean(value for value in best if value is not None)
-        first = self.runs[0]
-        as_published = "published" in first.typed or not (first.typed or first.changes)
-        self.published = first.config.published if as_published else None
+        self.published = next((run.published for run in self.runs if run.published), None)
         if self.published:
             self.verdict = verdict(self.mean, self.ci95_tasks, self.published)
         steps = min(len(test["by_step"]) for test in tests)
         wanted = [step for step in (self.published or {}).get("by_step") or {} if step < steps]
-        self.by_step = {step: pooled([test["by_step"][step] for test in tests]) for step in wanted}
+        self.by_step = {step: pooled([test["by_step"][step] for test in tests], self.shared) for step in wanted}
 
     @property
     def metric(self) -> str:
@@ -96,10 +96,16 @@ class Row:
         return self.runs[0].test["tasks"]
 
 
-def pooled(points: list[dict[str, Any]]) -> tuple[float, float]:
-    """The mean of several models' means, and its interval over tasks; each model has tasks of its own."""
-    mean = statistics.fmean(point["mean"] for point in points)
-    return mean, math.hypot(*(point["ci95"] for point in points)) / len(points)
+def pooled(points: list[dict[str, Any]], shared: bool = False) -> tuple[float, float]:
+    """The mean of several models' means, and its interval over tasks.
+
+    Args:
+        points: mean and ci95 of each model.
+        shared: whether models were tested on the same tasks, instead of each on its own. The interval is then as wide
+            as it can be, for models may find the same tasks hard.
+    """
+    mean, widths = statistics.fmean(point["mean"] for point in points), [point["ci95"] for point in points]
+    return mean, statistics.fmean(widths) if shared else math.hypot(*widths) / len(points)
 
 
 def over_seeds(means: list[float]) -> float | None:
@@ -136,7 +142,7 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
     groups: dict[str, dict[int, Run]] = {}
     again = []
     for run in runs:
-        group = [run.metric, run.evaluation, run.changes, _identity(run)]
+        group = [run.metric, run.evaluation, run.changes, identity(run)]
         seeds = groups.setdefault(json.dumps(group, sort_keys=True), {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
             again.append(left(run.rundir.path, f"the same configuration and seed as {first.rundir.shown}"))
@@ -144,88 +150,42 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
     rows = []
     for metric in dict.fromkeys(some[0].metric for some in members):  # what they are compared among
         alike = [some for some in members if some[0].metric == metric]
-        rows += [Row(some, keys) for some, keys in zip(alike, _differing([some[0] for some in alike]), strict=True)]
-    for row in rows:
-        _compare(row, rows)
+        first = [next((run for run in some if run.experiment), some[0]) for some in alike]
+        compared = [Row(some, keys) for some, keys in zip(alike, differing(first), strict=True)]
+        _compare(compared)
+        rows += compared
     return rows, again
 
 
-def _identity(run: Run) -> dict[str, Any]:
-    """What makes a configuration the one it is, key by key; null is as good as absent, as in older saved configs."""
-    flat = {key: _canonical(value) for key, value in leaves(run.config.plain()) if not among(APART, key)}
-    return {key: value for key, value in flat.items() if value is not None}
+def _compare(rows: list[Row]) -> None:
+    """Puts into each row its difference to the best of those that were tested on the same tasks."""
+    results = [_by_tasks(row) for row in rows]
+    where: dict[tuple[str, int], list[int]] = {}
+    for number, each in enumerate(results):
+        for tasks in each:
+            where.setdefault(tasks, []).append(number)
+    for number, row in enumerate(rows):
+        same = sorted({other for tasks in results[number] for other in where[tasks]})
+        if len(same) < 2:
+            continue
+        # What is compared is what all of them were tested on, so that the best is best in every comparison.
+        common = set.intersection(*(set(results[other]) for other in same))
+        if not common:  # then what most of them were tested on
+            common = {max(results[number], key=lambda tasks: len(where[tasks]))}
+            same = [other for other in same if common <= results[other].keys()]
+        sign = 1 if row.metric == "accuracy" else -1
+        best = max(same, key=lambda n: sign * statistics.fmean(statistics.fmean(results[n][tasks]) for tasks in common))
+        row.best = best == number
+        if not row.best:
+            pairs = [zip(results[number][tasks], results[best][tasks], strict=True) for tasks in sorted(common)]
+            points = [over_tasks([a - b for a, b in pair]) for pair in pairs]
+            row.difference = pooled([{"mean": mean, "ci95": ci95} for mean, ci95 in points])
 
 
-def _canonical(value: Any) -> Any:
-    """1.0 as 1: whoever types either means the same."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _differing(runs: list[Run]) -> list[dict[str, Any]]:
-    """For each of these runs the keys that tell it from the others.
-
-    Algorithms, task sources and learners are told apart by name, and their settings only where they differ under one
-    name, or were typed; published experiments by their names, and beyond those by what was typed.
-    """
-    flat, kinds = [_identity(run) for run in runs], [_kinds(run) for run in runs]
-    named = all(run.experiment for run in runs)
-    typed = {key_of(word) for run in runs for word in run.words}
-    chosen: list[dict[str, Any]] = [{} for _ in runs]
-
-    def tell(key: str, values: list[Any]) -> None:
-        for row, value in zip(chosen, values, strict=True):
-            row.update({} if value is ABSENT else {key: value})
-
-    tell("experiment", [run.experiment or ABSENT for run in runs])
-    if named and any(run.config.budget != 1 for run in runs):
-        tell("budget", [run.config.budget for run in runs])
-    for section in () if named else kinds[0]:
-        if len({kind[section] for kind in kinds}) > 1:
-            tell(section, [kind[section] for kind in kinds])
-    for key in dict.fromkeys(key for one in flat for key in one):
-        section, _, last = key.partition(".")
-        values = [one.get(key, ABSENT) for one in flat]
-        of_kind = {(kind.get(section), repr(value)) for kind, value in zip(kinds, values, strict=True)}
-        within = len(of_kind) > len({kind for kind, _ in of_kind})
-        chosen_apart = key in typed and len(set(map(repr, values))) > 1
-        if last != "_target_" and (chosen_apart or (within and not named)):
-            tell(key, values)
-    for title, changed in (("changed", _changed), ("eval", _evaluated)):
-        tell(title, [changed(run, row) or ABSENT for run, row in zip(runs, chosen, strict=True)])
-    return chosen
-
-
-def _changed(run: Run, keys: dict[str, Any]) -> str:
-    """What was typed beside an experiment and has no column."""
-    return " ".join(word for key, word in run.typed.items() if run.experiment and key not in keys)
-
-
-def _evaluated(run: Run, keys: dict[str, Any]) -> str:
-    """What an evaluation changed and has no column."""
-    rest = [f"{key}={json.dumps(value)}" for key, value in run.changes.items() if key not in keys]
-    return " ".join(rest) if rest or not run.evaluation or run.changes else "again"
-
-
-def _kinds(run: Run) -> dict[str, str]:
-    """What the sections of a config are, by name."""
-    plain = run.config.plain()
-    classes = {name: str(plain[name].get("_target_", "")).rpartition(".")[2] for name in ("data", "model")}
-    return {"algo": run.summary.get("algorithm", run.summary["title"].partition(" on ")[0]), **classes}
-
-
-def _compare(row: Row, rows: list[Row]) -> None:
-    """Puts into a row its difference to the best of those that were tested on the same tasks."""
-    mine = {run.digest: run.each for run in row.runs if run.digest}
-    same = [other for other in rows if mine.keys() & {run.digest for run in other.runs} and other.metric == row.metric]
-    if len(same) < 2:
-        return
-    best = (max if row.metric == "accuracy" else min)(same, key=lambda other: other.mean)
-    row.best = best is row
-    if best is row:
-        return
-    theirs = {run.digest: run.each for run in best.runs}
-    points = []
-    for digest in mine.keys() & theirs.keys():
-        mean, ci95 = over_tasks([a - b for a, b in zip(mine[digest], theirs[digest], strict=True)])
-        points.append({"mean": mean, "ci95": ci95})
-    row.difference = pooled(points)
+def _by_tasks(row: Row) -> dict[tuple[str, int], list[float]]:
+    """The metric of every test task, by what they are tasks of; of several models their mean."""
+    found: dict[tuple[str, int], list[list[float]]] = {}
+    for run in row.runs:
+        if run.tested_on:
+            found.setdefault(run.tested_on, []).append(run.each)
+    return {tasks: [statistics.fmean(each) for each in zip(*models, strict=True)] for tasks, models in found.items()}

@@ -230,11 +230,15 @@ def _is_summary(content: dict[str, Any]) -> bool:
     """Whether it has what is shown of a summary."""
     try:
         test = content["test"][content["metric"]]
-        numbers = [content.get("objective", 0.0), test["tasks"]]  # an evaluation has no objective
+        numbers = [content.get("objective", 0.0)]  # an evaluation has none
         numbers += [point[name] for point in (test, *test["by_step"]) for name in ("mean", "ci95")]
         numbers += [content["val"][content["metric"]]["mean"]] if "val" in content else []  # an evaluation has none
-        words = [content["title"], *content["settings"].keys(), *content["settings"].values()]
+        numbers += [content.get("wall_seconds", 0.0)]
+        counts = [test["tasks"], *(content.get(name, 0) for name in ("parameters", "meta_steps"))]
+        words = [content["title"], content.get("algorithm", ""), *content["settings"].keys()]
+        words += content["settings"].values()
         sound = content["metric"] in ("accuracy", "mse") and len(test["by_step"]) > 0
+        sound = sound and all(type(count) is int and 0 <= count < 1e15 for count in counts)
         return sound and all(map(math.isfinite, numbers)) and all(isinstance(word, str) for word in words)
     except (KeyError, TypeError, AttributeError, OverflowError):
         return False

@@ -15,11 +15,12 @@ from metarun.rundir import RunDir, shown
 from metarun.saved import read_words, saved_config
 
 MOST_RUNS = 10_000  # in one command
-PLACES = ("device", "engine", *SILENT)  # where a run computes and reads, not what it is
+PLACES = ("device", "engine", *SILENT)  # where a run computes and reads, not what it is,
+ROUNDING = ("engine.autocast", "device.tf32")  # but for these: they show in results
 # What may be typed beside experiment=NAME and leaves it the published one: where, how often, how long and how sharply.
 SAME_EXPERIMENT = (
     "seed", "budget", "checkpoint_every", "log_every", "val_every", "val_tasks", "test_tasks", "objective", "hydra",
-    "sweep", *PLACES,
+    "sweep",
 )  # fmt: skip
 
 
@@ -58,6 +59,11 @@ class Run:
         return self.summary["test"][self.metric]
 
     @property
+    def tested_on(self) -> tuple[str, int] | None:
+        """What its test tasks are, for those that were tested on the same ones; None where that was not kept."""
+        return (self.digest, len(self.each)) if self.digest else None
+
+    @property
     def validation(self) -> float | None:
         """The best validation; an evaluation has none."""
         return self.summary["val"][self.metric]["mean"] if "val" in self.summary else None
@@ -71,13 +77,21 @@ class Run:
     def typed(self) -> dict[str, str]:
         """The words that changed what an experiment is: by their keys, those that another run of it need not share."""
         found = {key_of(word): word for word in self.words}
-        return {key: word for key, word in found.items() if key != "experiment" and not among(SAME_EXPERIMENT, key)}
+        same = ("experiment", *SAME_EXPERIMENT)
+        return {key: word for key, word in found.items() if not among(same, key) and not is_place(key)}
 
     @property
     def changes(self) -> dict[str, Any]:
         """What an evaluation changed of how its run was trained, but for where it computed and read."""
         old, new = (dict(leaves(config.plain())) for config in (self.trained, self.config))
-        return {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and not among(PLACES, key)}
+        return {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and not is_place(key)}
+
+    @property
+    def published(self) -> dict[str, Any] | None:
+        """What a paper reports of it: of an experiment as it is, or of settings that `published` was typed beside."""
+        said = any(among(("published",), key_of(word)) for word in self.words)
+        same = said or (self.experiment and not self.typed)
+        return self.config.published if same and self.changes.keys() <= {"test_tasks"} else None
 
 
 @dataclass(frozen=True)
@@ -189,6 +203,11 @@ def over_tasks(each: list[float]) -> tuple[float, float]:
     """The mean of a number for each task, and half the width of its 95% interval, 1.96 s/√T."""
     mean = math.fsum(each) / len(each)
     return mean, 1.96 * math.sqrt(math.fsum((value - mean) ** 2 for value in each) / max(len(each) - 1, 1) / len(each))
+
+
+def is_place(key: str) -> bool:
+    """Whether a setting says where a run computes and reads, and not what it is."""
+    return among(PLACES, key) and key not in ROUNDING
 
 
 def left(path: Path, why: str) -> LeftOut:

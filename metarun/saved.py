@@ -1,6 +1,7 @@
 """Configs as files: saved ones, and folders of choices; both are plain data, for a stranger may have written them."""
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ def read_saved(path: Path) -> dict[str, Any]:
                     f"{path}: holds the interpolation {event.value!r}; expected plain values, as metarun saved them"
                 )
         plain = yaml.load(text, Loader=get_yaml_loader())
+        json.dumps(plain, sort_keys=True)  # as its fingerprint wants it: keys of several kinds have no order
     except FileNotFoundError as error:
         raise RunDirError(
             f"{path}: not found; expected the config.yaml that metarun saved in a run directory's .hydra"
         ) from error
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
         raise RunDirError(f"{path}: cannot be read as a saved config: {reason(error)}") from error
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
         raise RunDirError(f"{path}: expected a mapping of keys to values")

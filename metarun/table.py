@@ -44,7 +44,7 @@ def _values(row: Row) -> dict[str, Any]:
         "ci95_tasks": row.ci95_tasks,
         "ci95_seeds": row.ci95_seeds,
         "tasks": row.tasks,
-        "seeds": [run.config.seed for run in row.runs],
+        "seeds": [run.trained.seed for run in row.runs],
         "budget": row.runs[0].config.budget,
         "by_step": {step: list(pair) for step, pair in row.by_step.items()},
         "published": row.published,
@@ -135,10 +135,10 @@ def legend(columns: Iterable[str]) -> list[str]:
     """What these headings mean."""
     words = {
         "± tasks": "± tasks: 95% interval over test tasks, for these trained models.",
-        "± seeds": "± seeds: 95% interval over seeds (Student's t); each seed has test tasks of its own.",
+        "± seeds": "± seeds: 95% interval over seeds of training (Student's t), by which test tasks go too.",
         "verdict": "verdict: where the mean lies to the published interval (to ours, where none is published).",
         "to the best": "to the best: difference to the best row that was tested on the very same tasks, task by task "
-        "(of the seeds that both have), with its 95% interval.",
+        "(of the seeds that all of them have), with its 95% interval.",
     }
     after = [name for name in columns if name.startswith("after ")]
     said = [f"{', '.join(after)}: after that many inner steps (published)."] if after else []
@@ -176,9 +176,11 @@ def _published(row: Row) -> str:
     if not row.published:
         return ""
     mean, ci95 = row.published["mean"], row.published.get("ci95")
-    if row.metric == "accuracy" and ci95 is not None and ci95 < 5e-4:
-        return f"{100 * mean:.2f} ± {100 * ci95:.2f} %"
-    return shown(row.metric, mean, ci95)
+    if row.metric != "accuracy":
+        return shown(row.metric, mean, ci95)
+    shares = [mean] if ci95 is None else [mean, ci95]
+    digits = 1 if all(round(share, 3) == share for share in shares) else 2  # as many as the paper has
+    return " ± ".join(f"{100 * share:.{digits}f}" for share in shares) + " %"
 
 
 def _verdict(row: Row) -> str:

@@ -14,7 +14,7 @@ ALLOWED = {  # module: what it may import of metarun; the leaves import none of 
     "inner": set(), "tasks": {"errors", "seeds"}, "cells": set(), "compiled": {"errors"}, "units": {"compiled"}, "models": {"cells", "compiled", "errors"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks", "units"},
     "loop": {"engine", "tasks", "algos.base", "errors", "inner", "loggers", "processes"}, "processes": {"errors", "inner", "launch"}, "launch": {"errors"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors", "launch"},
     "rundir": {"config", "errors", "files", "saved"}, "record": {"errors", "files", "loggers", "loop", "rundir", "tasks"}, "loggers": {"errors"}, "plot": {"files", "tasks"}, "stop": {"errors"},
-    "runs": {"config", "errors", "rundir", "saved"}, "compare": {"config", "runs"}, "table": {"compare", "errors", "record", "runs"},
+    "runs": {"config", "errors", "rundir", "saved"}, "compare": {"differing", "runs"}, "differing": {"config", "runs"}, "table": {"compare", "errors", "record", "runs"},
     "figures": set(), "page": set(), "examples": {"algos.base", "errors", "experiment", "inner", "loop", "runs", "tasks", "trust"},
     "curves": {"compare", "config", "errors", "figures", "page", "record", "runs", "table"}, "pictures": {"curves", "errors", "examples", "figures", "page"},
     "report": {"compare", "curves", "errors", "figures", "files", "page", "pictures", "record", "rundir", "runs", "table"},

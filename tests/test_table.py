@@ -13,7 +13,12 @@ import pytest
 import yaml
 from conftest import QUICK
 
-from metarun import compare, runs
+from metarun import compare, runs, table
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
 def _edit(folder, name, change):
@@ -332,3 +337,126 @@ def test_a_setting_that_came_later_and_is_null_makes_no_other_configuration(tmp_
     _edit(old, ".hydra/config.yaml", lambda c: c["algo"].pop("meta_clip"))
     (row,) = _rows(new, old)
     assert [run.config.seed for run in row.runs] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "judged"),
+    [
+        (["experiment=x/one"], True),
+        (["experiment=x/one", "engine=compile", "test_tasks=10"], True),
+        (["experiment=x/one", "engine.autocast=bfloat16"], False),
+        (["experiment=x/one", "device.tf32=true"], False),
+        (["seed=1"], False),  # a saved config run again with -cp, which may have been another than the experiment's
+        ([], False),  # a reproduction of one, or an evaluation whose run is gone
+        (["algo=maml", "algo.inner_lr=3", "published={paper: 'X 2020', mean: 2.5}"], True),
+        (["algo=maml", "published.mean=2.5"], True),
+    ],
+)
+def test_what_is_judged_by_a_paper(finished, words, judged):
+    _run(finished, "run", [1.0, 2.0, 4.0], published={"paper": "Somebody 2020, table 1", "mean": 2.5})
+    Path("run/.hydra/overrides.yaml").write_text(yaml.safe_dump(words))
+    (row,) = _rows("run")
+    assert (row.published is not None, row.verdict is not None) == (judged, judged)
+
+
+def test_an_evaluation_under_the_same_settings_is_judged(metarun, finished):
+    published = {"paper": "Somebody 2020, table 1", "mean": 2.5}
+    _run(finished, "run", [1.0, 2.0, 4.0], published=published)
+    Path("run/.hydra/overrides.yaml").write_text("- experiment=x/one\n")
+    for words in (["test_tasks=20"], ["data.shots=3"]):
+        assert metarun("eval", "run", *words)[0] == 0
+    assert [row.published is not None for row in _rows("run/eval")] == [True, False]
+    shutil.copytree(next(Path("run/eval").glob("*/*")), "kept/alone")
+    assert [row.published for row in _rows("kept")] == [None], "nobody knows what it was trained on"
+
+
+def test_rounding_is_a_setting_and_the_place_is_none(finished):
+    for name, (section, key, value) in {
+        "float32": ("device", "tf32", False), "bfloat16": ("engine", "autocast", "bfloat16"),
+        "tf32": ("device", "tf32", True), "compiled": ("engine", "mode", "compile"),
+    }.items():  # fmt: skip
+        _run(finished, f"runs/{name}", [1.0, 2.0, 4.0])
+        _edit(f"runs/{name}", ".hydra/config.yaml", lambda c, s=section, k=key, v=value: c[s].update({k: v}))
+    found, _ = runs.collect(["runs"])
+    rows, again = compare.rows_of(found)
+    kept = ("engine.autocast", "device.tf32")
+    keys = [[row.keys.get(key) or False for key in kept] for row in rows]
+    assert sorted(keys, key=str) == [["bfloat16", False], [False, False], [False, True]]
+    assert [one.path for one in again] == ["runs/float32"], "the same as compiled, which comes first"
+
+
+def test_runs_of_one_experiment_with_other_configs_say_in_what_they_differ(finished):
+    for seed, reduction in ((0, "mean"), (1, "per_shot")):
+        _run(finished, f"runs/{seed}", [1.0, 2.0], seed=seed, inner_loss_reduction=reduction)
+        Path(f"runs/{seed}/.hydra/overrides.yaml").write_text("- experiment=x/one\n")
+    assert [row.keys for row in _rows("runs")] == [
+        {"experiment": "x/one", "algo.inner_loss_reduction": name} for name in ("mean", "per_shot")
+    ]
+
+
+def test_models_tested_on_the_same_tasks_are_no_more_tasks(finished):
+    """Two models that are alike know no more about tasks than one; two on tasks of their own do, by √2."""
+    each = [1.0, 2.0, 4.0, 9.0]
+    _run(finished, "one", each)
+    for seed in (0, 1):
+        _run(finished, f"same/{seed}", each, seed=seed, digest="the same")
+        _run(finished, f"own/{seed}", each, seed=seed)
+    (one,), (same,), (own,) = (_rows(name) for name in ("one", "same", "own"))
+    assert same.ci95_tasks == pytest.approx(one.ci95_tasks)
+    assert own.ci95_tasks == pytest.approx(one.ci95_tasks / math.sqrt(2))
+
+
+def test_the_best_is_best_where_all_were_tested(finished):
+    """The first row has a bad second seed, which the other row does not have to compare with."""
+    _run(finished, "a/0", [1.0, 2.0, 3.0])
+    _run(finished, "a/1", [9.0, 10.0, 11.0], seed=1)
+    _run(finished, "b/0", [3.0, 2.0, 4.0], inner_lr=0.5)
+    first, second = _rows("a", "b")
+    assert first.mean > second.mean
+    assert (first.best, second.best) == (True, False)
+    assert second.difference[0] == pytest.approx(1.0)
+    _run(finished, "c/0", [3.0, 2.0], inner_lr=0.6, digest="tasks of seed 0")
+    assert _rows("a", "b", "c")[2].best is None, "fewer tasks of the same name are others"
+
+
+@pytest.mark.parametrize(
+    ("mean", "ci95", "expected"),
+    [
+        (0.987, 0.004, "98.7 ± 0.4 %"),
+        (0.9768, 0.0004, "97.68 ± 0.04 %"),
+        (0.9953, 0.0026, "99.53 ± 0.26 %"),
+        (0.8814, 0.0015, "88.14 ± 0.15 %"),
+        (0.999, 0.001, "99.9 ± 0.1 %"),
+        (0.96, None, "96.0 %"),
+        (0.9765, None, "97.65 %"),
+    ],
+)
+def test_what_is_published_is_shown_as_it_is_published(finished, mean, ci95, expected):
+    _run(finished, "run", [0.5, 1.0], published={"paper": "X 2020", "mean": mean, "ci95": ci95})
+    Path("run/.hydra/overrides.yaml").write_text("- experiment=x/one\n")
+    test = json.loads(Path("run/summary.json").read_text())["test"]["mse"]
+    _edit("run", "summary.json", lambda s: s.update(metric="accuracy", test={"accuracy": test}) or s.pop("val"))
+    assert table.columns(_rows("run"))["published"] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("summary.json", lambda s: s.update(algorithm=["MAML"])),
+        ("summary.json", lambda s: s.update(parameters="many")),
+        ("summary.json", lambda s: s.update(wall_seconds=1e999)),
+        ("summary.json", lambda s: s.update(meta_steps="4")),
+        ("summary.json", lambda s: s["test"]["mse"].update(tasks=20.0)),
+        (".hydra/config.yaml", lambda c: c["model"].update(hidden=[{1: 2, "a": 3}])),
+    ],
+)
+@pytest.mark.parametrize("verb", ["table", "report"])
+def test_one_damaged_run_stops_nothing(metarun, finished, verb, name, change):
+    for folder in ("good", "bad"):
+        shutil.copytree(finished, f"runs/{folder}")
+    _edit("runs/bad", name, change)
+    code, out, err = metarun(verb, "runs")
+    assert code == 0, err
+    text = out if verb == "table" else Path("report.html").read_text()
+    assert "runs/bad" in text
+    assert "same configuration" not in text
