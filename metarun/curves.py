@@ -7,7 +7,6 @@ from typing import Any
 
 from metarun import figures, table
 from metarun.compare import Row, pooled
-from metarun.config import leaves
 from metarun.errors import MetarunError
 from metarun.page import figure
 from metarun.record import shown
@@ -67,7 +66,7 @@ def shots(metric: str, entries: list[Entry]) -> str:
             for run in [trained, *_evaluations(trained)]:
                 data = run.config.data
                 found = data.get("shots") if data.get("eval_shots") is None else data["eval_shots"]
-                if isinstance(found, int) and run.metric == metric and _but_shots(run) == _but_shots(trained):
+                if isinstance(found, int) and run.metric == metric and run.changes.keys() <= set(SHOTS):
                     tests.setdefault(found, run.test)
         points = [(found, test["mean"], test["ci95"]) for found, test in sorted(tests.items())]
         series += [(entry.name, entry.number, points)] if len(points) > 1 else []
@@ -77,10 +76,6 @@ def shots(metric: str, entries: list[Entry]) -> str:
     ]
     caption = "One trained run each, evaluated with other numbers of shots (metarun eval)."
     return _figure("shots", metric, "Results by shots", spoken, "shots in test", series, caption)
-
-
-def _but_shots(run: Run) -> dict[str, Any]:
-    return {key: value for key, value in leaves(run.config.plain()) if key not in SHOTS}
 
 
 def _evaluations(run: Run) -> list[Run]:

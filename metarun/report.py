@@ -1,6 +1,8 @@
 """metarun report: runs beside each other as one HTML page, with pictures of what they do."""
 
+import itertools
 import re
+import shlex
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -17,6 +19,7 @@ from metarun.record import duration, events, last_timing, shown
 from metarun.runs import LeftOut, Run, key_of, left
 
 MOST_KEYS = 3  # that have a column each; more are one text
+FLAGS = ("-cp", "--config-path", "-cd", "--config-dir")
 
 
 def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
@@ -41,7 +44,7 @@ def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
                 sections.append((f"{anchor}-{metric}", heading + of, content))
     sections.append(("cost", "Time and memory", _cost(entries)))
     sections.append(("how", "Environment and commands", _how(entries, left_out)))
-    names = list(dict.fromkeys(row.runs[0].summary["title"].partition(",")[0] for row in rows))
+    names = list(dict.fromkeys(row.runs[0].summary["title"].rpartition(", ")[0] for row in rows))
     title = names[0] if len(names) == 1 else f"{len(rows)} configurations compared"
     runs = sum(len(row.runs) for row in rows)
     lead = f"<p class=dim>{_count(runs, 'run')} of {_count(len(rows), 'configuration')}, by metarun."
@@ -184,16 +187,25 @@ def _environment(run: Run) -> dict[str, Any]:
 
 def _command(run: Run, seeds: list[str]) -> str:
     """What to type for these runs again, at the length that they have come to."""
-    words = {key_of(word): word for word in run.words if not word.startswith("hydra.")}
+    if run.evaluation:
+        changes = [f"{key}={table.cell(value)}" for key, value in run.changes.items()]
+        origin = run.origin.typed if run.origin else "DIR"
+        return " ".join(["metarun eval", origin, *map(shlex.quote, changes)])
+    argv = _environment(run).get("argv")
+    argv = [word for word in argv if isinstance(word, str)] if isinstance(argv, list) else []
+    if not run.words and "reproduce" in argv:
+        return shlex.join(["metarun", *argv[argv.index("reproduce") :]])
+    flags = [word for flag, folder in itertools.pairwise(argv) if flag in FLAGS for word in (flag, folder)]
+    flags += [word for word in argv if word.partition("=")[0] in FLAGS and "=" in word]
+    # A sweep's seeds and choices are among the words of its jobs.
+    keys = ((key_of(word), word) for word in run.words)
+    words = {key: word for key, word in keys if key != "sweep" and not key.startswith("hydra.")}
     now = {"budget": f"{run.trained.budget:g}", "meta_steps": str(run.trained.meta_steps)}
     longer = {key: value for key, value in now.items() if key in words or (key == "budget" and value != "1")}
     words |= {key: f"{key}={value}" for key, value in longer.items()}
     if len(seeds) > 1:
         words["seed"] = f"seed={','.join(seeds)}"
-    if run.evaluation:
-        changes = [f"{key}={table.cell(value)}" for key, value in run.changes.items()]
-        return " ".join(["metarun eval", run.rundir.path.parents[2].name, *changes])
-    return " ".join(["metarun", *(["-m"] if len(seeds) > 1 else []), *words.values()])
+    return shlex.join(["metarun", *(["-m"] if len(seeds) > 1 else []), *flags, *words.values()])
 
 
 def _how(entries: list[Entry], left_out: list[LeftOut]) -> str:

@@ -37,6 +37,7 @@ class Run:
         each: the metric of every test task; empty where it was not kept.
         digest: of the test tasks; empty where it was not kept.
         evaluation: whether it is one.
+        origin: the files of the run that was trained; None for an evaluation whose run is no longer there.
     """
 
     rundir: RunDir
@@ -47,6 +48,7 @@ class Run:
     each: list[float]
     digest: str
     evaluation: bool = False
+    origin: RunDir | None = None
 
     @property
     def metric(self) -> str:
@@ -155,11 +157,12 @@ def read(folder: Path) -> Run:
         RunDirError: it has not finished, or a file of it is damaged.
     """
     rundir = RunDir(folder)
-    evaluation, own = not _is_run(folder), folder
+    evaluation = not _is_run(folder)
+    origin = None if evaluation else rundir
     config = trained = saved_config(folder / "config.yaml") if evaluation else rundir.config()
     if evaluation and len(folder.parents) > 2 and _is_run(folder.parents[2]):
-        own = folder.parents[2]
-        trained = saved_config(own / ".hydra" / "config.yaml")
+        origin = RunDir(folder.parents[2])
+        trained = saved_config(origin.path / ".hydra" / "config.yaml")
     summary = rundir.summary()
     if not summary:
         status = rundir.read("status.json")
@@ -174,8 +177,8 @@ def read(folder: Path) -> Run:
             f"was finished after {summary['meta_steps']} outer steps, and is to go on to {config.outer_steps}; unless "
             f"it still runs: {rundir.resume_command}"
         )
-    words = read_words(own / ".hydra" / "overrides.yaml")
-    return Run(rundir, config, trained, summary, words, *_of_tasks(rundir, summary), evaluation)
+    words = read_words(origin.path / ".hydra" / "overrides.yaml") if origin else []
+    return Run(rundir, config, trained, summary, words, *_of_tasks(rundir, summary), evaluation, origin)
 
 
 def _of_tasks(rundir: RunDir, summary: dict[str, Any]) -> tuple[list[float], str]:

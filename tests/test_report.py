@@ -17,7 +17,8 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from metarun import figures
+from metarun import figures, runs
+from metarun import report as report_page
 from metarun.data.sinusoid import Sinusoid
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -187,6 +188,40 @@ def test_a_folder_may_have_any_name(metarun, finished):
     assert "the same configuration and seed" in Path("report.html").read_text()
     _, out, _ = metarun("table", ".")
     assert any(line.startswith("- two lines: ") for line in out.splitlines()), "names stay in their line"
+
+
+@pytest.mark.parametrize(
+    ("words", "argv", "expected"),
+    [
+        (["sweep=seeds", "seed=3"], [], "metarun seed=3"),
+        (["sweep=optuna", "hydra/launcher=joblib", "algo.inner_lr=0.1"], [], "metarun algo.inner_lr=0.1"),
+        (["seed=1"], ["-m", "metarun", "-cp", "old/.hydra", "seed=1"], "metarun -cp old/.hydra seed=1"),
+        (["algo=mine"], ["metarun", "--config-dir=my choices", "algo=mine"], "metarun '--config-dir=my choices' algo=mine"),
+        ([], ["metarun", "reproduce", "old", "device=cpu"], "metarun reproduce old device=cpu"),
+        (["model.hidden=[40,40]", "data.root=/my data"], [], "metarun 'model.hidden=[40,40]' 'data.root=/my data'"),
+        ([], 3, "metarun"),
+        (["budget=0.5"], [None], "metarun budget=1"),
+    ],
+)  # fmt: skip
+def test_a_command_is_what_one_would_type(metarun, finished, words, argv, expected):
+    """The runs here have all of their outer steps."""
+    shutil.copytree(finished, "run")
+    Path("run/.hydra/overrides.yaml").write_text(json.dumps(words))
+    old = json.loads(Path("run/environment.json").read_text())
+    Path("run/environment.json").write_text(json.dumps({**old, "argv": argv}))
+    (run,), _ = runs.collect(["run"])
+    assert report_page._command(run, ["0"]) == expected
+
+
+def test_an_evaluation_names_its_run(metarun, finished):
+    shutil.copytree(finished, "my runs/run")
+    assert metarun("eval", "my runs/run", "data.shots=3")[0] == 0
+    (run,), _ = runs.collect(["my runs/run/eval"])
+    assert report_page._command(run, ["0"]) == "metarun eval 'my runs/run' data.shots=3"
+    shutil.copytree(run.rundir.path, "alone")
+    (run,), _ = runs.collect(["alone"])
+    assert report_page._command(run, ["0"]) == "metarun eval DIR"
+    assert metarun("report", "alone")[0] == 0
 
 
 def test_where_a_run_was_computed_is_said_of_all_its_parts(metarun, finished):
