@@ -24,6 +24,7 @@ INK, FAINT = "#010101", "#020202"
 SERIES = tuple(f"#0000{n:02x}" for n in range(1, 9))
 _VARIABLES = {INK: "ink", FAINT: "faint"} | {c: f"s{n}" for n, c in enumerate(SERIES, start=1)}
 STYLE = {
+    "text.parse_math": False,  # a name may have $ in it
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -239,6 +240,7 @@ def _edges(values: list[float], logarithmic: bool) -> list[float]:
         middle = statistics.median(values)  # beyond 10,000 times that the outermost bars have all
         top = min(max(values), 1e4 * middle) * 1.0001
         low = max(min(values), 1e-4 * middle, 1e-30)
+        top = max(top, 2 * low)  # where all are alike
         return [low * (top / low) ** (n / 30) for n in range(31)]
     levels = sorted({round(value, 6) for value in [*values, 0.0, 100.0]})
     gap = min(b - a for a, b in itertools.pairwise(levels))

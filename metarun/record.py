@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -44,9 +45,10 @@ def events(text: str, metric: Metric | str) -> list[dict[str, Any]]:
             numbers = [row["step"], row[metric]]
             if row["split"] != "train":
                 numbers += [row["ci95"], *row["by_step"]]
-            if row["split"] not in ("train", "val", "test") or not all(type(n) in (int, float) for n in numbers):
+            sound = type(row["step"]) is int and all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+            if row["split"] not in ("train", "val", "test") or not sound:
                 raise ValueError("other values")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"line {number} is not an event ({type(error).__name__})") from error
         rows.append(row)
     return rows
@@ -144,7 +146,8 @@ def _time_spent(rundir: RunDir) -> tuple[float, bool]:
     for line in text.splitlines():
         try:
             row = parse_json(line)
-            sessions[row["session"]] = float(row["seconds"])
+            seconds = float(row["seconds"])
+            sessions[row["session"]] = seconds if math.isfinite(seconds) else 0.0
         except (KeyError, TypeError, ValueError, OverflowError):
             continue  # torn by a crash
     return sum(sessions.values()), not text.endswith("\n") and bool(text)
@@ -155,9 +158,9 @@ def last_timing(rundir: RunDir) -> dict[str, Any]:
     try:
         lines = read(rundir.timing, LARGEST_TIMING).decode().splitlines()
         row = parse_json(lines[-2] if len(lines) > 1 else lines[-1])  # the last one has the test in it
-        sound = type(row["memory_mb"]) is int and isinstance(row["tasks_per_second"], (int, float))
+        sound = type(row["memory_mb"]) is int and math.isfinite(row["tasks_per_second"])
         return row if sound else {}
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError):
         return {}
 
 

@@ -36,7 +36,8 @@ def write(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     metrics = list(dict.fromkeys(row.metric for row in rows))
     for metric in metrics:
         alike = [row for row in rows if row.metric == metric]
-        some = [Entry(row, _name(row, alike), n, _events(row, left_out)) for n, row in enumerate(alike)]
+        names = [_name(row, alike).encode(errors="replace").decode() for row in alike]
+        some = [Entry(row, names[n], n, _events(row, left_out)) for n, row in enumerate(alike)]
         entries += some
         of = f": {'classification' if metric == 'accuracy' else 'regression'}" if len(metrics) > 1 else ""
         for anchor, heading, make in SECTIONS:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun.config import SILENT, Config, among, leaves
-from metarun.errors import MetarunError, RunDirError, UsageError
+from metarun.errors import MetarunError, RunDirError, UsageError, reason
 from metarun.rundir import RunDir, shown
 from metarun.saved import read_words, saved_config
 
@@ -126,19 +126,33 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
             runs.append(read(path))
         except MetarunError as error:
             left_out.append(left(path, str(error)))
+        except OSError as error:
+            left_out.append(left(path, f"cannot be read: {reason(error)}"))
     return runs, left_out
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    if not folder.is_dir():
-        what = "it is a file" if folder.exists() else "it does not exist"
-        raise UsageError(f"{str(folder)!r} (command line): expected a folder with runs; {what}")
-    if _is_run(folder) or _is_evaluation(folder):
-        yield folder
-        return
-    for child in sorted(folder.iterdir()):
-        if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
-            yield from _below(child)
+    """The runs in a folder, in the order of their names; and what cannot be read, which may hold some."""
+    try:
+        if not folder.is_dir():
+            what = "it is a file" if folder.exists() else "it does not exist"
+            raise UsageError(f"{str(folder)!r} (command line): expected a folder with runs; {what}")
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise UsageError(
+            f"{str(folder)!r} (command line): expected a folder that can be read; {reason(error)}"
+        ) from error
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            if _is_run(here) or _is_evaluation(here):
+                yield here
+                continue
+            children = sorted(here.iterdir(), reverse=True)
+            waiting += [c for c in children if c.is_dir() and not c.is_symlink() and not c.name.startswith(".")]
+        except OSError:
+            yield here  # reading it will say why
 
 
 def _is_run(folder: Path) -> bool:

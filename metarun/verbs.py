@@ -65,13 +65,18 @@ def _again(name: str, folder: Path, settings: list[str]) -> int:
 def _compared(name: str, words: Iterable[str]) -> int:
     """Runs beside each other: a table on stdout, or a report in a file."""
     known, chosen, expected = OF_MANY[name]
-    for word in filter(_is_setting, words):
+    settings, folders = [word for word in words if _is_setting(word)], [word for word in words if not _is_setting(word)]
+    for word in settings:
         key, _, chosen = word.partition("=")
         if key != known or not chosen:
             raise UsageError(f"{word!r} (command line): expected {expected}")
+    if len(settings) > 1:
+        raise UsageError(f"{known!r} (command line): given twice, as {' and '.join(settings)}; give it once")
+    if "" in folders:
+        raise UsageError("'' (command line): expected a folder with runs; . is the one that you are in")
     from metarun import compare, runs, table
 
-    found, left_out = runs.collect(word for word in words if not _is_setting(word))
+    found, left_out = runs.collect(folders)
     rows, again = compare.rows_of(found)
     left_out += again
     if name == "table":
@@ -84,5 +89,6 @@ def _compared(name: str, words: Iterable[str]) -> int:
         for one in left_out:
             print(printable(f"left out: {one.path}: {one.reason}"), file=sys.stderr)
     if not rows:
-        raise RunDirError(f"{len(left_out)} folders, no result (runs): expected a finished run; the reasons are above")
+        which = "the folder" if len(left_out) == 1 else f"any of {len(left_out)} folders"
+        raise RunDirError(f"no result in {which} (runs): expected a finished run; the reasons are above")
     return 0

@@ -3,6 +3,7 @@
 import base64
 import html.parser
 import io
+import itertools
 import json
 import math
 import os
@@ -236,6 +237,37 @@ def test_where_a_run_was_computed_is_said_of_all_its_parts(metarun, finished):
     assert text.count("3 threads") == 1
     Path("run/environment.json").write_text(json.dumps({"device": 3, "continued": ["?", None, {"threads": []}]}))
     assert metarun("report", "run")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["a $b_$ and $^", "a_b^c$", "caf\ud800"])
+def test_a_name_is_no_formula_and_need_not_be_text(metarun, finished, name):
+    for folder, algorithm in (("one", name), ("two", "MAML")):
+        shutil.copytree(finished, folder)
+        summary = json.loads(Path(folder, "summary.json").read_text())
+        Path(folder, "summary.json").write_text(json.dumps({**summary, "algorithm": algorithm}))
+        Path(folder, "environment.json").unlink()
+    config = Path("two/.hydra/config.yaml")
+    config.write_text(config.read_text().replace("inner_lr: 0.01", "inner_lr: 0.02"))
+    code, out, err = metarun("report", "one", "two")
+    assert code == 0, err
+    assert "2 configurations" in out
+    assert name.replace("\ud800", "?") in Path("report.html").read_text()
+
+
+def test_results_without_any_spread_have_a_picture():
+    for value in (0.0, 1e-40, 0.25):
+        edges = figures._edges([value] * 5, logarithmic=True)
+        assert len(edges) == 31
+        assert all(0 < a < b for a, b in itertools.pairwise(edges))
+
+
+def test_metrics_beyond_all_bounds_are_no_learning_curve(metarun, finished):
+    shutil.copytree(finished, "run")
+    row = {"step": 10**400, "split": "val", "mse": 1.0, "ci95": 1.0, "tasks": 2, "by_step": [1.0]}
+    Path("run/metrics.jsonl").write_text(json.dumps(row) + "\n")
+    code, _, err = metarun("report", "run")
+    assert code == 0, err
+    assert "no learning curve" in Path("report.html").read_text()
 
 
 def test_a_report_without_checkpoints_or_data_says_so(metarun, finished):

@@ -209,6 +209,9 @@ def test_evaluations_are_rows_of_their_own(metarun, finished):
         (["table", "run", "format=xml"], 2, ["'xml'", "markdown, csv, json"]),
         (["table", "run", "style=csv"], 2, ["'style=csv'", "format=markdown"]),
         (["table", "empty"], 2, ["'empty'", "there are none"]),
+        (["table", "run", "x" * 300], 2, ["folder that can be read"]),
+        (["table", "run", ""], 2, ["''", "expected a folder with runs"]),
+        (["table", "run", "format=csv", "format=json"], 2, ["'format'", "given twice", "format=csv and format=json"]),
         (["report", "run", "out="], 2, ["'out='", "out=FILE.html"]),
     ],
 )
@@ -448,6 +451,7 @@ def test_what_is_published_is_shown_as_it_is_published(finished, mean, ci95, exp
         ("summary.json", lambda s: s.update(meta_steps="4")),
         ("summary.json", lambda s: s["test"]["mse"].update(tasks=20.0)),
         (".hydra/config.yaml", lambda c: c["model"].update(hidden=[{1: 2, "a": 3}])),
+        ("test_tasks.json", lambda t: t.update(each=t["each"][:-1])),
     ],
 )
 @pytest.mark.parametrize("verb", ["table", "report"])
@@ -460,3 +464,27 @@ def test_one_damaged_run_stops_nothing(metarun, finished, verb, name, change):
     text = out if verb == "table" else Path("report.html").read_text()
     assert "runs/bad" in text
     assert "same configuration" not in text
+
+
+def test_deep_folders_and_ones_that_cannot_be_read_stop_nothing(metarun, finished, monkeypatch):
+    shutil.copytree(finished, "runs/run")
+    deep = Path("runs", *["d"] * 1100)
+    for folder in reversed([deep, *deep.parents]):
+        folder.mkdir(exist_ok=True)
+    Path("runs/shut").mkdir()
+    whole = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)  # root may read all
+    code, out, err = metarun("table", "runs")
+    assert code == 0, err
+    assert any(line.startswith("- runs/shut: ") for line in out.splitlines()), out
+    code, _, err = metarun("table", "runs/shut")
+    assert code == 2
+    assert "Permission denied" in err
+    for folder in (deep, *deep.parents[:1099]):
+        folder.rmdir()  # pytest's own removal is not made for this depth
