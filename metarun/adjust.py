@@ -50,6 +50,6 @@ def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
                 "or start a new run"
             )
         value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore
-        check_types("", {key: value}, {key: node[last]})
+        check_types("", {key: value}, {key: node[last]}, saved=True)
         node[last] = value
     return checked(new)

@@ -125,7 +125,7 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
                 "or start from metarun's own config"
             )
         if plain[section].get("_target_") == reference[section].get("_target_"):
-            check_types(section, plain[section], reference[section])
+            check_types(section, plain[section], reference[section], saved=source.primary is not None)
     check_types("", {key: value for key, value in plain.items() if key not in SECTIONS}, reference)
     return checked(without_protocol(plain))
 

@@ -6,8 +6,11 @@ from typing import Any
 from metarun.errors import UsageError, nearest, spelled
 
 
-def check_types(where: str, values: dict[str, Any], reference: dict[str, Any]) -> None:
-    """Every value has the type of the one that the YAML file has. Null there stands for any."""
+def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], saved: bool = False) -> None:
+    """Every value has the type of the one that the YAML file has. Null there stands for any.
+
+    In a saved config 1 may be an integer or somebody's way to write 1.0; constructors know.
+    """
     for key, value in values.items():
         name = f"{where}.{key}".lstrip(".")
         if key not in reference:
@@ -17,9 +20,11 @@ def check_types(where: str, values: dict[str, Any], reference: dict[str, Any]) -
         default = reference[key]
         if isinstance(default, dict) and isinstance(value, dict):
             if value.get("_target_") == default.get("_target_"):
-                check_types(name, value, default)
+                check_types(name, value, default, saved)
         elif value is None and "." in name:
             continue  # whether a component's setting may be null, its constructor knows
+        elif saved and type(value) is float and type(default) is int:
+            continue
         elif (expected := _mismatch(value, default)) is not None:
             raise UsageError(f"{spelled(value)} ({name}): expected {expected}, such as {name}={default}")
 

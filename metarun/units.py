@@ -56,7 +56,7 @@ class Runner:
         """function(*args)."""
         leaves, spec = tree_flatten(args)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        constants = tuple(None if isinstance(leaf, Tensor) else (leaf,) for leaf in leaves)
+        constants = tuple(None if isinstance(leaf, Tensor) else (leaf, type(leaf)) for leaf in leaves)  # 1 is True
         call = _Call(self, function, constants, spec)
         results = _Unit.apply(call, torch.is_grad_enabled(), *tensors)
         return call.program.results(results)

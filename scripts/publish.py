@@ -24,19 +24,24 @@ BEGIN, END = "<!-- metarun table outputs/published -->\n", "<!-- end -->\n"
 
 
 def publish(folder: Path) -> Path:
-    """Copies one run."""
+    """Copies one run; what was published of the same seed and budget stays until the new copy is whole."""
     run = runs.read(folder)
-    if not run.experiment:
-        raise SystemExit(f"{folder}: was not begun with experiment=NAME")
+    if not run.experiment or run.typed or run.evaluation:
+        raise SystemExit(f"{folder}: expected a run that was begun with experiment=NAME and no other settings of it")
     target = PUBLISHED / run.experiment / f"budget_{run.config.budget:g}" / str(run.config.seed)
-    shutil.rmtree(target, ignore_errors=True)
+    if folder.resolve() == target:
+        raise SystemExit(f"{folder}: is published already")
+    copy = target.with_name(f"{target.name}.new")
+    shutil.rmtree(copy, ignore_errors=True)
     for name in KEPT:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / name, target / name)
-    environment = json.loads((target / "environment.json").read_text())
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, copy / name)
+    environment = json.loads((copy / "environment.json").read_text())
     for session in (environment, *environment.get("continued", [])):  # where metarun lay is nobody's business
         session["argv"] = ["metarun", *(word for word in session["argv"] if "=" in word and "dir=" not in word)]
-    (target / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    (copy / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    shutil.rmtree(target, ignore_errors=True)
+    copy.rename(target)
     return target
 
 

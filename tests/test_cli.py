@@ -13,6 +13,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from metarun.adjust import adjusted
+from metarun.compose import compose
+from metarun.errors import UsageError
+
 QUICK = ("meta_steps=4", "val_every=2", "val_tasks=4", "test_tasks=6", "log_every=1")
 
 
@@ -555,3 +559,10 @@ def test_a_task_source_of_ones_own_needs_no_protocol_but_a_learner(metarun, monk
     code, out, err = metarun("-cd", "choices", "data=whole", *QUICK)
     assert code == 0, err
     assert "SGD, rate 0.01, steps: 1 in training, 5 in test" in out, "what conf/config.yaml suggests"
+
+
+def test_a_number_that_was_saved_as_an_integer_may_become_another():
+    plain = compose(["algo.meta_lr=1"]).plain()
+    assert adjusted(plain, ["algo.meta_lr=0.5"]).algo["meta_lr"] == 0.5
+    with pytest.raises(UsageError, match="2.5 .test_tasks.: expected an integer"):
+        adjusted(plain, ["test_tasks=2.5"])
