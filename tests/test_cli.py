@@ -564,5 +564,5 @@ def test_a_task_source_of_ones_own_needs_no_protocol_but_a_learner(metarun, monk
 def test_a_number_that_was_saved_as_an_integer_may_become_another():
     plain = compose(["algo.meta_lr=1"]).plain()
     assert adjusted(plain, ["algo.meta_lr=0.5"]).algo["meta_lr"] == 0.5
-    with pytest.raises(UsageError, match="2.5 .test_tasks.: expected an integer"):
+    with pytest.raises(UsageError, match=r"2\.5 \(test_tasks\): expected an integer"):
         adjusted(plain, ["test_tasks=2.5"])
