@@ -51,7 +51,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         # Steps after this one, of a session that was killed, would be drawn beside those that replace them.
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         self.writer.add_text("run", title, step)
 
     def log(self, step: int, values: dict[str, float]) -> None:
