@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metarun.differing import differing, identity
-from metarun.runs import LeftOut, Run, left, over_tasks
+from metarun.runs import LeftOut, Run, Tasks, left, over_tasks
 
 # Student's t, two-sided 95 %, for 1 to 10 degrees of freedom (any table of it).
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -160,21 +160,18 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
 def _compare(rows: list[Row]) -> None:
     """Puts into each row its difference to the best of those that were tested on the same tasks."""
     results = [_by_tasks(row) for row in rows]
-    where: dict[tuple[str, int], list[int]] = {}
+    where: dict[Tasks, list[int]] = {}
     for number, each in enumerate(results):
         for tasks in each:
             where.setdefault(tasks, []).append(number)
+    bests: dict[frozenset[Tasks], tuple[int, set[Tasks]] | None] = {}
     for number, row in enumerate(rows):
-        same = sorted({other for tasks in results[number] for other in where[tasks]})
-        if len(same) < 2:
+        tested = frozenset(results[number])
+        if tested not in bests:
+            bests[tested] = _best(tested, results, where, higher=row.metric == "accuracy")
+        if (found := bests[tested]) is None:
             continue
-        # What is compared is what all of them were tested on, so that the best is best in every comparison.
-        common = set.intersection(*(set(results[other]) for other in same))
-        if not common:  # then what most of them were tested on
-            common = {max(results[number], key=lambda tasks: len(where[tasks]))}
-            same = [other for other in same if common <= results[other].keys()]
-        sign = 1 if row.metric == "accuracy" else -1
-        best = max(same, key=lambda n: sign * statistics.fmean(statistics.fmean(results[n][tasks]) for tasks in common))
+        best, common = found
         row.best = best == number
         if not row.best:
             pairs = [zip(results[number][tasks], results[best][tasks], strict=True) for tasks in sorted(common)]
@@ -182,9 +179,28 @@ def _compare(rows: list[Row]) -> None:
             row.difference = pooled([{"mean": mean, "ci95": ci95} for mean, ci95 in points])
 
 
-def _by_tasks(row: Row) -> dict[tuple[str, int], list[float]]:
+def _best(
+    tested: frozenset[Tasks], results: list[dict[Tasks, list[float]]], where: dict[Tasks, list[int]], higher: bool
+) -> tuple[int, set[Tasks]] | None:
+    """The best row of those that share some of these tasks, and the tasks by which; None where there is but one row.
+
+    Those are what all of the rows were tested on, so that the best is best in every comparison; where there is nothing
+    that all were tested on, what most were.
+    """
+    same = sorted({number for tasks in tested for number in where[tasks]})
+    if len(same) < 2:
+        return None
+    common = set.intersection(*(set(results[number]) for number in same))
+    if not common:
+        common = {max(sorted(tested), key=lambda tasks: len(where[tasks]))}
+        same = where[next(iter(common))]
+    means = {n: statistics.fmean(statistics.fmean(results[n][tasks]) for tasks in common) for n in same}
+    return (max if higher else min)(same, key=means.__getitem__), common
+
+
+def _by_tasks(row: Row) -> dict[Tasks, list[float]]:
     """The metric of every test task, by what they are tasks of; of several models their mean."""
-    found: dict[tuple[str, int], list[list[float]]] = {}
+    found: dict[Tasks, list[list[float]]] = {}
     for run in row.runs:
         if run.tested_on:
             found.setdefault(run.tested_on, []).append(run.each)

@@ -23,6 +23,8 @@ SAME_EXPERIMENT = (
     "sweep",
 )  # fmt: skip
 
+Tasks = tuple[str, int]  # a digest of test tasks, and their number
+
 
 @dataclass(frozen=True)
 class Run:
@@ -61,8 +63,8 @@ class Run:
         return self.summary["test"][self.metric]
 
     @property
-    def tested_on(self) -> tuple[str, int] | None:
-        """What its test tasks are, for those that were tested on the same ones; None where that was not kept."""
+    def tested_on(self) -> Tasks | None:
+        """What its test tasks are: the same for runs that were tested on the same ones. None where it was not kept."""
         return (self.digest, len(self.each)) if self.digest else None
 
     @property
