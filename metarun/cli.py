@@ -37,7 +37,7 @@ from metarun.errors import (
 from metarun.jobs import job, run_all, sweep_settings, talk
 from metarun.launch import alone, is_first
 from metarun.saved import check_choices, dump, saved_config
-from metarun.search import check_search
+from metarun.search import check_search, ranges
 from metarun.stop import at_once
 from metarun.verbs import verb
 
@@ -49,7 +49,8 @@ metarun: a command-line experiment runner for meta-learning
     metarun -m key=a,b [key=value ...]    a sweep: every combination, each in a directory of its own
     metarun eval DIR [key=value ...]      meta-test a trained run again, under other settings
     metarun resume DIR [key=value ...]    continue an interrupted run, or say that it is finished; meta_steps, budget,
-                                          the cadences (*_every), device, engine, logger and data.root may change
+                                          the cadences (*_every), device, engine, logger, published and data.root may
+                                          change
     metarun reproduce DIR [key=value]     run a finished run again and compare: exit 0 if bitwise identical, else 6;
                                           device, data.root and data.download may change
     metarun table DIR... [format=csv]     runs beside each other, with what the papers report: markdown, csv or json
@@ -150,7 +151,7 @@ def _dispatch(argv: list[str]) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ["MPLBACKEND"] = "agg"  # a notebook's own may not be installed here, and matplotlib then does not start
     talk()
-    if argv and argv[0] in ("--help", "-h", "help"):
+    if argv[:1] == ["help"] or {"--help", "-h"} & set(argv):
         return _help()
     if argv == ["--version"]:
         print(f"metarun {__version__}")
@@ -197,6 +198,8 @@ def _hydra(argv: list[str]) -> int:
         )
     if args.resolve and not args.cfg:
         raise UsageError("--resolve (command line): expected --cfg job beside it")
+    if args.cfg and args.multirun:
+        raise UsageError("--cfg (command line): shows one config, and -m makes several; leave out either")
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
         return _handed_over(args, argv, _source(args, temporary))
 
@@ -228,10 +231,14 @@ def _check(args: argparse.Namespace, source: Source) -> None:
         key, _, value = word.partition("=")
         if key in ("hydra.run.dir", "hydra.sweep.dir") and value.strip("'\"") in ("", "null"):
             raise UsageError(f"{word!r} (command line): expected a folder; give it a name, or leave it out")
+        if key == ("hydra.run.dir" if args.multirun else "hydra.sweep.dir"):
+            kinds = ("a sweep", "hydra.sweep.dir") if args.multirun else ("a run without -m", "hydra.run.dir")
+            raise UsageError(f"{word!r} (command line): {kinds[0]} has its folder from {kinds[1]}")
     chosen = [word for word in args.overrides if word.partition("=")[0] == "sweep" and word != "sweep=null"]
     if chosen and not args.multirun:
         raise UsageError(f"{chosen[0]!r} (command line): a sweep has several runs; add -m")
-    combinations = list(jobs(args.overrides, source)) if args.multirun else [args.overrides]
+    between = [f"{key}={value}" for key, value in ranges(args.overrides)]
+    combinations = [[*words, *between] for words in jobs(args.overrides, source)] if args.multirun else [args.overrides]
     configs = [compose(words, source) for words in combinations]
     check_search(args.overrides, configs, source)
     from metarun.experiment import assemble

@@ -142,7 +142,8 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
     groups: dict[str, dict[int, Run]] = {}
     again = []
     for run in runs:
-        group = [run.metric, run.evaluation, run.changes, identity(run)]
+        said = run.config.published if run.says_published else None
+        group = [run.metric, run.evaluation, run.changes, identity(run), said]
         seeds = groups.setdefault(json.dumps(group, sort_keys=True), {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
             again.append(left(run.rundir.path, f"the same configuration and seed as {first.rundir.shown}"))

@@ -55,6 +55,11 @@ def parse(words: list[str]) -> list[Override]:
         key = override.get_key_element().lstrip("+~")
         if not key:
             raise UsageError(f"{override.input_line!r} (command line): expected key=value")
+        if key.startswith("published."):
+            raise UsageError(
+                f"{override.input_line!r} (command line): expected all that is published at once, as in "
+                "'published={paper: \"Name 2020\", mean: 0.9}'"
+            )
         if key in SECTIONS and override.value() is None:
             raise UsageError(f"{override.input_line!r} (command line): expected {key}=name; see metarun --help")
         if key in seen:
@@ -127,7 +132,7 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
         if plain[section].get("_target_") == reference[section].get("_target_"):
             check_types(section, plain[section], reference[section], saved=source.primary is not None)
     check_types("", {key: value for key, value in plain.items() if key not in SECTIONS}, reference)
-    return checked(without_protocol(plain))
+    return checked(settled(plain, words))
 
 
 def _sweeper_params(words: list[str], source: Source) -> list[str]:
@@ -144,9 +149,15 @@ def sweeper(words: list[str], source: Source) -> dict[str, Any]:
     return found or {}
 
 
-def without_protocol(plain: dict[str, Any]) -> dict[str, Any]:
-    """A resolved config without the published settings of its task source, which it no longer refers to."""
-    return {key: value for key, value in plain.items() if key != "protocol"}
+def settled(plain: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """A resolved config as it is run.
+
+    It no longer refers to the published settings of its task source. And what these words say is published stands in
+    the place of what an experiment says, where Hydra would mix the two.
+    """
+    typed = {o.get_key_element(): o.value() for o in parse(words) if o.get_key_element() == "published"}
+    said: Any = OmegaConf.to_container(OmegaConf.create(typed), resolve=False)
+    return {key: value for key, value in plain.items() if key != "protocol"} | said
 
 
 @lru_cache(maxsize=256)

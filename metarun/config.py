@@ -16,6 +16,11 @@ from metarun.trust import check_target, targets
 SECTIONS = ("algo", "data", "model", "device", "engine")
 # What may differ when a run is continued: it changes how long, how often or where, but not which experiment this is.
 SILENT = ("data.root", "data.download", "published", "logger")  # and no digit of the result either
+# What acts in meta-training only, so that an evaluation would have to ignore it.
+IN_TRAINING = (
+    *("meta_steps", "budget", "meta_batch", "val_every", "val_tasks", "checkpoint_every", "log_every", "objective"),
+    "engine.autocast",
+)
 FREE = ("meta_steps", "budget", "val_every", "checkpoint_every", "log_every", "device", "engine", *SILENT)
 
 
@@ -78,15 +83,17 @@ def _check_published(published: Any) -> None:
     """
     if published is None:
         return
-    rule = "null, or {paper: words, mean: number, ci95: number or null, by_step: {inner step: number} or null}"
+    rule = "null, or {paper: words, mean: number, ci95: number above 0 or null, by_step: {inner step: number} or null}"
     if not isinstance(published, dict) or {"paper", "mean"} - published.keys():
         raise SettingError(published, "published", rule)
     by_step = published.get("by_step") or {}
     sound = published.keys() <= {"paper", "mean", "ci95", "by_step"} and isinstance(published["paper"], str)
+    sound = sound and published["paper"].strip() != ""
     sound = sound and isinstance(by_step, dict) and all(type(step) is int and step >= 0 for step in by_step)
     numbers = [published["mean"], *([] if published.get("ci95") is None else [published["ci95"]])]
     numbers += by_step.values() if sound else []
-    if not sound or not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+    sound = sound and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+    if not sound or (published.get("ci95") is not None and published["ci95"] <= 0):
         raise SettingError(published, "published", rule)
 
 

@@ -65,6 +65,8 @@ def _changed(run: Run, keys: dict[str, Any]) -> str:
 
 def _evaluated(run: Run, keys: dict[str, Any]) -> str:
     """What an evaluation changed and has no column."""
+    if run.evaluation and run.origin is None:
+        return "of a run that is gone"
     rest = [f"{key}={json.dumps(value)}" for key, value in run.changes.items() if key not in keys]
     return " ".join(rest) if rest or not run.evaluation or run.changes else "again"
 

@@ -35,9 +35,14 @@ class RunDirError(MetarunError):
 
 
 class DivergedError(MetarunError):
-    """A loss, a meta-gradient or a metric is no longer finite."""
+    """A loss, a meta-gradient or a metric is no longer finite.
+
+    Attributes:
+        objective: the validation, where only the test was not finite: a search must not see that.
+    """
 
     code = 5
+    objective: float | None = None
 
 
 class MemoryShortError(MetarunError):

@@ -24,7 +24,6 @@ INK, FAINT = "#010101", "#020202"
 SERIES = tuple(f"#0000{n:02x}" for n in range(1, 9))
 _VARIABLES = {INK: "ink", FAINT: "faint"} | {c: f"s{n}" for n, c in enumerate(SERIES, start=1)}
 STYLE = {
-    "text.parse_math": False,  # a name may have $ in it
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -159,7 +158,10 @@ def lines(
 
 
 def _cut(words: str) -> str:
-    return words if len(words) <= LONGEST else f"{words[: LONGEST - 1]}…"
+    """A name that fits, without its middle where it is too long: names begin alike. In it $ begins no formula."""
+    if len(words) > LONGEST:
+        words = f"{words[: LONGEST // 3]}…{words[-(LONGEST - LONGEST // 3 - 1) :]}"
+    return words.replace("$", r"\$")
 
 
 def _columns(names: list[str]) -> int:

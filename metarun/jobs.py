@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from metarun.compose import without_protocol
+from metarun.compose import settled
 from metarun.config import checked
 from metarun.errors import MetarunError, StoppedError, UsageError, printable, reason
 from metarun.launch import beside_others, is_first
@@ -28,7 +28,7 @@ ended: list[Exception] = []  # what ended the command; Hydra would print it in i
 
 
 def job(composed: DictConfig) -> float | None:
-    """One job, called by Hydra, perhaps in a process of a launcher; returns the objective, None if it failed.
+    """One job, called by Hydra, perhaps in a process of a launcher; returns the objective, None if it failed before.
 
     An exception must not reach Hydra, which would give up the jobs that are left; and at nan, as at an exception, its
     Optuna sweeper would give up the study.
@@ -47,7 +47,7 @@ def job(composed: DictConfig) -> float | None:
     if sweep:
         log.info("job %s: %s", this.job.num, " ".join(words))
     try:
-        summary = located(run.execute(checked(without_protocol(plain)), folder, words, own, bar=not sweep), folder)
+        summary = located(run.execute(checked(settled(plain, words)), folder, words, own, bar=not sweep), folder)
         if not sweep and is_first():
             print(printable(record.closing(summary)), flush=True)
     except Exception as error:
@@ -56,7 +56,7 @@ def job(composed: DictConfig) -> float | None:
             raise SystemExit(getattr(error, "code", 1)) from error  # Hydra lets this through
         shown = str(RunDir(folder).shown)
         _leave(this.job.num, {"words": words, "error": str(error) or type(error).__name__, "files": shown})
-        return None
+        return getattr(error, "objective", None)
     if sweep:
         _leave(this.job.num, {"words": words, "summary": summary})
     return summary.get("objective")

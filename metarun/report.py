@@ -132,7 +132,7 @@ def _cell(name: str, text: str, entry: Entry) -> str:
     row, kind = entry.row, ""
     if name == "verdict" and text:
         kind = "inside" if text == "inside" else "outside"
-    elif row.best and (name == "to the best" or name.startswith(row.metric)):
+    elif row.best and name == "to the best":
         kind = "best"
     ours, theirs = text, ""
     if name == "published" and row.published:
@@ -190,7 +190,7 @@ def _command(run: Run, seeds: list[str]) -> str:
     """What to type for these runs again, at the length that they have come to."""
     if run.evaluation:
         changes = [f"{key}={table.cell(value)}" for key, value in run.changes.items()]
-        origin = run.origin.typed if run.origin else "DIR"
+        origin = run.origin.typed if run.origin else "DIR (its run is gone)"
         return " ".join(["metarun eval", origin, *map(shlex.quote, changes)])
     argv = _environment(run).get("argv")
     argv = [word for word in argv if isinstance(word, str)] if isinstance(argv, list) else []
@@ -209,15 +209,31 @@ def _command(run: Run, seeds: list[str]) -> str:
     return shlex.join(["metarun", *(["-m"] if len(seeds) > 1 else []), *flags, *words.values()])
 
 
+def _went_on(run: Run) -> list[tuple[str, str]]:
+    """What was changed where a run was continued."""
+    later = _environment(run).get("continued")
+    found = []
+    for session in later if isinstance(later, list) and not run.evaluation else []:
+        changed = session.get("changed") if isinstance(session, dict) else None
+        if isinstance(changed, list) and changed:
+            words = f"after outer step {session.get('after_step')} with other {', '.join(map(str, changed))}"
+            found.append(("went on", words))
+    return found
+
+
 def _how(entries: list[Entry], left_out: list[LeftOut]) -> str:
     """The commands, the effective settings that decide a result, the versions, and what is missing here."""
     parts = []
     for entry in entries:
-        run = entry.row.runs[0]
-        command = _command(run, [str(r.trained.seed) for r in entry.row.runs])
-        said = "\n".join(f"{name:<14}{text}".rstrip() for name, text in run.summary["settings"].items())
-        files = "\n".join(f"{'files':<14}{r.rundir.shown}" for r in entry.row.runs)
-        parts.append(f"<h3>{escape(entry.name)}</h3><pre>{escape(command)}\n\n{escape(said)}\n{escape(files)}</pre>")
+        run, *others = entry.row.runs
+        said = [(name, text) for name, text in run.summary["settings"].items() if name != "checkpoint"]
+        for each in entry.row.runs:
+            seed = f", seed {each.trained.seed}" if others else ""
+            said += [("checkpoint", each.summary["settings"].get("checkpoint", "") + seed), *_went_on(each)]
+            said += [("files", f"{each.rundir.shown}")]
+        lines = [_command(run, [str(each.trained.seed) for each in entry.row.runs]), ""]
+        lines += [f"{name + ' ':<14}{text}".rstrip() for name, text in said]
+        parts.append(f"<h3>{escape(entry.name)}</h3><pre>{escape(chr(10).join(lines))}</pre>")
     seen: dict[str, list[str]] = {}
     for entry in entries:
         for run in entry.row.runs:

@@ -8,7 +8,7 @@ from typing import Any
 
 from metarun import loop, plot
 from metarun.adjust import adjusted
-from metarun.config import Config, among, checked, costs_digits
+from metarun.config import IN_TRAINING, Config, among, checked, costs_digits
 from metarun.errors import DiffersError, RunDirError, UsageError, printable, reason
 from metarun.experiment import (
     EVAL_BATCH,
@@ -28,10 +28,6 @@ from metarun.rundir import RunDir, fresh
 from metarun.saved import dump
 from metarun.tasks import Metric
 
-# They act in meta-training only, so that an evaluation would have to ignore them.
-TRAINING_KEYS = (
-    *("meta_steps", "budget", "meta_batch", "val_every", "val_tasks", "checkpoint_every", "log_every", "objective"),
-)
 PLACES = ("device", "data.root", "data.download")  # where a run computes and reads, not what it is
 
 
@@ -51,7 +47,7 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     trained = rundir.config()
     config = adjusted(trained.plain(), words)
     experiment = assemble(config)
-    ignored = (*TRAINING_KEYS, *(f"algo.{key}" for key in experiment.algorithm.training_only))
+    ignored = (*IN_TRAINING, *(f"algo.{key}" for key in experiment.algorithm.training_only))
     for word in words:
         key = word.partition("=")[0]
         section, _, last = key.partition(".")

@@ -216,7 +216,11 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(rundir, config, best.step))
     experiment.processes.from_first(state.meta)
-    result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
+    try:
+        result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
+    except DivergedError as error:
+        error.objective = best.value if config.objective == "val" else None
+        raise
     recorder.evaluation(best.step, "test", result)
     recorder.clock(config.outer_steps, config.meta_batch, memory_mb(experiment.device))
     recorder.sync()

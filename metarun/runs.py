@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metarun.config import SILENT, Config, among, leaves
+from metarun.config import IN_TRAINING, SILENT, Config, among, leaves
 from metarun.errors import MetarunError, RunDirError, UsageError, reason
 from metarun.rundir import RunDir, shown
 from metarun.saved import read_words, saved_config
@@ -86,15 +86,23 @@ class Run:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What an evaluation changed of how its run was trained, but for where it computed and read."""
+        """What an evaluation changed of how its run was trained, but for where it computed and read.
+
+        How its run went on later is no change of the evaluation's.
+        """
         old, new = (dict(leaves(config.plain())) for config in (self.trained, self.config))
-        return {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and not is_place(key)}
+        keys = [key for key in {**old, **new} if not is_place(key) and not among(IN_TRAINING, key)]
+        return {key: new.get(key) for key in keys if old.get(key) != new.get(key)}
+
+    @property
+    def says_published(self) -> bool:
+        """Whether what is published was typed, and does not come from the experiment."""
+        return "published" in map(key_of, self.words)
 
     @property
     def published(self) -> dict[str, Any] | None:
         """What a paper reports of it: of an experiment as it is, or of settings that `published` was typed beside."""
-        said = any(among(("published",), key_of(word)) for word in self.words)
-        same = said or (self.experiment and not self.typed)
+        same = self.says_published or (self.experiment and not self.typed)
         return self.config.published if same and self.changes.keys() <= {"test_tasks"} else None
 
 

@@ -2,6 +2,8 @@
 
 import logging
 
+from hydra.core.override_parser.types import IntervalSweep
+
 from metarun.compose import Source, parse, sweeper
 from metarun.config import Config
 from metarun.errors import UsageError
@@ -31,7 +33,31 @@ def check_search(words: list[str], configs: list[Config], source: Source) -> Non
         number = settings.get(name, 1)
         if not isinstance(number, int) or number < 1:
             raise UsageError(f"{number} (hydra.sweeper.{name}): expected at least 1")
+    share = settings.get("max_failure_rate", 1.0)
+    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise UsageError(f"{share} (hydra.sweeper.max_failure_rate): expected a share from 0 to 1")
     _quiet()
+
+
+def ranges(words: list[str]) -> list[tuple[str, float]]:
+    """The keys that are to take values of a range, each with one of these.
+
+    Raises:
+        UsageError: nothing could choose from a range, or it is empty.
+    """
+    found = []
+    for override in parse(words):
+        value = override.value()
+        if isinstance(value, IntervalSweep):
+            if not SEARCHES & set(words):
+                raise UsageError(
+                    f"{override.input_line!r} (command line): a range is for a search; add -m sweep=optuna, or give "
+                    f"values: -m {override.get_key_element()}=A,B"
+                )
+            if value.start is None or value.end is None or not value.start < value.end:
+                raise UsageError(f"{override.input_line!r} (command line): expected interval(LESS,MORE)")
+            found.append((override.get_key_element(), value.start))
+    return found
 
 
 def _quiet() -> None:

@@ -1,5 +1,6 @@
 """Where a run begins: at its first outer step, after its newest checkpoint, or nowhere, for it is finished."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from metarun.experiment import assemble, newest_checkpoint, restore
 from metarun.loop import Experiment, State
 from metarun.record import events
 from metarun.rundir import RunDir
+
+log = logging.getLogger("metarun")
 
 LENGTH = ("meta_steps", "budget")  # what decides how many outer steps there are
 
@@ -35,9 +38,11 @@ def finished(rundir: RunDir, changes: list[str]) -> dict[str, Any] | None:
             f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; only {', '.join(FREE)} "
             f"may change; for another run choose another hydra.run.dir, or: metarun -cp {rundir.typed}/.hydra key=value"
         )
-    if rundir.read("status.json").get("status") == "done" and not set(changes) & set(LENGTH):
-        return rundir.summary() or None
-    return None
+    if rundir.read("status.json").get("status") != "done" or set(changes) & set(LENGTH):
+        return None
+    if (summary := rundir.summary()) and changes:
+        log.warning("%s is finished: %s stays as it was", rundir.shown, ", ".join(changes))
+    return summary or None
 
 
 @dataclass

@@ -45,7 +45,7 @@ def test_imports_run_one_way():
         for imported in _imports(tree):
             package, _, rest = imported.partition(".")
             if package in ("hydra", "omegaconf"):
-                assert name in ("adjust", "cli", "compose", "saved", "jobs"), f"{name} imports {imported}"
+                assert name in ("adjust", "cli", "compose", "saved", "search", "jobs"), f"{name} imports {imported}"
             if package == "torchvision":
                 assert name.startswith("data."), f"{name} imports {imported}"
             if package != "metarun" or not rest or rest == "__version__":

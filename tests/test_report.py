@@ -221,7 +221,7 @@ def test_an_evaluation_names_its_run(metarun, finished):
     assert report_page._command(run, ["0"]) == "metarun eval 'my runs/run' data.shots=3"
     shutil.copytree(run.rundir.path, "alone")
     (run,), _ = runs.collect(["alone"])
-    assert report_page._command(run, ["0"]) == "metarun eval DIR"
+    assert report_page._command(run, ["0"]) == "metarun eval DIR (its run is gone)"
     assert metarun("report", "alone")[0] == 0
 
 

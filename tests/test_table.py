@@ -352,7 +352,6 @@ def test_a_setting_that_came_later_and_is_null_makes_no_other_configuration(tmp_
         (["seed=1"], False),  # a saved config run again with -cp, which may have been another than the experiment's
         ([], False),  # a reproduction of one, or an evaluation whose run is gone
         (["algo=maml", "algo.inner_lr=3", "published={paper: 'X 2020', mean: 2.5}"], True),
-        (["algo=maml", "published.mean=2.5"], True),
     ],
 )
 def test_what_is_judged_by_a_paper(finished, words, judged):
@@ -488,3 +487,43 @@ def test_deep_folders_and_ones_that_cannot_be_read_stop_nothing(metarun, finishe
     assert "Permission denied" in err
     for folder in (deep, *deep.parents[:1099]):
         folder.rmdir()  # pytest's own removal is not made for this depth
+
+
+def test_what_is_published_is_typed_as_a_whole(metarun):
+    """Hydra would leave the experiment's errors after five and ten steps beside it."""
+    words = ("experiment=finn2017/sinusoid_5shot", "budget=0.00003", "val_tasks=2", "test_tasks=2")
+    said = "published={paper: 'Mine 2020', mean: 5, by_step: {1: 4}}"
+    assert metarun(*words, said, "hydra.run.dir=run")[0] == 0
+    assert metarun("-m", *words, said, "seed=3", "hydra.sweep.dir=sweep")[0] == 0
+    assert metarun(*words, "published=null", "hydra.run.dir=none")[0] == 0
+    assert metarun(*words, "published.mean=5")[0] == 2
+    for folder in ("run", "sweep"):
+        (row,) = _rows(folder)
+        assert row.published == {"paper": "Mine 2020", "mean": 5, "by_step": {1: 4}}
+        assert list(row.by_step) == [1]
+    assert [row.published is None for row in _rows("run", "none")] == [False, True], "rows of their own"
+
+
+@pytest.mark.parametrize(
+    "said", ["paper: X, mean: 1, ci95: -0.1", "paper: X, mean: 1, ci95: 0", "paper: ' ', mean: 1", "paper: X, mean: x",
+             "paper: X, mean: 1, by_step: {a: 1}", "paper: X"],
+)  # fmt: skip
+def test_what_cannot_be_published_is_refused(metarun, said):
+    code, _, err = metarun(*QUICK, f"published={{{said}}}")
+    assert code == 2
+    assert "(published): expected null, or {paper: words" in err
+
+
+def test_how_a_run_went_on_is_no_change_of_its_evaluation(metarun, finished):
+    shutil.copytree(finished, "run")
+    assert metarun("eval", "run", "data.shots=5")[0] == 0
+    assert metarun("resume", "run", "meta_steps=6", "engine=loop")[0] == 0
+    (row,) = _rows("run/eval")
+    assert row.keys == {"eval": "data.shots=5"}
+    code, _, err = metarun("eval", "run", "engine.autocast=bfloat16")
+    assert code == 2
+    assert "no effect on meta-testing" in err
+    code, _, err = metarun("resume", "run", "published={paper: X, mean: 1}")
+    assert code == 0
+    assert "is finished: published" in err
+    assert "stays as it was" in err
