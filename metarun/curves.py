@@ -39,6 +39,8 @@ def learning(metric: str, entries: list[Entry]) -> str:
         series += [(entry.name, entry.number, points)] if points else []
     spoken = [f"{name} ends at {shown(metric, points[-1][1])}" for name, _, points in series]
     caption = "The same validation tasks every time, after all inner steps; the band is the interval over them."
+    if metric == "mse" and series and max(p[1] for *_, points in series for p in points) > figures.frame(series):
+        caption += " What leaves the frame is over a thousand times the median."
     return _figure("learning", metric, "Learning curves", spoken, "outer step", series, caption)
 
 

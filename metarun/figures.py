@@ -148,13 +148,16 @@ def lines(
             )
         finish(axes, metric, xlabel)
         if metric == "mse":  # one that has left all bounds would make the others a line
-            axes.set_ylim(
-                top=min(axes.get_ylim()[1], 1000 * statistics.median(p[1] for *_, some in series for p in some))
-            )
+            axes.set_ylim(top=min(axes.get_ylim()[1], frame(series)))
         figure.legend(loc="outside lower center", ncols=columns, fontsize=9)
 
     columns = _columns([_cut(words) for words, *_ in series])
     return svg(name, alt, (7.2, 3.4 + 0.2 * -(-len(series) // columns)), draw)
+
+
+def frame(series: Iterable[tuple[str, int, Sequence[tuple[float, float, float]]]]) -> float:
+    """How far up errors are drawn."""
+    return 1000 * statistics.median(point[1] for *_, points in series for point in points)
 
 
 def _cut(words: str) -> str:
