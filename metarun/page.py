@@ -17,6 +17,7 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.0
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 p { margin: .4rem 0 .8rem; }
+h1, h3, p, figcaption { overflow-wrap: anywhere; }
 a { color: var(--s1); }
 .dim, figcaption, .legend { color: var(--dim); font-size: .88rem; }
 nav { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .4rem .9rem; font-size: .9rem; }
