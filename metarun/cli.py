@@ -237,10 +237,11 @@ def _check(args: argparse.Namespace, source: Source) -> None:
     chosen = [word for word in args.overrides if word.partition("=")[0] == "sweep" and word != "sweep=null"]
     if chosen and not args.multirun:
         raise UsageError(f"{chosen[0]!r} (command line): a sweep has several runs; add -m")
-    between = [f"{key}={value}" for key, value in ranges(args.overrides)]
+    between = [f"{key}={value}" for key, value in ranges(args.overrides, source)]
     combinations = [[*words, *between] for words in jobs(args.overrides, source)] if args.multirun else [args.overrides]
     configs = [compose(words, source) for words in combinations]
-    check_search(args.overrides, configs, source)
+    if args.multirun:
+        check_search(args.overrides, configs, source)
     from metarun.experiment import assemble
 
     prepared = []

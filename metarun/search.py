@@ -1,6 +1,7 @@
 """What a search by Optuna has to be before its first run starts."""
 
 import logging
+from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep
 
@@ -8,23 +9,21 @@ from metarun.compose import Source, parse, sweeper
 from metarun.config import Config
 from metarun.errors import UsageError
 
-SEARCHES = {"sweep=optuna", "hydra/sweeper=optuna"}
 SPACES = ("params", "search_space", "custom_search_space")  # where Hydra's settings may name what to choose
 
 
 def check_search(words: list[str], configs: list[Config], source: Source) -> None:
-    """Where these words start a search, whether there is something to search for, by what it may know.
+    """Where these words start a search by Optuna, whether there is something to search for, by what it may know.
 
     Raises:
         UsageError: there is not.
     """
-    if not SEARCHES & set(words):
+    settings = _sweeper(words, source)
+    if not settings.get("_target_", "").endswith("OptunaSweeper"):
         return
     if any(config.objective == "test" for config in configs):
         raise UsageError("'test' (objective): expected val; a search must not see the test tasks")
-    overrides = parse(words)
-    settings = sweeper([o.input_line or "" for o in overrides if not o.is_sweep_override()], source)
-    if not any(o.is_sweep_override() for o in overrides) and not any(settings.get(name) for name in SPACES):
+    if not any(o.is_sweep_override() for o in parse(words)) and not any(settings.get(name) for name in SPACES):
         raise UsageError(
             "'sweep=optuna' (command line): nothing to choose; give a key a range, such as "
             "'algo.inner_lr=interval(1e-3,1e-1)'"
@@ -39,25 +38,28 @@ def check_search(words: list[str], configs: list[Config], source: Source) -> Non
     _quiet()
 
 
-def ranges(words: list[str]) -> list[tuple[str, float]]:
+def ranges(words: list[str], source: Source) -> list[tuple[str, float]]:
     """The keys that are to take values of a range, each with one of these.
 
     Raises:
         UsageError: nothing could choose from a range, or it is empty.
     """
-    found = []
-    for override in parse(words):
-        value = override.value()
-        if isinstance(value, IntervalSweep):
-            if not SEARCHES & set(words):
-                raise UsageError(
-                    f"{override.input_line!r} (command line): a range is for a search; add -m sweep=optuna, or give "
-                    f"values: -m {override.get_key_element()}=A,B"
-                )
-            if value.start is None or value.end is None or not value.start < value.end:
-                raise UsageError(f"{override.input_line!r} (command line): expected interval(LESS,MORE)")
-            found.append((override.get_key_element(), value.start))
-    return found
+    found = [(override, override.value()) for override in parse(words)]
+    found = [(override, value) for override, value in found if isinstance(value, IntervalSweep)]
+    for override, value in found:
+        if _sweeper(words, source).get("_target_", "").endswith("BasicSweeper"):
+            raise UsageError(
+                f"{override.input_line!r} (command line): a range is for a search; add -m sweep=optuna, or give "
+                f"values: -m {override.get_key_element()}=A,B"
+            )
+        if value.start is None or value.end is None or not value.start < value.end:
+            raise UsageError(f"{override.input_line!r} (command line): expected interval(LESS,MORE)")
+    return [(override.get_key_element(), value.start) for override, value in found if value.start is not None]
+
+
+def _sweeper(words: list[str], source: Source) -> dict[str, Any]:
+    """The settings of the sweeper that these words choose."""
+    return sweeper([o.input_line or "" for o in parse(words) if not o.is_sweep_override()], source)
 
 
 def _quiet() -> None:
