@@ -138,10 +138,11 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
 def _sweeper_params(words: list[str], source: Source) -> list[str]:
     """What a file of the group sweep adds to the command line."""
     chosen = [o.input_line or "" for o in parse(words) if o.get_key_element() == "sweep" and not o.is_sweep_override()]
-    return [f"{key}={value}" for key, value in (sweeper(chosen, source).get("params") or {}).items()]
+    return [f"{key}={value}" for key, value in (sweeper(tuple(chosen), source).get("params") or {}).items()]
 
 
-def sweeper(words: list[str], source: Source) -> dict[str, Any]:
+@lru_cache(maxsize=16)
+def sweeper(words: tuple[str, ...], source: Source) -> dict[str, Any]:
     """The settings of Hydra's sweeper, as they stand in the files and these words; {} of one with none."""
     with _as_usage_errors(words, source), initialize_config_dir(_primary(source), version_base="1.3"):
         composed = hydra_compose("config", [*words, *_search(source)], return_hydra_config=True)

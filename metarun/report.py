@@ -171,12 +171,17 @@ def _cost(entries: list[Entry]) -> str:
 
 def _where(environment: dict[str, Any]) -> str:
     """On what a run was computed, from its begin to its end."""
-    later = environment.get("continued")
     places = []
-    for session in [environment, *(later if isinstance(later, list) else [])]:
-        device, threads = (session.get(name, "") if isinstance(session, dict) else "" for name in ("device", "threads"))
+    for session in [environment, *_continued(environment)]:
+        device, threads = (session.get(name, "") for name in ("device", "threads"))
         places.append(f"{device}, {threads} thread{'s' * (threads != 1)}" if device == "cpu" else f"{device}")
     return ", then ".join(dict.fromkeys(filter(None, places)))
+
+
+def _continued(environment: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sessions after the first; an evaluation has none."""
+    later = environment.get("continued")
+    return [session for session in later if isinstance(session, dict)] if isinstance(later, list) else []
 
 
 def _environment(run: Run) -> dict[str, Any]:
@@ -211,10 +216,9 @@ def _command(run: Run, seeds: list[str]) -> str:
 
 def _went_on(run: Run) -> list[tuple[str, str]]:
     """What was changed where a run was continued."""
-    later = _environment(run).get("continued")
     found = []
-    for session in later if isinstance(later, list) and not run.evaluation else []:
-        changed = session.get("changed") if isinstance(session, dict) else None
+    for session in _continued(_environment(run)):
+        changed = session.get("changed")
         if isinstance(changed, list) and changed:
             words = f"after outer step {session.get('after_step')} with other {', '.join(map(str, changed))}"
             found.append(("went on", words))

@@ -59,7 +59,7 @@ def ranges(words: list[str], source: Source) -> list[tuple[str, float]]:
 
 def _sweeper(words: list[str], source: Source) -> dict[str, Any]:
     """The settings of the sweeper that these words choose."""
-    return sweeper([o.input_line or "" for o in parse(words) if not o.is_sweep_override()], source)
+    return sweeper(tuple(o.input_line or "" for o in parse(words) if not o.is_sweep_override()), source)
 
 
 def _quiet() -> None:
