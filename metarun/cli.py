@@ -23,7 +23,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun import __version__
-from metarun.compose import Source, compose, conf_dir, jobs, options
+from metarun.commands.jobs import job, run_all, sweep_settings, talk
+from metarun.commands.search import check_search, ranges
+from metarun.commands.verbs import verb
+from metarun.config.compose import Source, compose, conf_dir, jobs, options
+from metarun.config.saved import check_choices, dump, saved_config
+from metarun.engine.ranks import alone, is_first
 from metarun.errors import (
     DivergedError,
     MetarunError,
@@ -34,12 +39,7 @@ from metarun.errors import (
     printable,
     reason,
 )
-from metarun.jobs import job, run_all, sweep_settings, talk
-from metarun.launch import alone, is_first
-from metarun.saved import check_choices, dump, saved_config
-from metarun.search import check_search, ranges
-from metarun.stop import at_once
-from metarun.verbs import verb
+from metarun.run.signals import at_once
 
 PATIENCE = 10  # seconds
 HELP = """\
@@ -242,7 +242,7 @@ def _check(args: argparse.Namespace, source: Source) -> None:
     configs = [compose(words, source) for words in combinations]
     if args.multirun:
         check_search(args.overrides, configs, source)
-    from metarun.experiment import assemble
+    from metarun.run.build import assemble
 
     prepared = []
     for words, config in zip(combinations, configs, strict=True):
@@ -296,7 +296,7 @@ def _defaults(overrides: list[str], sweep: bool, runs: bool) -> list[str]:
         wanted[where] = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, wanted[where], ignore_errors=True)
     elif runs and where not in given:
-        from metarun.rundir import fresh
+        from metarun.storage.rundir import fresh
 
         wanted[where] = str(fresh(Path("outputs", "sweeps") if sweep else Path("outputs")))
     words = [f"{key}={value}" for key, value in wanted.items() if key not in given]

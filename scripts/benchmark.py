@@ -30,12 +30,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from metarun import loop as training
-from metarun.compose import compose
-from metarun.engine import Engine
-from metarun.experiment import EVAL_BATCH, assemble
-from metarun.memory import peak_bytes
-from metarun.runtime import keep_memory
+from metarun.config.compose import compose
+from metarun.engine import loop as training
+from metarun.engine.chunking import peak_bytes
+from metarun.engine.device import keep_memory
+from metarun.engine.engine import Engine
+from metarun.run.build import EVAL_BATCH, assemble
 from metarun.tasks import Task
 
 Step = Callable[[], Any]
@@ -259,7 +259,7 @@ def starting(rounds: int) -> dict[str, Any]:
 
 def outside() -> dict[str, Any]:
     """What share of a run's time is outside the engine: making tasks, the outer optimiser, logging, checkpoints."""
-    from metarun import run
+    from metarun.run import train_and_test as run
 
     engine_type = type(Bench(["data=omniglot"]).experiment.engine)
     steps = 50

@@ -11,8 +11,8 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from metarun import runs
 from metarun.cli import main
+from metarun.results import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "outputs" / "published"

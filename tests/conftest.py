@@ -11,14 +11,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as cli.py does, and for the s
 
 import pytest
 import torch
+from helpers.oracles import image_tasks
+from helpers.runs import QUICK, ROOT
 
 from metarun import cli, seeds
-from metarun.algos.maml import MAML
 from metarun.data.omniglot import Omniglot
 from metarun.data.sinusoid import Sinusoid
 from metarun.models import MLP, Conv4
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,9 +67,6 @@ def metarun(monkeypatch, tmp_path, capsys):
     logging.getLogger("metarun").handlers.clear()  # they write to this test's stderr
 
 
-QUICK = ("meta_steps=4", "val_every=2", "val_tasks=4", "test_tasks=6", "log_every=1", "model.hidden=[8]")
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A finished run, to be copied and spoiled."""
@@ -100,19 +96,3 @@ def learner(request):
     for name in model.norm_parameters:  # a shift of zero puts channels that are constant right on a ReLU's kink
         torch.nn.init.uniform_(model.get_parameter(name), 0.5, 1.5, generator)
     return model.double(), image_tasks(generator)
-
-
-def image_tasks(generator, tasks=4, ways=3, shots=2, queries=2):
-    """Random 16x16 images with labels, float64."""
-    from metarun.tasks import Task
-
-    def part(each):
-        x = torch.rand(tasks, ways * each, 1, 16, 16, generator=generator, dtype=torch.float64)
-        return x, torch.arange(ways).repeat_interleave(each).expand(tasks, -1)
-
-    return Task(*part(shots), *part(queries), torch.arange(tasks) + 1000)
-
-
-def maml(model, **settings) -> MAML:
-    """MAML with settings under which second derivatives matter."""
-    return MAML(model, **{"inner_lr": 0.3, "inner_steps": 2, "eval_inner_steps": 3, **settings})

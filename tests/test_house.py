@@ -4,7 +4,7 @@ import ast
 import subprocess
 import sys
 
-from conftest import ROOT
+from helpers.runs import ROOT
 
 PACKAGE = ROOT / "metarun"
 ALLOWED = {  # module: what it may import of metarun; the leaves import none of these

@@ -9,12 +9,12 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from helpers.runs import ROOT
 
-from metarun import runs
-from metarun.compose import compose
-from metarun.config import differences, leaves
-from metarun.experiment import assemble
+from metarun.config.compose import compose
+from metarun.config.schema import differences, leaves
+from metarun.results import runs
+from metarun.run.build import assemble
 
 TEXT = (ROOT / "README.md").read_text()
 

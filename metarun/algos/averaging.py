@@ -29,7 +29,7 @@ from torch.func import vmap
 
 from metarun.algos.gradient import GradientBased
 from metarun.errors import SettingError, at_least, one_of
-from metarun.inner import Params
+from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource, example_losses, score
 
 

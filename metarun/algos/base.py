@@ -8,19 +8,16 @@ An algorithm is a dataclass: its fields are its settings, which are the keys of 
 
 import copy
 import math
-import threading
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metarun.errors import SettingError, one_of, positive
-from metarun.inner import Params
+from metarun.models.functional import Params, call
 from metarun.tasks import Task, TaskSource, score
 
 
@@ -132,33 +129,6 @@ class Algorithm(ABC):
             [n, N].
         """
         return call(self.model, params, x, support)
-
-
-def call(model: nn.Module, params: Params, x: Tensor, support: Tensor | None = None) -> Tensor:
-    """A learner's outputs under these parameters; see Algorithm.predict()."""
-    takes_support = hasattr(model, "norm")  # one of metarun's learners; any other module is called with x
-    return under_parameters(model, params, (x, support) if takes_support else (x,))
-
-
-_copies = threading.local()
-
-
-def under_parameters(module: nn.Module, params: Params, args: tuple) -> Any:
-    """module(*args) as if its parameters were these; several threads may do so at once.
-
-    torch's functional_call puts parameters into the module while it runs, so that every thread needs one of its own.
-    """
-    return functional_call(_own(module), params, args)
-
-
-def _own(module: nn.Module) -> nn.Module:
-    """The module itself, or outside the main thread a copy that is this thread's own."""
-    if threading.current_thread() is threading.main_thread():
-        return module
-    mine = _copies.__dict__.setdefault("of", weakref.WeakKeyDictionary())
-    if module not in mine:
-        mine[module] = copy.deepcopy(module)
-    return mine[module]
 
 
 def need_classes(algorithm: Algorithm, source: TaskSource) -> None:

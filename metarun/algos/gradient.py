@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from metarun.algos.base import Algorithm
+from metarun.algos.inner import SGD, Adam, Rule, inner_step
 from metarun.errors import SettingError, at_least, one_of, positive
-from metarun.inner import SGD, Adam, Params, Rule, inner_step
+from metarun.models.functional import Params
+from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource, example_losses, score
-from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)

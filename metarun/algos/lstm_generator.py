@@ -19,13 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metarun.algos.base import call, under_parameters, without_head
+from metarun.algos.base import without_head
 from metarun.algos.gradient import GradientBased
-from metarun.cells import LSTMCell
+from metarun.algos.inner import prefixed, under
 from metarun.errors import at_least, boolean, one_of
-from metarun.inner import Params, prefixed, under
+from metarun.models.functional import Params, call, under_parameters
+from metarun.models.lstm import LSTMCell
+from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource
-from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from metarun.algos.base import head_of
 from metarun.algos.gradient import GradientBased, rule
+from metarun.algos.inner import Rule
 from metarun.errors import at_least, boolean, one_of
-from metarun.inner import Params, Rule
+from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource
 
 

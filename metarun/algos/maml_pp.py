@@ -28,8 +28,9 @@ from torch import Tensor
 
 from metarun.algos.base import Algorithm
 from metarun.algos.gradient import GradientBased
+from metarun.algos.inner import Rule, count, prefixed, under
 from metarun.errors import SettingError, at_least
-from metarun.inner import Params, Rule, count, prefixed, under
+from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource
 
 LEAST = 0.03  # of 1/K, the weight of an inner step before the last while several count

@@ -27,12 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad_and_value
 
-from metarun.algos.base import Algorithm, under_parameters
-from metarun.cells import LSTMCell, State
+from metarun.algos.base import Algorithm
+from metarun.algos.inner import poisoned, prefixed, under
 from metarun.errors import at_least, boolean, one_of
-from metarun.inner import Params, poisoned, prefixed, under
+from metarun.models.functional import Params, under_parameters
+from metarun.models.lstm import LSTMCell, State
+from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource, example_losses, minibatches, score
-from metarun.units import unit
 
 P = 10.0  # of the preprocessing
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from metarun.algos.gradient import GradientBased
+from metarun.algos.inner import SGD, Rule, prefixed, under
 from metarun.errors import at_least
-from metarun.inner import SGD, Params, Rule, prefixed, under
+from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from metarun.algos.gradient import GradientBased
 from metarun.errors import SettingError
-from metarun.inner import Params
+from metarun.models.functional import Params
+from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource, example_losses, score
-from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)

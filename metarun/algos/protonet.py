@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metarun.algos.base import Algorithm, need_classes, without_head
-from metarun.inner import Params
+from metarun.models.functional import Params
+from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource, example_losses, score
-from metarun.units import unit
 
 
 @dataclass(eq=False, kw_only=True)

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from metarun.algos.gradient import GradientBased, rule
+from metarun.algos.inner import Adam, Rule, prefixed, under
 from metarun.errors import SettingError, at_least, one_of
-from metarun.inner import Adam, Params, Rule, prefixed, under
+from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource, minibatches
 
 

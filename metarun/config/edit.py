@@ -1,0 +1,55 @@
+"""A saved config with some of its values changed, for what goes on from a run: resume, eval, reproduce."""
+
+import copy
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from metarun.config.compose import Source, parse, plain_config
+from metarun.config.schema import SECTIONS, Config, checked
+from metarun.config.typecheck import check_types, known
+from metarun.errors import UsageError
+
+NAMED = ("device", "engine", "logger")  # what can be chosen by name for a saved config too
+
+
+def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
+    """A saved config with some of its values changed.
+
+    The file stays plain data: nothing in it and nothing in the words is interpolated. A device, an engine or a logger
+    can be chosen by name; the other choices made the run what it is.
+
+    Raises:
+        UsageError: a word is not a change of a value that is there, or the result is not a valid config.
+    """
+    new = copy.deepcopy(plain)
+    overrides = parse(words)
+    for override in overrides:
+        key = override.get_key_element()
+        if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
+            raise UsageError(
+                f"{override.input_line!r} (command line): expected key=value for a key of the saved config"
+            )
+        if key in NAMED:
+            new[key] = copy.deepcopy(plain_config((str(override.input_line),), Source())[key])
+    for override in overrides:
+        key, value = override.get_key_element(), override.value()
+        if key in NAMED:
+            continue
+        *path, last = key.split(".")
+        node: Any = new
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node:
+            keys = node if isinstance(node, dict) else plain
+            raise UsageError(f"{key!r} (command line): no such key; {known('.'.join(path), last, keys)}")
+        if key in SECTIONS:
+            raise UsageError(
+                f"{override.input_line!r} (command line): a saved config holds values, not choices; change "
+                f"{key}.key=value, "
+                "or start a new run"
+            )
+        value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore
+        check_types("", {key: value}, {key: node[last]}, saved=True)
+        node[last] = value
+    return checked(new)

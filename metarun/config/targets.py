@@ -1,0 +1,178 @@
+"""What may be built from a config: classes of packages that are trusted by name. Imports no torch."""
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from metarun.errors import SettingError, UsageError, nearest, reason, spelled
+
+# Names that saved configs have from before the classes moved. A saved config is a file format: they stay readable.
+MOVED = {
+    "metarun.runtime.Device": "metarun.engine.device.Device",
+    "metarun.engine.Engine": "metarun.engine.engine.Engine",
+    "metarun.loggers.TensorBoard": "metarun.run.loggers.TensorBoard",
+    "metarun.loggers.WandB": "metarun.run.loggers.WandB",
+}
+
+
+def with_present_names(node: Any) -> Any:
+    """A config in which every `_target_` that has moved has its present name."""
+    if isinstance(node, list):
+        return [with_present_names(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    items = {key: with_present_names(value) for key, value in node.items()}
+    if isinstance(target := items.get("_target_"), str):
+        items["_target_"] = MOVED.get(target, target)
+    return items
+
+
+def trusted() -> list[str]:
+    """The packages whose classes a config may name. Only the environment can add to them; a config cannot.
+
+    Raises:
+        UsageError: METARUN_TRUST is not a list of packages.
+    """
+    named = [name for word in os.environ.get("METARUN_TRUST", "").split(",") if (name := word.strip())]
+    for name in named:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UsageError(
+                f"{name!r} (METARUN_TRUST): expected names of packages, with commas, such as my_algo,my_data"
+            )
+    return ["metarun", "torch.optim", *named]
+
+
+def targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Every `_target_` in a part of a config, with its dotted key."""
+    if isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from targets(value, f"{where}[{number}]")
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            name = f"{where}.{key}".lstrip(".")
+            yield from [(name, value)] if key == "_target_" else targets(value, name)
+
+
+def check_target(key: str, target: Any, more: tuple[str, ...] = ()) -> None:
+    """Raises UsageError if a `_target_` names something outside the trusted packages, and `more` of them."""
+    packages = [*more, *trusted()]
+    if not isinstance(target, str) or not _within(target, packages):
+        raise UsageError(
+            f"{target!r} ({key}): expected a class in {', '.join(packages)}; to trust another package, name it in the "
+            "environment: METARUN_TRUST=package"
+        )
+
+
+def _within(name: str, packages: list[str]) -> bool:
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
+
+
+def build(section: str, node: dict[str, Any], **given: Any) -> Any:
+    """Builds the object that a section of the config describes. The only place where a config becomes code.
+
+    Hydra's own instantiate would resolve interpolations on the way, which can call whatever a resolver can; here a
+    config is plain data, and the only calls are those of trusted classes.
+
+    Args:
+        section: for messages, such as "algo".
+        node: `_target_`, perhaps `_partial_: true`, and arguments, which may be such nodes themselves.
+        given: arguments that the run supplies.
+
+    Raises:
+        UsageError: a target is not a trusted class, or does not take these arguments, or refuses their values.
+    """
+    if "_target_" not in node:
+        raise UsageError(f"{section}._target_: missing; expected the class to build")
+    cls = trusted_class(f"{section}._target_", node["_target_"])
+    settings = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
+    takes = inspect.signature(cls).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        for name in settings:
+            if name not in takes:
+                keys = [key for key in takes if key not in given]
+                raise UsageError(
+                    f"{section}.{name}: no such setting of {cls.__name__}; "
+                    f"it has {', '.join(keys)}{nearest(name, keys)}"
+                )
+        for name, value in settings.items():
+            if value is None and not _takes_null(takes[name]):
+                raise UsageError(f"null ({section}.{name}): expected a value; {cls.__name__} takes no null there")
+    built = {name: _built(f"{section}.{name}", value) for name, value in settings.items()}
+    if node.get("_partial_"):
+        return partial(cls, **given, **built)
+    try:
+        return cls(**given, **built)
+    except SettingError as error:
+        raise UsageError(f"{spelled(error.value)} ({section}.{error.name}): expected {error.expected}") from error
+    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
+        short = isinstance(error, MemoryError) or "allocate memory" in str(error)
+        why = "needs more memory than there is; make it smaller" if short else reason(error)
+        raise UsageError(f"{section}: {cls.__name__} cannot be built: {why}") from error
+
+
+def _takes_null(parameter: inspect.Parameter) -> bool:
+    """Whether an argument may be null, as far as its annotation tells."""
+    hint = parameter.annotation
+    if hint is parameter.empty or hint is Any or isinstance(hint, str):
+        return True
+    return parameter.default is None or type(None) in get_args(hint)
+
+
+def _built(key: str, value: Any) -> Any:
+    """A value of the config, with the nodes in it that have a `_target_` built."""
+    if isinstance(value, list):
+        return [_built(f"{key}[{number}]", item) for number, item in enumerate(value)]
+    if isinstance(value, dict):
+        if "_target_" in value:
+            return build(key, value)
+        return {name: _built(f"{key}.{name}", item) for name, item in value.items()}
+    return value
+
+
+def trusted_class(key: str, target: Any, more: tuple[str, ...] = ()) -> type:
+    """The class of a `_target_`. A trusted package may import anything; only classes that it defines itself count.
+
+    Raises:
+        UsageError: it is not a class, or not one of a trusted package or of `more` of them.
+    """
+    check_target(key, target, more)
+    module, _, name = target.rpartition(".")
+    try:
+        if (package := target.partition(".")[0]) in trusted():
+            _import_trusted(package)
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise UsageError(
+            f"{target!r} ({key}): expected a class that can be imported: {str(error).splitlines()[0]}"
+        ) from error
+    packages = [*more, *trusted()]
+    if not inspect.isclass(found) or not _within(found.__module__, packages):
+        raise UsageError(f"{target!r} ({key}): expected a class that {', '.join(packages)} define themselves")
+    return found
+
+
+def _import_trusted(name: str) -> None:
+    """Imports a package that the user trusts from the working directory, if it is not installed.
+
+    It alone: with the directory on sys.path, everything else that lies there could be imported too.
+    """
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        return
+    for path in (Path(f"{name}.py").resolve(), Path(name, "__init__.py").resolve()):
+        if path.is_file():
+            spec = importlib.util.spec_from_file_location(name, path)
+            assert spec is not None, "a .py file has a loader"
+            assert spec.loader is not None, "a .py file has a loader"
+            module = sys.modules[name] = importlib.util.module_from_spec(spec)
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+            return

@@ -1,0 +1,122 @@
+"""Device, threads, and a record of the environment that a number came from."""
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarun.engine import ranks as launch
+from metarun.errors import SettingError, at_least, boolean, one_of
+
+PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
+MOST_THREADS = 1024  # far more crash OpenMP
+M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX = -4, -1, -8  # of malloc.h
+DEFAULT_THREADS = torch.get_num_threads()
+
+
+class Device:
+    """Where a run computes.
+
+    Args:
+        name: auto (the GPU if there is one), cpu or cuda.
+        threads: CPU threads, None for torch's choice.
+        deterministic: use only algorithms that repeat themselves to the bit.
+        tf32: let a GPU round the factors of float32 products to 10 bits of mantissa, which is several times as fast.
+    """
+
+    def __init__(self, name: str = "auto", threads: int | None = None, deterministic: bool = True, tf32: bool = False):
+        one_of("name", name, ["auto", "cpu", "cuda"])
+        boolean(deterministic=deterministic, tf32=tf32)
+        if threads is not None:
+            at_least(1, threads=threads)
+            if threads > MOST_THREADS:
+                raise SettingError(threads, "threads", f"at most {MOST_THREADS}")
+        if name == "cuda" and not torch.cuda.is_available():
+            raise SettingError(
+                name, "name", "an NVIDIA GPU that torch can use, and found none; use device=cpu or device=auto"
+            )
+        gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+        self.torch_device = torch.device(f"cuda:{launch.gpu(torch.cuda.device_count())}" if gpu else "cpu")
+        if tf32 and not gpu:
+            raise SettingError(tf32, "tf32", "false on a CPU, which has no such format")
+        self.threads, self.deterministic, self.tf32 = threads, deterministic, tf32
+
+    def set_up(self) -> torch.device:
+        """Makes torch follow these settings, for the whole process."""
+        torch.set_num_threads(self.threads or DEFAULT_THREADS)  # an earlier job of a sweep may have changed it
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(self.deterministic)
+        # It would fill new tensors, for operations that read what nobody has written; here that is none.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+        torch.backends.cudnn.deterministic = self.deterministic
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        keep_memory()
+        return self.torch_device
+
+
+def keep_memory(keep: bool = True) -> None:
+    """Tells glibc to keep freed memory for the next tensor, and not to give it back to the system and fetch it again.
+
+    An outer step frees and takes the same large tensors over and over; fetching takes a fault for every 4 KiB.
+
+    Args:
+        keep: False restores glibc's defaults.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0 if keep else 65536)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1 if keep else 128 << 10)
+        mallopt(M_ARENA_MAX, 1 if keep else 0)  # one store for all threads
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Everything outside the config that the last digits can depend on. No secrets: no environment variables."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git": _git(),
+        "argv": sys.orig_argv[1:],
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def memory_mb(device: torch.device) -> int:
+    """The most memory that the process (on a GPU: its tensors) has taken so far, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit of metarun's own checkout, or None outside one."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", checkout, *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

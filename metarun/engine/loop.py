@@ -1,0 +1,184 @@
+"""Meta-training and meta-testing.
+
+T tasks, K inner steps.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metarun.algos.base import Algorithm
+from metarun.engine.engine import Engine
+from metarun.engine.processes import Processes
+from metarun.errors import DivergedError
+from metarun.models.functional import Params
+from metarun.run.loggers import Logger
+from metarun.tasks import Split, Task, TaskSource
+
+
+@dataclass
+class Experiment:
+    """What is trained, on what, and how; built from a config, and never changed by a run."""
+
+    algorithm: Algorithm
+    source: TaskSource
+    engine: Engine
+    device: torch.device
+    seed: int
+    logger: Logger | None = None
+    processes: Processes = field(default_factory=Processes)
+
+
+@dataclass
+class State:
+    """What meta-training changes."""
+
+    meta: Params
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # outer steps done
+
+
+class OuterStep(NamedTuple):
+    """One outer step, done: its number from 1, and averages over the tasks of its meta-batch before the update."""
+
+    step: int
+    loss: Tensor
+    score: Tensor
+
+
+class Evaluation(NamedTuple):
+    """The metric over tasks, after each of 0..K inner steps."""
+
+    mean: list[float]
+    ci95: list[float]  # half the width of the 95% interval of that mean, over tasks
+    tasks: int
+    each: list[float]  # the metric of each task, after the last inner step
+
+
+def start(experiment: Experiment) -> State:
+    """The state before the first outer step."""
+    meta = {name: value.to(experiment.device) for name, value in experiment.algorithm.init().items()}
+    return State(meta, experiment.algorithm.optimizer(meta.values()))
+
+
+def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch: int) -> Iterator[OuterStep]:
+    """Runs outer steps until `meta_steps` are done, and yields after each; `state` is then that step's.
+
+    Outer step n takes the training tasks (n-1) meta_batch .. n meta_batch - 1, whatever happened before; modulo the
+    algorithm's train_tasks, if it has that.
+
+    Raises:
+        DivergedError: the meta-loss or meta-gradient of a step is not finite. The state is then the step's before.
+    """
+    processes = experiment.processes
+    while state.step < meta_steps:
+        progress = state.step / meta_steps
+        algorithm = experiment.algorithm.at(progress)
+        index = torch.arange(state.step * meta_batch, (state.step + 1) * meta_batch)
+        if algorithm.train_tasks is not None:
+            index %= algorithm.train_tasks
+        mine = processes.share(index)
+        tasks = experiment.source.sample(experiment.seed, "train", mine)
+        grads, losses, scores = experiment.engine.meta_gradient(algorithm, state.meta, tasks, meta_batch)
+        grads, losses, scores = (
+            processes.sum(grads),
+            processes.join(losses, meta_batch),
+            processes.join(scores, meta_batch),
+        )
+        if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
+            found = processes.first_of(_first_not_finite(experiment.engine, algorithm, state, tasks, mine))
+            what, where = found or ("the meta-gradient", "")
+            rates = " or ".join(f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name))
+            raise DivergedError(
+                f"{what} is not finite (outer step {state.step + 1}{where}): expected numbers; try a smaller {rates}"
+            )
+        for name, value in state.meta.items():
+            value.grad = grads[name]
+        if algorithm.meta_clip is not None:
+            nn.utils.clip_grad_norm_(state.meta.values(), algorithm.meta_clip)
+        for group in state.optimizer.param_groups:
+            group["lr"] = algorithm.meta_lr_at(progress)
+        state.optimizer.step()
+        state.step += 1
+        yield OuterStep(state.step, losses.mean(), scores.mean())
+
+
+def _first_not_finite(
+    engine: Engine, algorithm: Algorithm, state: State, tasks: Task, index: Tensor
+) -> tuple[str, str] | None:
+    """The first of some tasks that is not finite by itself, and the inner step; None if all of them are."""
+    for t, number in enumerate(index.tolist()):
+        with engine.interpreted():
+            grads, losses, _ = engine.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
+        finite = bool(torch.isfinite(losses).all())
+        if finite and all(grad.isfinite().all() for grad in grads.values()):
+            continue
+        learners = list(algorithm.inner_loop(state.meta, tasks.select(t)))
+        sound = [all(value.isfinite().all() for value in params.values()) for params in learners]
+        after = f", after inner step {len(sound) - 1}" if len(sound) > 1 else ""
+        where = after if all(sound) else f", inner step {sound.index(False)}"
+        return f"the {'meta-gradient' if finite else 'meta-loss'} of training task {number}", where
+    return None
+
+
+def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, batch: int = 100) -> Evaluation:
+    """Evaluates meta-parameters on tasks 0 .. tasks - 1 of a split. Changes nothing.
+
+    Args:
+        experiment: what to evaluate, and on which tasks.
+        meta: the meta-parameters.
+        split: val or test.
+        tasks: how many; at least 2.
+        batch: how many tasks are made at once.
+
+    Raises:
+        DivergedError: a metric is not finite, so that no mean could be believed.
+    """
+    curves = []
+    for index in experiment.processes.share(torch.arange(tasks)).split(batch):
+        some = experiment.source.sample(experiment.seed, split, index)
+        curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some).double())
+    return interval(experiment.processes.join(torch.cat(curves), tasks).cpu(), split)
+
+
+def interval(curves: Tensor, split: str) -> Evaluation:
+    """Mean and 95% interval over tasks of [T, K+1] metrics: 1.96 times the standard error, n = T."""
+    if not torch.isfinite(curves).all():
+        task, step = (~torch.isfinite(curves)).nonzero()[0].tolist()
+        raise DivergedError(
+            f"the metric of {split} task {task} is not finite after {step} inner steps: expected a number; "
+            f"try a smaller algo.inner_lr"
+        )
+    ci95 = 1.96 * curves.std(dim=0, correction=1) / math.sqrt(len(curves))
+    return Evaluation(curves.mean(dim=0).tolist(), ci95.tolist(), len(curves), curves[:, -1].tolist())
+
+
+def snapshot(state: State) -> dict[str, Any]:
+    """The state as tensors and plain values.
+
+    Raises:
+        DivergedError: a meta-parameter is not finite, or what the outer optimiser keeps of one. Adam's squares of
+            gradients overflow first, and then leave their weight as it is for ever.
+    """
+    for name, value in state.meta.items():
+        kept = {f"{key} of {name}": moment for key, moment in state.optimizer.state.get(value, {}).items()}
+        for what, numbers in {name: value, **kept}.items():
+            if isinstance(numbers, Tensor) and not numbers.isfinite().all():
+                remedy = "a smaller algo.meta_lr" if what == name else "algo.meta_clip=10, or smaller rates"
+                raise DivergedError(
+                    f"{what} is not finite (after outer step {state.step}): expected numbers; try {remedy}"
+                )
+    return {"step": state.step, "meta": state.meta, "optimizer": state.optimizer.state_dict()}
+
+
+def restore(state: State, saved: dict[str, Any]) -> None:
+    """Makes the state that of a snapshot, which has to be of the same meta-parameters."""
+    with torch.no_grad():
+        for name, value in state.meta.items():
+            value.copy_(saved["meta"][name])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.step = saved["step"]

@@ -1,0 +1,7 @@
+"""Learners: the networks that solve one task, as plain torch modules."""
+
+from metarun.models.conv4 import Conv4
+from metarun.models.lstm import LSTM
+from metarun.models.mlp import MLP
+
+__all__ = ["LSTM", "MLP", "Conv4"]

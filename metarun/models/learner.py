@@ -1,0 +1,90 @@
+"""Learners: the networks that solve one task, as plain torch modules.
+
+n examples, C channels, N outputs. A learner keeps no running statistics: what batch norm uses is part of the call.
+
+Batch norm has two modes, and results must say which:
+    transductive   the query is normalised by the statistics of the query itself (Finn et al. 2017)
+    support        the query is normalised by the statistics of the support set, so each answer stands alone
+In both, the support set is normalised by its own statistics.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class TaskNorm(nn.Module):
+    """Batch norm by the statistics of the examples that are passed in.
+
+    Args:
+        channels: C.
+        scale: whether to have a scale beside the shift.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, scale: bool, eps: float):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(channels))
+        self.scale = nn.Parameter(torch.ones(channels)) if scale else None
+        self.eps = eps
+
+    def reset_parameters(self) -> None:
+        """A shift of zero and a scale of one."""
+        nn.init.zeros_(self.shift)
+        if self.scale is not None:
+            nn.init.ones_(self.scale)
+
+    def forward(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """Normalises [n, C, ...] by the first `statistics_from` examples, or by all of them if it is None."""
+        # Written out: the second derivative of torch's own batch norm is wrong under vmap where tasks have different
+        # scales, which the central differences in tests/test_maml.py notice. Sums rather than torch's mean and
+        # variance: those take several times as long, and the slope of a mean writes its share to every element.
+        shape, dims = [-1, *[1] * (x.dim() - 2)], [0, *range(2, x.dim())]
+        some = x if statistics_from is None else x[:statistics_from]
+        share = x.shape[1] / some.numel()
+        centred = x - some.sum(dims, keepdim=True) * share
+        some = centred if statistics_from is None else centred[:statistics_from]
+        factor = torch.rsqrt((some * some).sum(dims, keepdim=True) * share + self.eps)
+        if self.scale is not None:
+            factor = factor * self.scale.view(shape)
+        return torch.addcmul(self.shift.view(shape), centred, factor)
+
+
+class Learner(nn.Module):
+    """What the learners share: features and a linear head, and how the support set's statistics reach the norms.
+
+    Attributes:
+        norm: transductive, support, or none.
+        head: from F features to N outputs. Algorithms that want the features put nn.Identity() in its place.
+    """
+
+    norm: str
+    head: nn.Module
+    form = ""  # which of the published forms it is, for the summary
+
+    @property
+    def norm_parameters(self) -> set[str]:
+        """Names of the parameters that belong to batch norm."""
+        norms = [name for name, module in self.named_modules() if isinstance(module, TaskNorm)]
+        return {f"{norm}.{name}" for norm in norms for name, _ in self.get_submodule(norm).named_parameters()}
+
+    def forward(self, x: Tensor, support: Tensor | None = None) -> Tensor:
+        """Outputs for examples.
+
+        Args:
+            x: [n, *input_shape].
+            support: [S, *input_shape], the task's support set when x is its query. Used with norm=support only.
+
+        Returns:
+            [n, N].
+        """
+        if self.norm != "support" or support is None:
+            return self.outputs(x, None)
+        return self.outputs(torch.cat([support, x]), len(support))[len(support) :]
+
+    def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """[n, N] outputs; norms take their statistics from the first `statistics_from` examples (None: all)."""
+        return self.head(self.features(x, statistics_from))
+
+    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """[n, F] what the head sees."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Finished runs: found, compared, as a table, as a page."""

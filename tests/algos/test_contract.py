@@ -1,0 +1,158 @@
+"""Every algorithm on every task source that conf/ has: it learns, and engine modes, saving and task order do not matter.
+
+An algorithm or a source that is new in conf/ is tested here without a line more, unless it needs other short settings.
+"""
+
+import itertools
+
+import pytest
+import torch
+from helpers.runs import ROOT
+
+from metarun.config.compose import compose
+from metarun.engine import loop
+from metarun.engine.engine import Engine
+from metarun.errors import UsageError
+from metarun.run import build as experiments
+from metarun.storage import checkpoint
+from metarun.tasks import Task
+
+
+def _choices(group):
+    return sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+# Short runs of small learners: words and outer steps for a source, words for an algorithm.
+SOURCES = {
+    "omniglot": (["model.filters=8", "meta_batch=8", "data.shots=2"], 60),
+    "sequences": (["model.hidden=16", "data.length=12", "meta_batch=10", "algo.meta_lr=0.003"], 150),
+    "sinusoid": (["algo.meta_lr=0.01", "meta_batch=10"], 150),
+    "tabular": (["meta_batch=10"], 100),
+}
+ALGORITHMS = {
+    **{name: ["algo.eval_inner_steps=3"] for name in ("maml", "fomaml", "anil", "pretrain")},
+    "averaging": ["algo.eval_inner_steps=3", "algo.learners=3"],
+    "lstm_generator": ["algo.eval_inner_steps=3", "algo.hidden=16", "algo.meta_lr=0.003"],
+    "maml_pp": ["algo.inner_steps=2"],
+    "meta_lstm": ["algo.inner_steps=3", "algo.meta_lr=0.01", "algo.meta_clip=null"],
+    "protonet": ["algo.meta_lr=0.01"],
+    "reptile": ["algo.inner_lr=0.02", "algo.eval_inner_steps=10", "algo.meta_lr=0.5"],
+}
+MORE_STEPS = {("protonet", "sequences"): 500}  # untrained, an LSTM's features are good prototypes already
+REFUSED = {("protonet", "sinusoid"), *itertools.product(["oracle"], ["omniglot", "sequences", "tabular"])}
+# The labels of a task are arbitrary, so that there is nothing to find in all tasks together.
+LEARN_NOTHING_ACROSS_TASKS = set(itertools.product(["pretrain"], ["omniglot", "sequences", "tabular"]))
+COMBINATIONS = list(itertools.product(_choices("algo"), _choices("data")))
+
+
+def _words(algo, data, data_root):
+    words, _ = SOURCES.get(data, ([], 100))
+    mine = ALGORITHMS.get(algo, [])
+    given = {word.partition("=")[0] for word in mine}
+    root = [f"data.root={data_root}"] if data == "omniglot" else []
+    return [f"algo={algo}", f"data={data}", *mine, *(w for w in words if w.partition("=")[0] not in given), *root]
+
+
+@pytest.mark.parametrize(("algo", "data"), sorted(REFUSED))
+def test_what_makes_no_sense_is_refused_in_a_line_that_says_why(algo, data, data_root):
+    with pytest.raises(UsageError, match=r"no meaning in regression|can tell the truth") as refusal:
+        experiments.assemble(compose(_words(algo, data, data_root)))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.fixture(scope="module", params=[c for c in COMBINATIONS if c not in REFUSED], ids="-".join)
+def combination(request, data_root):
+    algo, data = request.param
+    config = compose(_words(algo, data, data_root))
+    experiment = experiments.assemble(config)
+    experiment.source.prepare(experiment.device)
+    state = loop.start(experiment)
+    before = loop.meta_test(experiment, state.meta, "test", 100)
+    steps = MORE_STEPS.get(request.param, SOURCES.get(data, ([], 100))[1])
+    list(loop.meta_train(experiment, state, steps, config.meta_batch))
+    return experiment, state, before, config, request.param
+
+
+def _few(experiment):
+    return experiment.source.sample(0, "test", torch.arange(4))
+
+
+def test_learns_more_than_chance(combination):
+    experiment, state, before, _, names = combination
+    after = loop.meta_test(experiment, state.meta, "test", 100)
+    if experiment.source.metric == "mse":
+        assert after.mean[-1] + after.ci95[-1] < 4.25, "the error of who always says 0"
+        assert after.mean[-1] < 0.8 * before.mean[-1]
+    else:
+        assert after.mean[-1] - after.ci95[-1] > 1 / experiment.source.outputs
+        assert names in LEARN_NOTHING_ACROSS_TASKS or after.mean[-1] - before.mean[-1] > 0.02
+
+
+def test_loop_and_vmap_agree(combination):
+    """In float64, where an inner Adam, which divides by a gradient's size, makes 1e-9 of a rounding of 1e-17."""
+    experiment, state, *_ = combination
+    meta = {name: value.double() for name, value in state.meta.items()}
+    tasks = _few(experiment).to(torch.float64)
+    engines = [Engine("loop"), Engine("vmap"), Engine("vmap", 3, 3)]
+    gradients = [e.meta_gradient(experiment.algorithm.at(0.2), meta, tasks) for e in engines]
+    curves = [e.adaptation_curves(experiment.algorithm, meta, tasks) for e in engines]
+    flat = [torch.cat([grad.flatten() for grad in some.grads.values()]) for some in gradients]
+    for n in (1, 2):
+        assert (flat[n] - flat[0]).norm() <= 1e-8 * flat[0].norm()
+        torch.testing.assert_close(gradients[n].losses, gradients[0].losses, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(curves[n], curves[0], rtol=1e-9, atol=1e-12)
+
+
+def test_query_answers_play_no_part_in_the_answers(combination):
+    """Tested on a task, an algorithm must not have seen what it is judged by.
+
+    If it has not, its accuracies add up to 1 over all constant answers there could be; and its squared error is, in a
+    number added to all answers, a parabola whose curvature is known.
+    """
+    experiment, state, *_ = combination
+    tasks = _few(experiment)
+
+    def judged_by(query_y):
+        some = tasks._replace(query_y=query_y)
+        return experiment.engine.adaptation_curves(experiment.algorithm, state.meta, some).double()
+
+    if experiment.source.metric == "accuracy":
+        total = sum(judged_by(torch.full_like(tasks.query_y, n)) for n in range(experiment.source.outputs))
+        torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-5, atol=1e-5)
+    else:
+        up, down, same = (judged_by(tasks.query_y + shift) for shift in (3, -3, 0))
+        torch.testing.assert_close(up + down - 2 * same, torch.full_like(same, 18), rtol=1e-3, atol=1e-3)
+
+
+def test_task_order_does_not_matter(combination):
+    experiment, state, *_ = combination
+    tasks = _few(experiment)
+    order = [2, 0, 3, 1]
+    forward, back = (
+        Engine().meta_gradient(experiment.algorithm, state.meta, some).losses
+        for some in (tasks, Task(*(t[order] for t in tasks)))
+    )
+    torch.testing.assert_close(forward[order], back, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_leaves_everything_as_it_was(combination):
+    experiment, state, *_ = combination
+    before = {name: value.clone() for name, value in state.meta.items()}
+    model = {name: value.clone() for name, value in experiment.algorithm.model.state_dict().items()}
+    first, second = (loop.meta_test(experiment, state.meta, "val", 10) for _ in range(2))
+    assert first == second
+    assert all(torch.equal(state.meta[name], before[name]) for name in before)
+    assert all(torch.equal(value, model[name]) for name, value in experiment.algorithm.model.state_dict().items())
+
+
+def test_saved_and_loaded_it_is_the_same(combination, tmp_path):
+    experiment, state, _, config, _ = combination
+    about = {"best": [0, None], "chunks": [1, 1], "metrics": "", "config": "", **experiment.source.identity()}
+    saved = {key: about[key] for key in ("best", "chunks", "metrics", "config", "split_hash")}
+    checkpoint.save(tmp_path, state.step, {**loop.snapshot(state), **saved}, keep=set())
+    loaded = loop.start(experiment)
+    experiments.restore(experiment, loaded, checkpoint.load(tmp_path, state.step))
+    assert all(torch.equal(loaded.meta[name], state.meta[name]) for name in state.meta)
+    a, b = (next(loop.meta_train(experiment, s, s.step + 1, config.meta_batch)) for s in (state, loaded))
+    assert torch.equal(a.loss, b.loss)
+    assert all(torch.equal(loaded.meta[name], state.meta[name]) for name in state.meta)

@@ -1,0 +1,295 @@
+"""Runs that are killed, stopped and cut end as if nothing had happened, to the last bit."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.runs import bits, result
+
+from metarun.engine import loop
+from metarun.storage import checkpoint
+from metarun.storage.rundir import RunDir
+
+SHORT = ("val_tasks=4", "test_tasks=6", "device.threads=1")
+EVERY = ("val_every=7", "log_every=3", "checkpoint_every=5")
+
+
+
+
+
+
+@pytest.fixture
+def stopped_after(monkeypatch):
+    """Sends a signal to this very process when an outer step is done."""
+    train = loop.meta_train
+
+    def arrange(step, signum):
+        def stepping(*args):
+            for report in train(*args):
+                if report.step == step:
+                    os.kill(os.getpid(), signum)
+                yield report
+
+        monkeypatch.setattr(loop, "meta_train", stepping)
+
+    yield arrange
+    monkeypatch.setattr(loop, "meta_train", train)
+
+
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_stop_after_any_of_sixty_outer_steps_changes_nothing(metarun, stopped_after, stride):
+    """With the three signals in turn; continued by one command or the other."""
+    words = (*SHORT, *EVERY, "meta_steps=60", "data.shots=2", "data.queries=2", "algo.meta_lr=0.03")
+    assert metarun(*words, "hydra.run.dir=whole")[0] == 0
+    best = json.loads(Path("whole/summary.json").read_text())["val"]["mse"]["step"]
+    assert 14 <= best <= 49, "somewhere in the middle, so that a resumed run has to remember it"
+    whole, same, signals = result("whole"), 0, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    for step in range(1, 61, stride):
+        signum = signals[step % 3]
+        stopped_after(step, signum)
+        code, _, err = metarun(*words, "hydra.run.dir=run")
+        assert code == 128 + signum
+        assert f"stopped after outer step {step} of 60" in err.splitlines()[-1]
+        assert json.loads(Path("run/status.json").read_text())["status"] == "stopped"
+        assert checkpoint.steps(Path("run/checkpoints"))[0] == step
+        stopped_after(0, 0)
+        code, _, err = metarun("resume", "run") if step % 2 else metarun(*words, "hydra.run.dir=run")
+        assert code == 0, err
+        same += result("run") == whole
+        shutil.rmtree("run")
+    assert same == len(range(1, 61, stride))
+
+
+def _stopped_run(metarun, stopped_after):
+    """A whole run, and one stopped/ after step 8: the metrics of both, and where the last three lines of these begin."""
+    words = (*SHORT, "meta_steps=12", "val_every=2", "log_every=1", "checkpoint_every=3")
+    assert metarun(*words, "hydra.run.dir=whole")[0] == 0
+    whole = Path("whole/metrics.jsonl").read_bytes()
+    stopped_after(8, signal.SIGTERM)
+    assert metarun(*words, "hydra.run.dir=stopped")[0] == 143
+    stopped_after(0, 0)
+    text = Path("stopped/metrics.jsonl").read_bytes()
+    begin = len(b"".join(text.splitlines(keepends=True)[:-3]))
+    assert len(text) - begin > 250
+    return whole, text, begin
+
+
+def test_metrics_cut_at_any_byte_of_their_last_three_lines_are_made_whole(metarun, stopped_after):
+    whole, text, begin = _stopped_run(metarun, stopped_after)
+    # Resuming is deterministic: what differs from cut to cut is how the file is opened. So all cuts are opened, and
+    # every 40th is run to its end.
+    from metarun.storage.metrics import Recorder
+
+    for cut in range(begin, len(text) + 1):
+        rundir = RunDir(Path("stopped"))
+        rundir.metrics.write_bytes(text[:cut])
+        Recorder(rundir, "mse", 1, 8, checkpoint.newest(rundir.checkpoints)["metrics"]).close()
+        assert rundir.metrics.read_bytes() == text
+        if (cut - begin) % 40 == 0:
+            shutil.copytree("stopped", "run")
+            Path("run/metrics.jsonl").write_bytes(text[:cut])
+            assert metarun("resume", "run")[0] == 0
+            assert Path("run/metrics.jsonl").read_bytes() == whole
+            shutil.rmtree("run")
+
+
+@pytest.mark.slow
+def test_metrics_cut_anywhere_and_run_to_the_end(metarun, stopped_after):
+    """The same, every byte through the command line."""
+    whole, text, begin = _stopped_run(metarun, stopped_after)
+    for cut in range(begin, len(text) + 1):
+        shutil.copytree("stopped", "run")
+        Path("run/metrics.jsonl").write_bytes(text[:cut])
+        assert metarun("resume", "run")[0] == 0
+        assert Path("run/metrics.jsonl").read_bytes() == whole, cut
+        shutil.rmtree("run")
+
+
+def start(cwd, *words, **environment):
+    """A process of its own; what it says goes to files, for a pipe that no one reads would stop it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "metarun", *words],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=open(cwd / "stdout", "w"),
+        stderr=open(cwd / "stderr", "w"),
+    )
+
+
+ALGORITHMS = ("maml", "meta_lstm", "averaging", "reptile")
+SOURCES = ("sinusoid", "tabular", "omniglot")
+SMALL = {
+    "sinusoid": ("data.shots=5", "data.queries=5", "model.hidden=[16]"),
+    "tabular": ("model.hidden=[16]",),
+    "omniglot": ("model.filters=4",),
+}
+
+
+def _kill_until_done(tmp_path, algo, source, seed, kills):
+    """Kills a run at random instants, and starts it again by one command or the other; the steps saved by then."""
+    draw = random.Random(f"{algo} {source} {seed}")
+    words = (f"algo={algo}", f"data={source}", f"seed={seed}", *SHORT, *EVERY, *SMALL[source], "meta_steps=60")
+    if algo != "averaging":
+        words += ("meta_batch=3",)
+    done = subprocess.run(
+        [sys.executable, "-m", "metarun", *words, "hydra.run.dir=whole"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    run, killed_at = tmp_path / "run", []
+    seconds = json.loads((tmp_path / "whole/summary.json").read_text())["wall_seconds"]
+    while True:
+        begun = (run / ".hydra/config.yaml").exists()
+        again = ("resume", "run") if begun and draw.random() < 0.5 else (*words, "hydra.run.dir=run")
+        process = start(tmp_path, *again)
+        _wait_until(lambda: process.poll() is not None or _status(run).get("pid") == process.pid, None)  # noqa: B023
+        try:
+            process.wait(timeout=draw.uniform(0, 0.8) * seconds if len(killed_at) < kills else None)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed_at.append(_status(run).get("step"))
+            continue
+        assert process.returncode == 0, (tmp_path / "stderr").read_text()
+        assert result(run) == result(tmp_path / "whole")
+        return killed_at
+
+
+def _status(run):
+    try:
+        return json.loads((run / "status.json").read_text())
+    except FileNotFoundError:
+        return {}
+
+
+@pytest.mark.parametrize(("algo", "source"), [("meta_lstm", "tabular"), ("averaging", "omniglot")])
+def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, data_root, monkeypatch, algo, source):
+    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    _kill_until_done(tmp_path, algo, source, 0, kills=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_fifty_killed_runs(tmp_path, data_root, monkeypatch, algo, source, seed):
+    """60 of them, most killed several times."""
+    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    killed_at = _kill_until_done(tmp_path, algo, source, seed, kills=3)
+    with open(os.environ.get("KILLS", os.devnull), "a") as file:
+        print(algo, source, seed, *killed_at, file=file)
+
+
+def test_a_second_signal_leaves_at_once(tmp_path):
+    """One step of this run takes minutes; the first signal would wait for it."""
+    words = (*SHORT, "meta_steps=1000", "meta_batch=40000", "algo.inner_steps=5", "hydra.run.dir=run", "engine=loop")
+    process = start(tmp_path, *words)
+    _wait_until(lambda: (tmp_path / "run/environment.json").exists(), process)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None, "still in its first outer step"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert "SIGTERM: stopped; to go on: metarun resume run" in (tmp_path / "stderr").read_text()
+    assert json.loads((tmp_path / "run/status.json").read_text())["status"] == "stopped"
+
+
+def _wait_until(true, process):
+    for _ in range(6000):
+        if true():
+            return
+        assert process is None or process.poll() is None, "ended early"
+        time.sleep(0.02)
+    pytest.fail("nothing happened")
+
+
+def test_file_size_limits_are_said_and_lose_nothing(tmp_path):
+    """EFBIG for real: the shell's `ulimit -f` in blocks of 1 KiB, from too small for anything to enough for all."""
+    words = (*SHORT, "meta_steps=40", "val_every=10", "log_every=1", "checkpoint_every=10", "hydra.run.dir=run")
+    command = f"{sys.executable} -m metarun {' '.join(words)}"
+    codes = []
+    for blocks in (0, 2, 8, "unlimited"):
+        script = f"trap '' XFSZ; ulimit -f {blocks}; exec {command}"
+        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+        codes.append(done.returncode)
+        if done.returncode:
+            assert "File too large" in done.stderr.splitlines()[-1]
+            assert "Traceback" not in done.stderr
+    assert codes == [4, 4, 4, 0]
+
+
+@pytest.mark.parametrize("how", ["resume", "the same command"])
+def test_only_how_long_how_often_and_where_may_change(metarun, stopped_after, how):
+    words = (*SHORT, "meta_steps=12")
+    stopped_after(5, signal.SIGTERM)
+    assert metarun(*words, "hydra.run.dir=run")[0] == 143
+    stopped_after(0, 0)
+    again = ("resume", "run") if how == "resume" else (*SHORT, "hydra.run.dir=run")
+    for changed, said in (
+        ("seed=1", "seed"),
+        ("algo.inner_lr=0.3", "algo.inner_lr"),
+        ("data.shots=3", "data.shots"),
+        ("model.hidden=[3]", "model.hidden"),
+        ("val_tasks=9", "val_tasks"),
+    ):
+        rest = tuple(word for word in again if not changed.startswith(word.partition("=")[0] + "="))
+        code, _, err = metarun(*rest, *(() if how == "resume" else ("meta_steps=12",)), changed)
+        assert code == 4, err
+        assert f"different in {said}" in err
+        assert err.count("\n") == 1
+    free = ("meta_steps=14", "val_every=3", "log_every=2", "checkpoint_every=4", "engine.chunk=2")
+    code, _, err = metarun(*again, *free)
+    assert code == 0, err
+    assert "may differ from an uninterrupted run's" in err
+    for word in free:
+        assert word.partition("=")[0] in err
+    assert json.loads(Path("run/environment.json").read_text())["continued"][0]["chunk"] == 2
+
+
+def test_neither_cadence_nor_progress_bar_nor_evaluation_changes_a_number(tmp_path):
+    """One run in a pipe and one on a terminal, with everything that only looks on set differently."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    words = ("meta_steps=30", "test_tasks=6", "device.threads=1", "algo=maml", "data=tabular")
+    quiet = ("val_every=30", "val_tasks=4", "log_every=1", "checkpoint_every=30")
+    busy = ("val_every=3", "val_tasks=11", "log_every=1", "checkpoint_every=1")
+    assert (
+        subprocess.run(
+            [sys.executable, "-m", "metarun", *words, *quiet, "hydra.run.dir=quiet"], cwd=tmp_path, capture_output=True
+        ).returncode
+        == 0
+    )
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "metarun", *words, *busy, "hydra.run.dir=busy"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    try:
+        while os.read(main, 4096):
+            pass
+    except OSError:
+        pass  # the terminal ends with the process
+    os.close(main)
+    assert process.wait() == 0
+    rows = {}
+    for run in ("quiet", "busy"):
+        lines = (tmp_path / run / "metrics.jsonl").read_text().splitlines()
+        rows[run] = [line for line in lines if '"train"' in line]
+    assert len(rows["quiet"]) == 30
+    assert rows["quiet"] == rows["busy"]
+    saved = [checkpoint.load(tmp_path / run / "checkpoints", 30) for run in ("quiet", "busy")]
+    assert bits([saved[0]["meta"], saved[0]["optimizer"]]) == bits([saved[1]["meta"], saved[1]["optimizer"]])

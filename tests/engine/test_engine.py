@@ -1,0 +1,177 @@
+"""loop, vmap and every chunk are the same meta-gradient; a task's result does not depend on its company."""
+
+from unittest.mock import Mock
+
+import pytest
+import torch
+from helpers.oracles import assert_same, image_tasks, maml, run_engine
+
+from metarun.engine import engine as engine_module
+from metarun.engine.chunking import peak_bytes
+from metarun.engine.engine import Engine
+from metarun.errors import SettingError
+from metarun.tasks import Task
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("settings", [{}, {"first_order": True}, {"inner_parameters": "all"}])
+def test_loop_and_vmap_and_all_chunks_agree(learner, dtype, settings):
+    model, tasks = learner
+    model, tasks = model.to(dtype), tasks.to(dtype)
+    algorithm = maml(model, inner_lr=0.1, **settings)
+    loop = run_engine(Engine("loop"), algorithm, tasks)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    for chunk in ("auto", 1, 2, 3, 4, 100):
+        assert_same(run_engine(Engine("vmap", chunk, chunk), algorithm, tasks), loop, tolerance)
+
+
+def test_a_task_alone_reordered_or_twice_gives_the_same(learner):
+    model, tasks = learner
+    algorithm = maml(model)
+    whole = Engine().meta_gradient(algorithm, algorithm.init(), tasks)
+    for order in ([2], [3, 1, 0, 2], [1, 1, 2]):
+        some = Engine().meta_gradient(algorithm, algorithm.init(), Task(*(tensor[order] for tensor in tasks)))
+        assert_same([some.losses, some.scores], [whole.losses[order], whole.scores[order]], 1e-12)
+    reordered = Engine().meta_gradient(algorithm, algorithm.init(), Task(*(tensor[[3, 1, 0, 2]] for tensor in tasks)))
+    assert_same(reordered.grads.values(), whole.grads.values(), 1e-12)
+
+
+def test_evaluation_changes_nothing(learner):
+    model, tasks = learner
+    algorithm = maml(model)
+    meta = algorithm.init()
+    before = {name: value.clone() for name, value in meta.items()}
+    model_before = {name: value.clone() for name, value in model.state_dict().items()}
+    curves = Engine().adaptation_curves(algorithm, meta, tasks)
+    assert curves.shape == (4, 4)
+    assert not curves.requires_grad
+    assert all(torch.equal(meta[name], before[name]) and not meta[name].requires_grad for name in meta)
+    assert all(torch.equal(value, model_before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_curve_starts_at_the_unadapted_learner_and_moves(learner):
+    model, tasks = learner
+    algorithm = maml(model, inner_lr=0.05)
+    curves = Engine().adaptation_curves(algorithm, algorithm.init(), tasks)
+    for t in range(4):
+        task = tasks.select(t)
+        outputs = model(task.query_x, task.support_x)
+        expected = (
+            ((outputs - task.query_y) ** 2).mean()
+            if task.query_y.is_floating_point()
+            else (outputs.argmax(-1) == task.query_y).double().mean()
+        )
+        torch.testing.assert_close(curves[t, 0], expected.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_support_norm_judges_each_query_point_alone():
+    """Under norm=support a query point's answer must not depend on its company; under transductive it does."""
+    from metarun.models import Conv4
+
+    x = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    support = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    for norm, alone in (("support", True), ("transductive", False)):
+        torch.manual_seed(0)
+        model = Conv4((1, 16, 16), 3, filters=4, norm=norm)
+        together, single = model(x, support)[:1], model(x[:1], support)
+        assert torch.allclose(together, single, atol=1e-5) == alone
+    model = Conv4((1, 16, 16), 3, filters=4, norm="support")
+    torch.testing.assert_close(model(support, support), model(support), rtol=1e-4, atol=1e-5)
+
+
+def test_peak_bytes_counts_what_lives_at_once():
+    def work():
+        a = torch.zeros(1000)  # 4000 bytes
+        b = a + 1  # 8000 live
+        del a
+        c = b * 2  # 8000 live
+        return c[:10]
+
+    assert peak_bytes(work) == 8000
+
+
+def test_auto_chunk_fits_the_memory_and_is_even(learner, monkeypatch):
+    model, tasks = learner
+    algorithm = maml(model)
+    needed = {
+        n: peak_bytes(lambda n=n: Engine().meta_gradient(algorithm, algorithm.init(), tasks.select(slice(0, n))))
+        for n in (1, 2, 3, 4)
+    }
+    monkeypatch.setattr(engine_module, "budget", lambda device: needed[4])
+    engine = Engine()
+    engine.plan(algorithm, algorithm.init(), tasks, meta_batch=6, most=6)
+    assert engine.chunk == 3, "four tasks fit, so six go in two chunks of three"
+    monkeypatch.setattr(engine_module, "budget", lambda device: 1)
+    engine = Engine()
+    engine.plan(algorithm, algorithm.init(), tasks, meta_batch=6, most=6)
+    assert (engine.chunk, engine.eval_chunk) == (1, 1), "a task at a time is the least there is"
+    engine = Engine(chunk=5, eval_chunk=2)
+    engine.plan(algorithm, algorithm.init(), tasks, meta_batch=6, most=6)
+    assert (engine.chunk, engine.eval_chunk) == (5, 2), "what was asked for is not changed"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("map",), ("vmap", 0), ("vmap", -1), ("vmap", "many"), ("vmap", True), ("loop", 4), ("vmap", "auto", 2.5)],
+)
+def test_bad_engines_are_refused(settings):
+    with pytest.raises(SettingError):
+        Engine(*settings)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_short_memory_names_a_chunk_to_try(error):
+    from metarun.errors import MemoryShortError
+
+    def fail(*_):
+        raise error
+
+    algorithm = Mock(meta_loss=fail, adaptation_curve=fail)
+    tasks = image_tasks(torch.Generator(), tasks=13)
+    meta = {"w": torch.zeros(1)}
+    engine = Engine(mode="vmap", chunk=6, eval_chunk=13)
+    with pytest.raises(MemoryShortError, match=r"with 6 tasks at once \(engine.chunk\).*try engine.chunk=3"):
+        engine.meta_gradient(algorithm, meta, tasks)
+    with pytest.raises(MemoryShortError, match=r"with 13 tasks at once.*try engine.eval_chunk=6"):
+        engine.adaptation_curves(algorithm, meta, tasks)
+    with pytest.raises(MemoryShortError, match="a smaller learner"):
+        Engine(mode="loop").meta_gradient(algorithm, meta, tasks)
+
+
+def test_other_errors_stay_what_they_are():
+    def fail(*_):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        Engine().meta_gradient(Mock(meta_loss=fail), {"w": torch.zeros(1)}, image_tasks(torch.Generator()))
+
+
+@pytest.mark.slow
+def test_memory_that_is_really_short_is_said_in_a_line(tmp_path):
+    """The process may take 3 GiB; 300 tasks at once need twice as much, and 10 need little."""
+    import subprocess
+    import sys
+
+    words = ["algo.inner_steps=20", "data.shots=1000", "meta_batch=300", "meta_steps=1", "hydra.run.dir=run"]
+    code = "import resource,sys\nfrom metarun.cli import main\nimport metarun.run\n"
+    code += "resource.setrlimit(resource.RLIMIT_DATA, (3 << 30, 3 << 30))\nsys.exit(main())"
+
+    def run(chunk):
+        command = [sys.executable, "-c", code, *words, f"engine.chunk={chunk}", "val_tasks=2", "test_tasks=2"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    short = run(300)
+    assert short.returncode == 1, short.stderr
+    assert "out of memory with 300 tasks at once (engine.chunk)" in short.stderr.splitlines()[-1]
+    assert "try engine.chunk=150" in short.stderr
+    assert "Traceback" not in short.stderr
+    enough = run(10)
+    assert enough.returncode == 0, "the same directory, with a smaller chunk: " + enough.stderr

@@ -1,0 +1,265 @@
+"""The interval over tasks, and what an outer step is."""
+
+import math
+
+import pytest
+import torch
+from helpers.oracles import maml
+
+from metarun import seeds
+from metarun.data.sinusoid import Sinusoid
+from metarun.engine import loop
+from metarun.engine.engine import Engine
+from metarun.errors import DivergedError
+from metarun.models import MLP
+
+
+def _experiment(seed=0, **settings):
+    source = Sinusoid()
+    source.prepare(torch.device("cpu"))
+    with seeds.forked(seed, "init"):
+        algorithm = maml(MLP((1,), 1), **{"inner_lr": 0.01, "inner_steps": 1, **settings})
+    return loop.Experiment(algorithm, source, Engine(), torch.device("cpu"), seed)
+
+
+def test_the_interval_covers_the_mean_95_times_in_100():
+    """5-way 1-shot with 5 query points: an accuracy is a multiple of 0.2 whose task varies more than its points."""
+    generator = torch.Generator().manual_seed(0)
+    covered, trials, tasks = 0, 4000, 600
+    skill = torch.distributions.Beta(8.0, 2.0)  # how easy a task is; the mean accuracy is 0.8
+    torch.manual_seed(0)
+    for _ in range(trials):
+        easy = skill.sample((tasks,)).double()
+        accuracy = torch.bernoulli(easy[:, None].expand(-1, 5), generator=generator).mean(dim=1, keepdim=True)
+        result = loop.interval(accuracy, "test")
+        covered += abs(result.mean[0] - 0.8) <= result.ci95[0]
+        assert result.tasks == tasks
+    assert abs(covered / trials - 0.95) < 4 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_the_interval_is_196_standard_errors():
+    result = loop.interval(torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=torch.float64), "test")
+    assert result.mean == [2.5]
+    assert abs(result.ci95[0] - 1.96 * math.sqrt(5 / 3) / 2) < 1e-12
+
+
+def test_a_metric_that_is_not_finite_is_named_and_enters_no_mean():
+    curves = torch.ones(5, 3)
+    curves[3, 2] = float("nan")
+    with pytest.raises(DivergedError, match="test task 3 is not finite after 2 inner steps"):
+        loop.interval(curves, "test")
+
+
+def test_divergence_stops_before_the_update():
+    experiment = _experiment(inner_lr=1e30)
+    state = loop.start(experiment)
+    before = {name: value.clone() for name, value in state.meta.items()}
+    with pytest.raises(DivergedError, match=r"task \d+ is not finite \(outer step 1, after inner step 1\)"):
+        next(loop.meta_train(experiment, state, 5, 4))
+    assert state.step == 0
+    assert all(torch.equal(state.meta[name], before[name]) for name in before)
+
+
+def test_evaluating_between_steps_changes_no_training_number():
+    def losses(evaluate):
+        experiment = _experiment()
+        state = loop.start(experiment)
+        found = []
+        for report in loop.meta_train(experiment, state, 10, 4):
+            found.append(report.loss.item())
+            if evaluate:
+                loop.meta_test(experiment, state.meta, "val", 20)
+        return found
+
+    assert losses(True) == losses(False)
+
+
+def test_meta_training_goes_on_bitwise_from_a_snapshot():
+    experiment = _experiment()
+    whole = loop.start(experiment)
+    list(loop.meta_train(experiment, whole, 12, 4))
+    first, second = loop.start(experiment), loop.start(experiment)
+    list(loop.meta_train(experiment, first, 7, 4))
+    loop.restore(second, loop.snapshot(first))
+    list(loop.meta_train(experiment, second, 12, 4))
+    assert all(torch.equal(whole.meta[name], second.meta[name]) for name in whole.meta)
+
+
+def test_algorithms_are_tested_on_the_same_tasks_in_any_batches():
+    experiment = _experiment()
+    state = loop.start(experiment)
+    a, b = (loop.meta_test(experiment, state.meta, "test", 50, batch) for batch in (50, 7))
+    torch.testing.assert_close(torch.tensor(a.mean), torch.tensor(b.mean), rtol=1e-6, atol=0)
+
+
+def test_logits_that_are_not_finite_are_no_guess():
+    from metarun.tasks import score
+
+    logits = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
+    assert torch.isnan(score(logits, torch.tensor([0, 0])))
+    assert score(logits[:1], torch.tensor([0])) == 1
+
+
+def test_metrics_are_restored_whatever_has_become_of_the_file(tmp_path):
+    from metarun.storage.metrics import Recorder
+    from metarun.storage.rundir import RunDir
+
+    rundir = RunDir(tmp_path)
+    before = '{"step": 1, "split": "train"}\n'
+    for found in (b"", b"x" * 100, before.encode()[:-3], None):
+        rundir.metrics.unlink() if found is None else rundir.metrics.write_bytes(found)
+        recorder = Recorder(rundir, "mse", 1, 0, before)
+        assert rundir.metrics.read_text() == before
+        recorder.event(2, "train", {})
+        assert rundir.metrics.read_text() == recorder.metrics == before + before.replace("1", "2")
+        recorder.close()
+
+
+def test_seconds_add_up_over_sessions(tmp_path):
+    import json
+
+    from metarun.storage.metrics import Recorder
+    from metarun.storage.rundir import RunDir
+
+    rundir = RunDir(tmp_path)
+    rows = [
+        {"session": 0, "seconds": 3.0},
+        {"session": 0, "seconds": 5.0},
+        {"session": 1, "seconds": 10.0},
+        {"session": 1, "seconds": 20.0},
+    ]
+    rundir.timing.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with open(rundir.timing, "a") as file:
+        file.write('{"session": 1, "seco')  # torn by a crash
+    recorder = Recorder(rundir, "mse", 2, 0, "")
+    assert recorder.seconds() == pytest.approx(25, abs=1)
+    recorder.clock(5, 1, 0)
+    assert json.loads(rundir.timing.read_text().splitlines()[-1])["session"] == 2
+    recorder.close()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_signals_wait_for_the_step_in_training_and_act_at_once_elsewhere(name):
+    import os
+    import signal
+
+    from metarun.errors import StoppedError
+    from metarun.run.signals import at_once, between_steps
+
+    signum = getattr(signal, name)
+    before = signal.getsignal(signum)
+    with pytest.raises(StoppedError, match=f"{name}: stopped; try again") as caught, at_once("try again"):
+        with between_steps() as received:
+            os.kill(os.getpid(), signum)
+            assert received() == signum
+        os.kill(os.getpid(), signum)
+        pytest.fail("the second one came outside of training")
+    assert caught.value.code == 128 + signum
+    with pytest.raises(StoppedError), at_once("try again"), between_steps() as received:
+        os.kill(os.getpid(), signum)
+        os.kill(os.getpid(), signum)
+        pytest.fail("the second one of a kind acts at once")
+    assert signal.getsignal(signum) is before
+
+
+class _Spoiled:
+    """A source whose numbers are what a test makes of them."""
+
+    def __init__(self, source, spoil):
+        self.source, self.spoil = source, spoil
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def sample(self, seed, split, index):
+        return self.spoil(self.source.sample(seed, split, index))
+
+
+def _on(algorithm, source):
+    from metarun.engine.engine import Engine
+
+    return loop.Experiment(algorithm, source, Engine(chunk=8, eval_chunk=8), torch.device("cpu"), 0)
+
+
+def _sinusoid():
+    from metarun.data.sinusoid import Sinusoid
+
+    source = Sinusoid(shots=5, queries=5)
+    source.prepare(torch.device("cpu"))
+    return source
+
+
+def _algorithms():
+    from metarun.algos.averaging import Averaging
+    from metarun.algos.maml import MAML
+    from metarun.algos.maml_pp import MAMLpp
+    from metarun.algos.meta_lstm import MetaLSTM
+    from metarun.algos.reptile import Reptile
+    from metarun.models import MLP
+
+    def model():
+        return MLP((1,), 1, hidden=[8])
+
+    yield MAML(model(), inner_lr=1e-30, inner_steps=3, eval_inner_steps=3)
+    yield MAML(model(), inner_lr=1e-30, inner_steps=3, eval_inner_steps=3, first_order=True)
+    yield MAMLpp(model(), inner_lr=1e-30, inner_steps=3)
+    yield MetaLSTM(model(), inner_steps=3)
+    yield Reptile(model(), inner_lr=1e-30, inner_steps=3, eval_inner_steps=3)
+    yield Averaging(model(), learners=2, inner_lr=1e-30, inner_steps=3, eval_inner_steps=3)
+
+
+@pytest.mark.parametrize("algorithm", _algorithms(), ids=lambda a: type(a).__name__)
+def test_an_infinite_inner_loss_stops_the_run_even_where_its_gradient_is_finite(algorithm):
+    """(1e25)² is infinite in float32 while its slope is not; the query loss never sees that point."""
+
+    def spoil(task):
+        task.support_y[2, 0] = 1e25  # of the third task
+        return task
+
+    experiment = _on(algorithm, _Spoiled(_sinusoid(), spoil))
+    state = loop.start(experiment)
+    before = {name: value.clone() for name, value in state.meta.items()}
+    with pytest.raises(DivergedError, match=r"of training task 10 is not finite \(outer step 2, inner step 1\)"):
+        state.step = 1
+        next(loop.meta_train(experiment, state, 5, 8))
+    assert all(torch.equal(value, before[name]) for name, value in state.meta.items())
+    assert not state.optimizer.state
+
+
+def test_a_metric_that_is_not_finite_enters_no_mean():
+    from metarun.algos.maml import MAML
+    from metarun.models import MLP
+
+    def spoil(task):
+        task.query_y[3] = float("nan")
+        return task
+
+    experiment = _on(MAML(MLP((1,), 1, hidden=[8])), _Spoiled(_sinusoid(), spoil))
+    with pytest.raises(DivergedError, match="the metric of test task 3 is not finite after 0 inner steps"):
+        loop.meta_test(experiment, loop.start(experiment).meta, "test", 6)
+
+
+def test_an_update_that_overflows_is_not_saved():
+    from metarun.algos.maml import MAML
+    from metarun.models import MLP
+
+    experiment = _on(MAML(MLP((1,), 1, hidden=[8]), meta_lr=1e38), _sinusoid())
+    state = loop.start(experiment)
+    with torch.no_grad():
+        next(iter(state.meta.values())).fill_(float("inf"))
+    with pytest.raises(DivergedError, match=r"\(after outer step 0\).*meta_lr"):
+        loop.snapshot(state)
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored():
+    import os
+    import signal
+
+    from metarun.run.signals import at_once
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with at_once("try again"):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

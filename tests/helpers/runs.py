@@ -1,0 +1,26 @@
+"""Short runs, and what has to be the same of two of them."""
+
+import json
+from pathlib import Path
+
+from metarun.storage import checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ("meta_steps=4", "val_every=2", "val_tasks=4", "test_tasks=6", "log_every=1", "model.hidden=[8]")
+
+
+def result(run):
+    """What has to be the same: metrics.jsonl and the summary to the byte, the weights and the optimiser to the bit."""
+    run = Path(run)
+    summary = json.loads((run / "summary.json").read_text())
+    del summary["wall_seconds"]
+    saved = checkpoint.newest(run / "checkpoints")
+    return (run / "metrics.jsonl").read_bytes(), json.dumps(summary), bits([saved["meta"], saved["optimizer"]])
+
+
+def bits(value):
+    if hasattr(value, "numpy"):
+        return value.numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: bits(item) for key, item in value.items()}
+    return [bits(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,616 @@
+"""A run and its directory: the same twice, interrupted and resumed, evaluated again, reproduced, swept."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from metarun.engine import loop
+from metarun.errors import DivergedError, RunDirError
+from metarun.storage import checkpoint
+from metarun.storage.rundir import RunDir
+
+QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
+
+
+def _weights(run):
+    return checkpoint.newest(Path(run) / "checkpoints")["meta"]
+
+
+def test_a_run_directory_is_complete_and_strict_json(metarun):
+    code, out, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 0, err
+    run = Path("run")
+    names = {
+        ".hydra",
+        "status.json",
+        "environment.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "summary.json",
+        "test_tasks.json",
+        "checkpoints",
+        "metarun.log",
+        "curve.png",
+    }
+    assert {path.name for path in run.iterdir()} == names
+    assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "overrides.yaml", "hydra.yaml"}
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["split"]) for row in rows] == [
+        (3, "train"), (4, "val"), (6, "train"), (8, "val"), (9, "train"), (12, "train"), (12, "val"),
+        (json.loads((run / "summary.json").read_text())["val"]["mse"]["step"], "test"),
+    ]  # fmt: skip
+    summary = json.loads((run / "summary.json").read_text(), parse_constant=pytest.fail)
+    test = summary["test"]["mse"]
+    assert len(test["by_step"]) == 11
+    assert test["tasks"] == 20
+    assert test["by_step"][-1]["mean"] == test["mean"] == rows[-1]["mse"]
+    assert (
+        summary["objective"]
+        == summary["val"]["mse"]["mean"]
+        == min(row["mse"] for row in rows if row["split"] == "val")
+    )
+    assert summary["meta_steps"] == 12
+    tasks = json.loads((run / "test_tasks.json").read_text(), parse_constant=pytest.fail)
+    assert statistics.fmean(tasks["each"]) == pytest.approx(test["mean"], rel=1e-12)
+    assert 1.96 * statistics.stdev(tasks["each"]) / 20**0.5 == pytest.approx(test["ci95"], rel=1e-12)
+    assert summary["wall_seconds"] > 0
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert environment["chunk"] == 25
+    assert json.loads((run / "status.json").read_text())["status"] == "done"
+    image = Image.open(run / "curve.png")
+    assert image.size[0] > 800
+    assert len(image.convert("RGB").getcolors(1 << 24)) > 50, "something is drawn"
+    assert "metarun reproduce run" in out
+
+
+def test_the_same_command_twice_gives_the_same_bytes(metarun):
+    for run in ("a", "b"):
+        assert metarun(*QUICK, f"hydra.run.dir={run}", "algo.inner_steps=2")[0] == 0
+    assert Path("a/metrics.jsonl").read_bytes() == Path("b/metrics.jsonl").read_bytes()
+    assert all(torch.equal(value, _weights("b")[name]) for name, value in _weights("a").items())
+    assert metarun(*QUICK, "hydra.run.dir=c", "algo.inner_steps=2", "seed=1")[0] == 0
+    assert Path("a/metrics.jsonl").read_bytes() != Path("c/metrics.jsonl").read_bytes()
+
+
+def test_loop_and_vmap_runs_agree(metarun):
+    rows = {}
+    for engine in ("loop", "vmap"):
+        assert metarun(*QUICK, f"hydra.run.dir={engine}", f"engine={engine}")[0] == 0
+        rows[engine] = [json.loads(line) for line in Path(engine, "metrics.jsonl").read_text().splitlines()]
+    for a, b in zip(rows["loop"], rows["vmap"], strict=True):
+        assert a["mse"] == pytest.approx(b["mse"], rel=1e-4)
+
+
+def test_cadences_change_no_training_number(metarun):
+    assert metarun(*QUICK, "hydra.run.dir=a")[0] == 0
+    other = ["meta_steps=12", "val_every=5", "val_tasks=6", "test_tasks=20", "log_every=1", "checkpoint_every=2"]
+    assert metarun(*other, "hydra.run.dir=b")[0] == 0
+    assert all(torch.equal(value, _weights("b")[name]) for name, value in _weights("a").items())
+
+
+def test_a_finished_run_is_not_run_again(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    for words in ([*QUICK, "hydra.run.dir=run"], ["resume", "run"]):
+        code, out, err = metarun(*words)
+        assert code == 0
+        assert "is finished" in err
+        assert "95% interval over 20 tasks" in out
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+
+
+def test_another_config_in_the_same_directory_is_refused(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    before = Path("run/.hydra/config.yaml").read_bytes()
+    code, _, err = metarun(*QUICK, "hydra.run.dir=run", "algo.inner_lr=0.02", "seed=3")
+    assert code == 4
+    assert "different in seed, algo.inner_lr" in err
+    assert err.count("\n") == 1
+    assert Path("run/.hydra/config.yaml").read_bytes() == before
+
+
+def _start(cwd, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "metarun", *words], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _wait_for_step(run, step):
+    for _ in range(1200):
+        try:
+            if any(json.loads(line)["step"] >= step for line in (run / "metrics.jsonl").read_text().splitlines()):
+                return
+        except (FileNotFoundError, ValueError):
+            pass
+        time.sleep(0.05)
+    pytest.fail("the run did not get that far")
+
+
+LONG = ("meta_steps=600", "val_every=100", "val_tasks=6", "test_tasks=20", "log_every=20", "checkpoint_every=50")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(metarun, tmp_path, signum):
+    process = _start(tmp_path, *LONG, "hydra.run.dir=cut")
+    _wait_for_step(tmp_path / "cut", 160)
+    process.send_signal(signum)
+    _, err = process.communicate()
+    if signum == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + signum, err
+        assert "metarun resume cut" in err.splitlines()[-1]
+        assert json.loads((tmp_path / "cut/status.json").read_text())["status"] == "stopped"
+    assert not (tmp_path / "cut/summary.json").exists()
+    code, _, err = metarun("resume", "cut")
+    assert code == 0, err
+    assert "going on after outer step" in err
+    assert metarun(*LONG, "hydra.run.dir=whole")[0] == 0
+    assert Path("cut/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
+    assert all(torch.equal(value, _weights("whole")[name]) for name, value in _weights("cut").items())
+
+
+def test_a_live_run_is_left_alone(metarun, tmp_path):
+    process = _start(tmp_path, *LONG, "seed=5", "hydra.run.dir=live")
+    _wait_for_step(tmp_path / "live", 20)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        code, _, err = metarun("resume", "live")
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert code == 4
+    assert f"in use by process {process.pid}" in err
+    assert process.wait() == 0
+
+
+def test_a_run_can_be_made_longer_but_not_shorter(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    code, _, err = metarun("resume", "run", "meta_steps=16")
+    assert code == 0, err
+    assert json.loads(Path("run/summary.json").read_text())["meta_steps"] == 16
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    for words, said in ((["meta_steps=8"], "at least 16"), (["meta_steps=20", "device=cuda"], "device=cpu")):
+        code, _, err = metarun("resume", "run", *words)
+        assert code == 2
+        assert said in err
+        after = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+        assert after == before, "what is refused changes nothing"
+    assert "meta_steps=12" in Path("run/.hydra/overrides.yaml").read_text(), "the words it was begun with"
+    assert json.loads(Path("run/environment.json").read_text())["continued"][0]["changed"] == ["meta_steps"]
+
+
+def test_a_run_that_only_lacks_its_test_is_tested(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    rows = Path("run/metrics.jsonl").read_bytes()
+    Path("run/summary.json").unlink()
+    code, out, err = metarun("resume", "run")
+    assert code == 0, err
+    assert Path("run/metrics.jsonl").read_bytes() == rows
+    assert json.loads(Path("run/status.json").read_text())["step"] == 12
+    assert "95% interval over 20 tasks" in out
+
+
+def test_damage_is_told_before_training_goes_on(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    newest, *others = checkpoint.steps(Path("run/checkpoints"))
+    for number, step in enumerate((newest, *others), start=1):
+        path = Path(f"run/checkpoints/step-{step:08d}.pt")
+        path.write_bytes(path.read_bytes()[:-1])
+        before = {path: path.read_bytes() for path in Path("run").rglob("*.pt")}
+        code, out, err = metarun("eval", "run")
+        assert f"step-{newest:08d}.pt: damaged" in err
+        assert code == (0 if number <= len(others) else 4)
+        assert ("checkpoint    outer step" in out) == (code == 0), "which one it was"
+    code, _, err = metarun("resume", "run", "meta_steps=16")
+    assert code == 4
+    assert "damaged" in err
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in before} == before
+    Path("run/metrics.jsonl").write_text("[1]\n")
+    code, _, err = metarun("reproduce", "run")
+    assert code == 4
+    assert "metrics.jsonl" in err
+    assert err.count("\n") == 1
+
+
+def test_an_edited_config_is_not_the_one_that_was_run(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    path = Path("run/.hydra/config.yaml")
+    path.write_text(path.read_text().replace("seed: 0", "seed: 7"))
+    for words in (["resume", "run"], ["resume", "run", "meta_steps=20"], ["eval", "run"], ["reproduce", "run"]):
+        code, _, err = metarun(*words)
+        assert code == 4
+        assert "was changed since the run began" in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("gone", ["*.json", "*.pt", "*"])
+def test_a_finished_run_without_checkpoints_is_not_started_over(metarun, gone):
+    metarun(*QUICK, "hydra.run.dir=run")
+    for path in Path("run/checkpoints").glob(gone):
+        path.unlink()
+    rows = Path("run/metrics.jsonl").read_bytes()
+    for words in (["resume", "run", "meta_steps=20"], ["eval", "run"]):
+        code, _, err = metarun(*words)
+        assert code == 4
+        assert "checkpoint" in err.splitlines()[-1]
+        assert "metarun resume" not in err
+    assert Path("run/metrics.jsonl").read_bytes() == rows
+
+
+def test_an_extended_run_is_reproduced_as_if_never_interrupted(metarun):
+    """Its validation at step 11 was there only because that was the last step once."""
+    metarun(*(word for word in QUICK if not word.startswith("meta_steps")), "meta_steps=11", "hydra.run.dir=run")
+    assert metarun("resume", "run", "meta_steps=16")[0] == 0
+    assert '"step": 11, "split": "val"' in Path("run/metrics.jsonl").read_text()
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    assert "bitwise identical" in out
+
+
+def test_data_may_have_moved(metarun, data_root):
+    small = ("data=omniglot", "model.filters=4", "meta_steps=2", "meta_batch=2", "val_tasks=2", "test_tasks=2")
+    Path("moved").symlink_to(data_root)
+    assert metarun(*small, f"data.root={data_root}", "hydra.run.dir=run")[0] == 0
+    assert metarun("reproduce", "run", "data.root=moved", "device=cpu")[0] == 0
+    code, _, err = metarun("resume", "run", "data.root=moved", "meta_steps=3")
+    assert code == 0, err
+    code, _, err = metarun("reproduce", "run", "seed=3")
+    assert code == 2
+    assert "reproduce changes nothing but" in err
+
+
+def test_reproduce_says_identical_or_names_the_first_difference(metarun):
+    metarun(*QUICK, "hydra.run.dir=run", "engine.chunk=7")
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    assert "bitwise identical: 8 of 8 events" in out
+    rows = Path("run/metrics.jsonl").read_text().splitlines()
+    row = json.loads(rows[4])
+    row["loss"] += 1e-9
+    Path("run/metrics.jsonl").write_text("\n".join([*rows[:4], json.dumps(row), *rows[5:]]) + "\n")
+    code, out, err = metarun("reproduce", "run")
+    assert code == 6
+    assert "event 5 of 8 differs (step 9, train, loss)" in err
+
+
+def test_reproduce_keeps_the_chunk_that_auto_chose(metarun, monkeypatch):
+    """A machine with less memory would choose another, and other last digits."""
+    metarun(*QUICK, "hydra.run.dir=run")
+    monkeypatch.setattr("metarun.engine.engine.budget", lambda device: 1)
+    assert metarun("reproduce", "run")[0] == 0
+    again = next(Path("outputs").glob("*/*/environment.json"))
+    assert json.loads(again.read_text())["chunk"] == 25
+
+
+def test_resume_keeps_the_chunk_that_auto_chose(metarun, monkeypatch):
+    metarun(*QUICK, "hydra.run.dir=run")
+    monkeypatch.setattr("metarun.engine.engine.budget", lambda device: 1)
+    assert metarun("resume", "run", "meta_steps=14")[0] == 0
+    assert json.loads(Path("run/environment.json").read_text())["continued"][0]["chunk"] == 25
+
+
+def test_eval_under_other_settings(metarun):
+    metarun(*QUICK, "data=tabular", "hydra.run.dir=run")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    code, out, err = metarun("eval", "run", "data.shots=9", "algo.eval_inner_steps=3", "test_tasks=30", "engine=loop")
+    assert code == 0, err
+    assert "2-way 9-shot" in out
+    assert re.search(r"trained on +tabular 2-way 5-shot", out)
+    assert not RunDir(next(Path("run/eval").glob("*/*"))).holds_run, "an evaluation cannot be resumed into a run"
+    summary = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())
+    assert len(summary["test"]["accuracy"]["by_step"]) == 4
+    assert summary["test"]["accuracy"]["tasks"] == 30
+    assert {path: path.read_bytes() for path in before} == before, "the run stays as it was"
+    code, _, err = metarun("eval", "run")
+    same = json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
+    assert same["test"] == json.loads(Path("run/summary.json").read_text())["test"]
+    for words, said in (
+        (["algo.inner_steps=3"], "no effect"), (["algo.meta_optimizer._target_=torch.optim.SGD"], "no effect"),
+        (["algo.first_order=true"], "no effect"), (["data.ways=3"], "head.weight"), (["meta_steps=3"], "no effect"), (["data.way=3"], "did you mean ways?"),
+        (["algo=fomaml"], "values, not choices"), (["seed=1,2"], "key=value"), (["data.shots=x"], "an integer"), (["seed=${oc.env:HOME}"], "seed"),
+    ):  # fmt: skip
+        code, _, err = metarun("eval", "run", *words)
+        assert code in (2, 4)
+        assert said in err
+        assert err.count("\n") == 1
+
+
+def test_words_of_eval_mean_the_same_in_any_order(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    for words in (["device.threads=1", "device=cpu"], ["device=cpu", "device.threads=1"]):
+        assert metarun("eval", "run", *words)[0] == 0
+    for config in Path("run/eval").glob("*/*/config.yaml"):
+        assert "threads: 1" in config.read_text()
+
+
+def test_eval_refuses_another_class_split(metarun, data_root, monkeypatch):
+    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    code, _, err = metarun(
+        "data=omniglot",
+        "model.filters=4",
+        "meta_steps=2",
+        "meta_batch=2",
+        "val_tasks=2",
+        "test_tasks=2",
+        "hydra.run.dir=run",
+    )
+    assert code == 0, err
+    assert metarun("eval", "run", "data.shots=5")[0] == 0
+    code, _, err = metarun("eval", "run", "data.split_seed=1")
+    assert code == 4
+    assert "data.split_seed" in err
+
+
+def test_a_saved_config_runs_again(metarun):
+    metarun(*QUICK, "hydra.run.dir=run", "algo.inner_lr=0.02")
+    os.chdir("run")
+    code, out, err = metarun("-cp", ".hydra", "seed=4", "hydra.run.dir=../again")
+    os.chdir("..")
+    assert code == 0, err
+    assert "rate 0.02," in out
+    config = Path("again/.hydra/config.yaml").read_text()
+    assert "seed: 4" in config
+    assert "protocol" not in config
+    code, _, err = metarun("-cp", "run/.hydra", "algo=fomaml")
+    assert code == 2
+    assert "values, not choices" in err
+
+
+def test_a_sweep_tries_everything_and_says_what_failed(metarun):
+    words = ["-m", *QUICK, "algo=maml,fomaml", "algo.inner_lr=0.01,1e30", "hydra.sweep.dir=sweep"]
+    code, out, err = metarun(*words)
+    assert code == 1
+    assert out.count("test mse") == 2
+    assert out.count("failed: ") == 2
+    assert "2 of 4 jobs failed" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    statuses = {path.parent.name: json.loads(path.read_text()) for path in Path("sweep").glob("*/status.json")}
+    assert sorted(status["status"] for status in statuses.values()) == ["done", "done", "failed", "failed"]
+    failed = next(Path("sweep", name) for name, status in statuses.items() if status["status"] == "failed")
+    assert "Traceback" in (failed / "metarun.log").read_text()
+    done = next(Path("sweep", name, "metrics.jsonl") for name, status in statuses.items() if status["status"] == "done")
+    before = done.stat().st_mtime_ns
+    assert metarun(*words)[0] == 1
+    assert done.stat().st_mtime_ns == before, "what is done is not run again"
+
+
+def test_divergence_has_its_exit_code_and_keeps_the_good_checkpoint(metarun):
+    code, _, err = metarun(*QUICK, "hydra.run.dir=run", "algo.meta_lr=1e20")
+    assert code == 5
+    assert "not finite" in err
+    assert json.loads(Path("run/status.json").read_text())["status"] == "failed"
+    for step in checkpoint.steps(Path("run/checkpoints")):
+        assert all(
+            torch.isfinite(value).all() for value in checkpoint.load(Path("run/checkpoints"), step)["meta"].values()
+        )
+
+
+def test_a_second_moment_that_overflows_ends_the_run(metarun):
+    """Gradients of 1e20 are finite, and so are weights that Adam moves by them; their squares are not, in float32."""
+    words = ("meta_steps=3", "val_tasks=2", "test_tasks=2", "algo.inner_lr=1000", "hydra.run.dir=run")
+    for _ in range(2):  # what could not be gone on from must not have been saved
+        code, _, err = metarun(*words)
+        assert code == 5
+        assert "exp_avg_sq of layers.0.weight is not finite (after outer step 3)" in err.splitlines()[-1]
+        assert not checkpoint.steps(Path("run/checkpoints"))
+
+
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    folder = Path("run/checkpoints")
+    newest, before = checkpoint.steps(folder)[:2]
+    path = folder / f"step-{newest:08d}.pt"
+    content = path.read_bytes()
+    for place in range(0, len(content), 997):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        with pytest.raises(RunDirError, match="damaged"):
+            checkpoint.load(folder, newest)
+    assert checkpoint.newest(folder)["step"] == before
+
+
+def test_what_differs_in_the_environment_is_said_before_the_run_is_repeated(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    path = Path("run/environment.json")
+    environment = json.loads(path.read_text())
+    environment["versions"]["torch"] = "0.4.1"
+    environment["device"] = "abacus"
+    path.write_text(json.dumps(environment))
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("environment: device was abacus, is ")
+    assert lines[1].startswith("environment: torch was 0.4.1, is ")
+    assert lines[-1] == "bitwise identical: 8 of 8 events"
+
+
+@pytest.mark.slow
+def test_thirty_two_runs_started_together_have_a_directory_each(tmp_path):
+    words = [sys.executable, "-m", "metarun", *QUICK, "device.threads=1"]
+    processes = [
+        subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(32)
+    ]
+    assert all(process.communicate() and process.returncode == 0 for process in processes)
+    runs = list((tmp_path / "outputs").glob("*/*/metrics.jsonl"))
+    assert len(runs) == 32
+    assert len({run.read_bytes() for run in runs}) == 1
+
+
+@pytest.fixture
+def two_ray_nodes(monkeypatch):
+    """The words for a Ray cluster of two nodes with one core each, on this machine."""
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        address = f"hydra.launcher.ray.init.address='{cluster.address}'"
+        yield ["hydra/launcher=ray", address, "+hydra.launcher.ray.init.object_store_memory=null"]
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_sweep_on_two_ray_nodes(tmp_path, two_ray_nodes):
+    command = [sys.executable, "-m", "metarun", "-m", *two_ray_nodes, *QUICK, "seed=0,1,2,3", "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test mse") == 4
+    assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plugin", "words", "threads"),
+    [
+        ("joblib", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], (os.cpu_count() or 2) // 2),
+        ("submitit", ["hydra/launcher=submitit_local"], 1),
+        ("submitit", ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=2"], 2),
+        ("ray", ["hydra/launcher=ray"], 1),
+    ],
+)
+def test_jobs_of_a_parallel_launcher_are_in_the_closing_table_too(plugin, words, threads, tmp_path, monkeypatch):
+    pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    words = ["-m", *words, *QUICK, "algo.inner_lr=0.01,1e30", "seed=0,1"]
+    command = [sys.executable, "-m", "metarun", *words, "hydra.sweep.dir=sweep"]
+    for _ in range(2):  # the second time only what failed is tried again
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1
+        # Ray's workers may still speak after metarun's last word.
+        assert "2 of 4 jobs failed" in (done.stderr if plugin == "ray" else done.stderr.splitlines()[-1])
+        assert done.stdout.count("test mse") == 2
+        assert done.stdout.count("failed: the meta-loss") == 2
+        assert not list((tmp_path / "sweep").glob(".outcomes*"))
+    logs = [path.read_text() for path in (tmp_path / "sweep").glob("*/metarun.log")]
+    assert sum("Traceback" in text for text in logs) == 2
+    assert sum("step 12/12" in text for text in logs) == 2
+    environments = [json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/environment.json")]
+    assert {environment["threads"] for environment in environments} == {threads}
+
+
+def test_starting_together_gives_directories_of_ones_own(tmp_path):
+    code = "from metarun.storage.rundir import fresh; from pathlib import Path; print(fresh(Path('outputs')))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for _ in range(32)
+    ]
+    assert len({process.communicate()[0] for process in processes}) == 32
+
+
+def _manifested(path, payload):
+    """Writes a payload with a manifest that matches, as only someone who means it would."""
+    torch.save(payload, path)
+    content = path.read_bytes()
+    facts = {"step": int(path.stem[5:]), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps(facts))
+
+
+class _Harmful:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_checkpoint_that_is_not_this_runs_own_is_refused(metarun):
+    """Another run's of the same shape, a pickle, another step's, or one with an infinity: one line, and exit code 4."""
+    metarun(*QUICK, "hydra.run.dir=run")
+    metarun(*QUICK, "hydra.run.dir=other", "seed=1")
+    folder = Path("run/checkpoints")
+    kept = {step: checkpoint.load(folder, step) for step in checkpoint.steps(folder)}
+    foreign = checkpoint.newest(Path("other/checkpoints"))
+    cases = [
+        (lambda own: {**foreign, "step": own["step"]}, "another run"),
+        (lambda own: {**own, "step": 3}, "another run or step"),
+        (lambda own: {**own, "meta": {name: value / 0 for name, value in own["meta"].items()}}, "not finite"),
+        *((lambda own, other=other: other, "not a checkpoint") for other in (_Harmful(), [1, 2], {})),
+    ]
+    for payload, words in cases:
+        for step, own in kept.items():
+            _manifested(folder / f"step-{step:08d}.pt", payload(own))
+        for verb in ("eval", "resume"):
+            code, _, err = metarun(verb, "run", *(["meta_steps=20"] if verb == "resume" else []))
+            assert code == 4, err
+            assert words in err.splitlines()[-1]
+            assert "Traceback" not in err
+        assert not Path("executed").exists()
+
+
+def test_the_digest_of_test_tasks_is_that_of_the_tasks(metarun):
+    """Two algorithms on the same tasks share it; another seed, another number of shots or of tasks has another."""
+
+    def digest(*words, test_tasks=5):
+        few = ("meta_steps=1", "val_tasks=2", f"test_tasks={test_tasks}")
+        code, _, err = metarun(*few, *words, "hydra.run.dir=run")
+        assert code == 0, err
+        found = json.loads(Path("run/test_tasks.json").read_text())["digest"]
+        shutil.rmtree("run")
+        return found
+
+    same = digest()
+    assert digest("algo=reptile", "meta_batch=3", "data.shots=3", "data.eval_shots=10") == same
+    others = [digest("seed=1"), digest("data.shots=9"), digest(test_tasks=6)]
+    assert len({same, *others}) == 4
+
+
+def test_a_budget_is_that_share_of_meta_steps_and_can_be_raised(metarun):
+    code, out, err = metarun(*QUICK, "budget=0.5", "hydra.run.dir=run")
+    assert code == 0, err
+    assert "6 outer steps" in out
+    assert "budget 0.5 of 12" in out
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert (summary["meta_steps"], summary["budget"]) == (6, 0.5)
+    code, out, err = metarun("resume", "run", "budget=1")
+    assert code == 0, err
+    metarun(*QUICK, "hydra.run.dir=whole")
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    whole = [json.loads(line) for line in Path("whole/metrics.jsonl").read_text().splitlines()]
+    assert [row for row in rows if row["step"] != 6 or row["split"] != "val"] == whole
+    code, _, err = metarun("resume", "run", "budget=0.1")
+    assert code == 2
+    assert "budget" in err
+    code, _, err = metarun("eval", "run", "budget=0.1")
+    assert code == 2
+
+
+def test_a_validation_that_is_not_finite_ends_nothing_but_is_not_the_best(metarun, monkeypatch):
+    """Validations 2 and 3 of 3 find a task whose metric is not a number."""
+    true, calls = loop.meta_test, []
+
+    def meta_test(experiment, meta, split, *rest):
+        calls.append(split)
+        if calls in (["val"] * 2, ["val"] * 3):
+            raise DivergedError("the metric of val task 7 is not finite")
+        return true(experiment, meta, split, *rest)
+
+    monkeypatch.setattr(loop, "meta_test", meta_test)
+    code, out, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 0, err
+    assert err.count("no validation: the metric of val task 7 is not finite") == 2
+    assert "outer step 4 of 12, best by validation" in out
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["split"]) for row in rows if row["split"] != "train"] == [(4, "val"), (4, "test")]
+
+
+def test_a_run_without_any_finite_validation_says_so(metarun, monkeypatch):
+    def meta_test(*_):
+        raise DivergedError("the metric of val task 7 is not finite")
+
+    monkeypatch.setattr(loop, "meta_test", meta_test)
+    code, _, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 5
+    assert "no validation has a finite metric" in err.splitlines()[-1]

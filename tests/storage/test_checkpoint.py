@@ -1,0 +1,299 @@
+"""Checkpoints are whole or absent: damaged by bits, pages and cuts; killed, unplugged and out of space while saving."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.disk import ERRORS, AfterPowerLoss, Disk, PowerCut
+
+from metarun.errors import RunDirError
+from metarun.storage import checkpoint
+
+QUICK = ("meta_steps=6", "val_every=2", "val_tasks=4", "test_tasks=6", "log_every=1", "checkpoint_every=2")
+
+
+def _payload(step, seed=0, size=2000):
+    generator = torch.Generator().manual_seed(1000 * seed + step)
+    weights = {name: torch.randn(size, generator=generator) for name in "ab"}
+    return {
+        **{"step": step, "meta": weights, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1, "params": [0, 1]}]}},
+        **{"best": [step, 0.5], "chunks": [3, 4], "metrics": "", "config": f"run {seed}", "split_hash": "none"},
+    }
+
+
+def _same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    return a == b
+
+
+def _is_whole(payload):
+    return _same(payload, _payload(payload["step"], size=len(payload["meta"]["a"])))
+
+
+def _saved(folder, *steps, size=2000, seed=0):
+    folder.parent.mkdir(exist_ok=True)
+    for step in steps:
+        checkpoint.save(folder, step, _payload(step, seed, size), keep=set())
+    return folder
+
+
+def _refused_or_right(folder, step):
+    """Loads a checkpoint that may be damaged; True if it was refused."""
+    try:
+        payload = checkpoint.load(folder, step, "run 0")
+    except RunDirError:
+        return True
+    assert _same(payload, _payload(step)), "loaded wrong"
+    return False
+
+
+def test_no_flipped_bit_is_loaded_as_another_number(tmp_path):
+    """1,000 bits, in the checkpoint and in its manifest; torch alone loads nearly all of them as wrong numbers."""
+    folder = _saved(tmp_path / "checkpoints", 1, 2)
+    draw = random.Random(0)
+    unnoticed_by_torch = refused = 0
+    for number in range(1000):
+        path = folder / ("step-00000002.json" if number % 10 == 0 else "step-00000002.pt")
+        content = bytearray(path.read_bytes())
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        good = path.read_bytes()
+        path.write_bytes(content)
+        refused += _refused_or_right(folder, 2)
+        if path.suffix == ".pt" and number % 20 == 1:
+            with contextlib.suppress(Exception):
+                unnoticed_by_torch += not _same(torch.load(path, weights_only=True), _payload(2))
+        assert checkpoint.newest(folder)["step"] in (1, 2)
+        path.write_bytes(good)
+    assert refused > 990, "but for bits in a manifest that do not change its meaning"
+    assert unnoticed_by_torch > 40, "of 50: this test would find it if no one looked"
+
+
+def test_no_zeroed_page_or_truncation_is_loaded(tmp_path):
+    """200 pages of 512 bytes set to zero, and 200 cuts."""
+    folder = _saved(tmp_path / "checkpoints", 1, 2, size=20000)
+    path = folder / "step-00000002.pt"
+    good = path.read_bytes()
+    pages = [at for at in range(0, len(good), 512) if any(good[at : at + 512])]
+    draw = random.Random(1)
+    damaged = [good[:at] + bytes(len(good[at : at + 512])) + good[at + 512 :] for at in draw.sample(pages, 200)]
+    damaged += [good[: draw.randrange(len(good))] for _ in range(200)]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(RunDirError, match="damaged"):
+            checkpoint.load(folder, 2)
+    assert checkpoint.newest(folder)["step"] == 1
+
+
+def test_no_swapped_file_is_loaded(tmp_path):
+    """50 files in the place of others: another step's, another run's, the manifest's, and pairs of them."""
+    folder = _saved(tmp_path / "checkpoints", 1, 2)
+    other = _saved(tmp_path / "other", 1, 2, seed=1)
+    parts = [
+        source / f"step-0000000{step}.{kind}"
+        for source in (folder, other)
+        for step in (1, 2)
+        for kind in ("pt", "json")
+    ]
+    contents = {part: part.read_bytes() for part in parts}
+    swaps = 0
+    for step in (1, 2):
+        pt, manifest = folder / f"step-0000000{step}.pt", folder / f"step-0000000{step}.json"
+        for new_pt in parts:
+            for new_manifest in parts:
+                own = (new_pt, new_manifest) == (pt, manifest)
+                if own or (swaps >= 25 * step):
+                    continue
+                swaps += 1
+                pt.write_bytes(contents[new_pt])
+                manifest.write_bytes(contents[new_manifest])
+                assert _refused_or_right(folder, step)
+        pt.write_bytes(contents[pt])
+        manifest.write_bytes(contents[manifest])
+    assert swaps == 50
+
+
+@pytest.mark.parametrize("steps", [(), (1,), (1, 2), (1, 2, 3)])
+def test_a_kill_at_any_call_of_a_save_leaves_a_whole_checkpoint(tmp_path, monkeypatch, steps):
+    """A process of its own dies by SIGKILL before each open, write, fsync, rename and removal, and half way in a write."""
+    before, after = max(steps, default=0), max(steps, default=0) + 1
+    at, kills = 0, 0
+    while True:
+        folder = _saved(tmp_path / str(at) / "checkpoints", *steps)
+        child = os.fork()
+        if child == 0:
+            try:
+                Disk(tmp_path, at).install(monkeypatch)
+                checkpoint.save(folder, after, _payload(after), keep=set())
+            except PowerCut:
+                os.kill(os.getpid(), signal.SIGKILL)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        found = checkpoint.newest(folder)
+        assert _is_whole(found) if found else not steps
+        assert (found or {"step": 0})["step"] in (before, after)
+        checkpoint.save(folder, after + 1, _payload(after + 1), keep=set())
+        assert checkpoint.newest(folder)["step"] == after + 1, "and saving goes on"
+        if status == 0:
+            assert found["step"] == after
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        kills += 1
+        at += 1
+    assert kills >= 13, "two files: make, write, sync, rename, sync the folder; and what is removed"
+
+
+@pytest.mark.parametrize("names_kept", [False, True])
+def test_power_lost_at_any_call_of_a_save_leaves_a_whole_checkpoint(tmp_path, monkeypatch, names_kept):
+    """Unlike a kill, this also loses what was written and not synced."""
+    folder = _saved(tmp_path / "checkpoints", 1, 2)
+    disk, lost = Disk(tmp_path), AfterPowerLoss
+    start = {path: path.read_bytes() for path in folder.iterdir()}
+    with monkeypatch.context() as patch:
+        disk.install(patch)
+        checkpoint.save(folder, 3, _payload(3), keep=set())
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for path, content in start.items():
+        path.write_bytes(content)
+    found = []
+    for cut in range(len(disk.calls) + 1):
+        left = tmp_path / f"left {cut}"
+        left.mkdir()
+        lost(folder).replay(disk.calls[:cut]).lay_out(left, folder, names_kept)
+        payload = checkpoint.newest(left)
+        assert _is_whole(payload)
+        found.append(payload["step"])
+    assert found == sorted(found)
+    assert {found[0], found[-1]} == {2, 3}
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_at_any_call_of_a_save_is_raised_and_the_last_checkpoint_is_intact(
+    tmp_path, monkeypatch, error, lasting
+):
+    at = 0
+    while True:
+        folder = _saved(tmp_path / str(at) / "checkpoints", 1, 2)
+        with monkeypatch.context() as patch:
+            disk = Disk(tmp_path, at, ERRORS[error], lasting).install(patch)
+            try:
+                checkpoint.save(folder, 3, _payload(3), keep=set())
+                raised = None
+            except OSError as told:
+                raised = told
+        if not disk.happened:
+            break
+        found = checkpoint.newest(folder)
+        assert _is_whole(found)
+        if raised is None:
+            assert found["step"] == 3, "what failed was not needed: to remove what is old, and works on a full disk"
+        else:
+            assert raised.errno == ERRORS[error]
+            assert "step-0000000" in str(raised.filename), "which file"
+            assert not list(folder.glob(".*")) or error == "EACCES", "no temporary file is left"
+        at += 1
+    assert at >= 12
+
+
+def test_at_least_two_checkpoints_and_the_best_are_kept(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for step in range(1, 8):
+        checkpoint.save(folder, step, _payload(step), keep={2})
+    assert checkpoint.steps(folder) == [7, 6, 2]
+    assert {path.name for path in folder.iterdir()} == {
+        f"step-0000000{s}.{kind}" for s in (7, 6, 2) for kind in ("pt", "json")
+    }
+
+
+def test_what_a_kept_checkpoint_needs_is_kept_too(metarun):
+    """Whichever one of the last two is damaged, the other is enough: its best is there. And the damaged one goes."""
+    words = (*QUICK[1:], "meta_steps=60", "algo.meta_lr=0.1", "data.shots=2", "data.queries=2")
+    assert metarun(*words, "hydra.run.dir=whole")[0] == 0
+    whole = _result("whole")
+    passed_over, bests = 0, set()
+    for stop in range(6, 58, 5):
+        assert metarun(*words[:-4], f"meta_steps={stop}", *words[-3:], "hydra.run.dir=run")[0] == 0
+        Path("run/summary.json").unlink()
+        newest, before = checkpoint.steps(Path("run/checkpoints"))[:2]
+        path = Path(f"run/checkpoints/step-{newest:08d}.pt")
+        path.write_bytes(path.read_bytes()[:-1])
+        bests.add(checkpoint.load(Path("run/checkpoints"), before)["best"][0] == before)
+        code, _, err = metarun("resume", "run", "meta_steps=60")
+        assert code == 0, err
+        assert f"step-{newest:08d}.pt: damaged" in err
+        passed_over += f"it is passed over, for that of outer step {before}" in err
+        for step in checkpoint.steps(Path("run/checkpoints")):
+            checkpoint.load(Path("run/checkpoints"), step)
+        assert [line for line in Path("run/metrics.jsonl").read_text().splitlines() if '"train"' in line] == [
+            line for line in Path("whole/metrics.jsonl").read_text().splitlines() if '"train"' in line
+        ]
+        assert _result("run")[1] == whole[1]
+        shutil.rmtree("run")
+    assert passed_over == 11
+    assert bests == {True, False}, "both cases came up"
+
+
+def _run_on_a_failing_disk(metarun, monkeypatch, at, error, lasting):
+    """Starts a run on a disk that fails at a call; returns the disk, the exit code and what was said."""
+    with monkeypatch.context() as patch:
+        disk = Disk(Path("run"), at, error, lasting).install(patch)
+        try:
+            code, _, err = metarun(*QUICK, "hydra.run.dir=run")
+        except PowerCut:
+            code, err = -9, ""
+    return disk, code, err
+
+
+def _whole_run(metarun):
+    assert metarun(*QUICK, "hydra.run.dir=whole")[0] == 0
+    return _result("whole")
+
+
+def _result(run):
+    weights = checkpoint.newest(Path(run) / "checkpoints")["meta"]
+    return Path(run, "metrics.jsonl").read_bytes(), {name: value.numpy().tobytes() for name, value in weights.items()}
+
+
+def _at_every_call(metarun, monkeypatch, error, lasting, first, stride):
+    whole, at, failed = _whole_run(metarun), first, 0
+    while True:
+        shutil.rmtree("run", ignore_errors=True)
+        disk, code, err = _run_on_a_failing_disk(metarun, monkeypatch, at, error, lasting)
+        if not disk.happened:
+            assert code == 0
+            return failed
+        if error is not None and code != 0:
+            line = err.splitlines()[-1]
+            assert code == 4, err
+            assert line.startswith("metarun: error: ")
+            assert os.strerror(error) in line
+            assert str(Path("run").resolve()) in line or "run" in line
+            assert "Traceback" not in err
+        failed += code != 0
+        code, _, err = metarun(*QUICK, "hydra.run.dir=run")  # the same command goes on
+        assert code == 0, (at, err)
+        assert _result("run") == whole, f"after call {at}"
+        at += stride
+
+
+# The default tests take some calls of a run; the slow ones take all.
+@pytest.mark.parametrize(("first", "stride"), [(3, 13), pytest.param(0, 1, marks=pytest.mark.slow)])
+def test_a_run_killed_at_a_call_goes_on_as_if_nothing_had_happened(metarun, monkeypatch, first, stride):
+    assert _at_every_call(metarun, monkeypatch, None, False, first, stride) >= 100 // stride - 2
+
+
+@pytest.mark.parametrize(("first", "stride"), [(1, 29), pytest.param(0, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_run_on_a_failing_disk_says_so_and_goes_on_later(metarun, monkeypatch, error, lasting, first, stride):
+    assert _at_every_call(metarun, monkeypatch, ERRORS[error], lasting, first, stride) >= 90 // stride - 2
