@@ -29,17 +29,9 @@ from metarun.commands.verbs import verb
 from metarun.config.compose import Source, compose, conf_dir, jobs, options
 from metarun.config.saved import check_choices, dump, saved_config
 from metarun.engine.ranks import alone, is_first
-from metarun.errors import (
-    DivergedError,
-    MetarunError,
-    ProcessEndedError,
-    RunDirError,
-    StoppedError,
-    UsageError,
-    printable,
-    reason,
-)
+from metarun.errors import DivergedError, MetarunError, ProcessEndedError, RunDirError, StoppedError, UsageError
 from metarun.run.signals import at_once
+from metarun.text import printable, reason
 
 PATIENCE = 10  # seconds
 HELP = """\

@@ -3,11 +3,11 @@
 Every message is one line: WHAT (WHERE): what was expected; what to do.
 """
 
-import difflib
-import json
 import math
 from collections.abc import Iterable
 from typing import Any
+
+from metarun.text import nearest, spell
 
 
 class MetarunError(Exception):
@@ -77,24 +77,8 @@ class SettingError(ValueError):
     """
 
     def __init__(self, value: Any, name: str, expected: str):
-        super().__init__(f"{spelled(value)} ({name}): expected {expected}")
+        super().__init__(f"{spell(value)} ({name}): expected {expected}")
         self.value, self.name, self.expected = value, name, expected
-
-
-def spelled(value: Any) -> str:
-    """A value as one types it: null, true and false as in YAML, else as Python has it."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
-
-
-def reason(error: Exception) -> str:
-    """What an exception says, in one line, without the path that the message around it names."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:200]
-
-
-def printable(text: str) -> str:
-    """A text in which nothing can move a terminal's cursor or change its colours; lines stay lines."""
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def positive(name: str, value: float) -> None:
@@ -122,9 +106,3 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         raise SettingError(value, name, f"one of {', '.join(choices)}{nearest(str(value), choices)}")
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """'; did you mean X?' for the name most like `name`, or ''."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""

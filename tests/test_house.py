@@ -1,76 +1,65 @@
-"""Imports run one way, and the code is in the shape that pyproject.toml asks for."""
+"""A folder imports only from those after it, and the code is in the shape that pyproject.toml asks for."""
 
 import ast
 import subprocess
 import sys
 
+import pytest
 from helpers.runs import ROOT
 
 PACKAGE = ROOT / "metarun"
-ALLOWED = {  # module: what it may import of metarun; the leaves import none of these
-    "cli": None, "verbs": None, "jobs": None, "rerun": None, "run": None, "start": None, "__main__": None,
-    "experiment": {"algos.base", "checkpoint", "config", "errors", "launch", "loop", "rundir", "runtime", "seeds", "trust"},
-    "adjust": {"compose", "config", "errors", "settings"}, "compose": {"config", "errors", "settings", "trust"}, "settings": {"errors"}, "search": {"compose", "config", "errors"}, "config": {"errors", "trust"}, "trust": {"errors"}, "saved": {"config", "errors", "files"}, "errors": set(), "seeds": set(), "memory": set(),
-    "inner": set(), "tasks": {"errors", "seeds"}, "cells": set(), "compiled": {"errors"}, "units": {"compiled"}, "models": {"cells", "compiled", "errors"}, "engine": {"algos.base", "errors", "inner", "memory", "tasks", "units"},
-    "loop": {"engine", "tasks", "algos.base", "errors", "inner", "loggers", "processes"}, "processes": {"errors", "inner", "launch"}, "launch": {"errors"}, "files": set(), "checkpoint": {"errors", "files"}, "runtime": {"errors", "launch"},
-    "rundir": {"config", "errors", "files", "saved"}, "record": {"errors", "files", "loggers", "loop", "rundir", "tasks"}, "loggers": {"errors"}, "plot": {"files", "tasks"}, "stop": {"errors"},
-    "runs": {"config", "errors", "rundir", "saved"}, "compare": {"differing", "runs"}, "differing": {"config", "runs"}, "table": {"compare", "errors", "record", "runs"},
-    "figures": set(), "page": set(), "examples": {"algos.base", "errors", "experiment", "inner", "loop", "runs", "tasks", "trust"},
-    "curves": {"compare", "config", "errors", "figures", "page", "record", "runs", "table"}, "pictures": {"curves", "errors", "examples", "figures", "page"},
-    "report": {"compare", "curves", "errors", "figures", "files", "page", "pictures", "record", "rundir", "runs", "table"},
-}  # fmt: skip
+ROOMS = ["cli", "commands", "results", "run", "engine", "storage", "config", "algos", "data", "models"]
+GROUND = ["tasks", "seeds", "intervals", "text", "files", "errors"]
+NOT_BESIDE = {("engine", "storage"), ("engine", "config"), ("algos", "data"), ("data", "models")}
+NOT_BESIDE |= {(a, b) for a in ("storage", "config") for b in ("algos", "data", "models")}
+LIBRARIES = {  # library: the rooms that may import it
+    **dict.fromkeys(("hydra", "omegaconf"), ("cli", "commands", "config")),
+    **dict.fromkeys(("torchvision", "PIL", "pandas"), ("data",)),
+    "torch": ("run", "engine", "storage.checkpoint", "algos", "data", "models", "tasks", "seeds"),
+}
 
 
-def _modules():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        yield name, ast.parse(path.read_text())
+def _imports():
+    """(importing module, imported name) for every import of the package."""
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from ((name, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield from ((name, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-def _imports(tree):
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            yield from (
-                [f"{module}.{alias.name}" for alias in node.names]
-                if module in ("metarun", "metarun.data")
-                else [module]
-            )
+def test_a_folder_imports_only_from_those_after_it():
+    order = {room: n for n, room in enumerate(ROOMS)} | dict.fromkeys(GROUND, len(ROOMS))
+    for module, imported in _imports():
+        here, (library, _, rest) = module.partition(".")[0], imported.partition(".")
+        there = rest.partition(".")[0]
+        if library in LIBRARIES:
+            allowed = (*LIBRARIES[library], "__init__", "__main__")
+            assert f"{module}.".startswith(tuple(f"{room}." for room in allowed)), f"{module} imports {imported}"
+        elif library == "metarun" and here in order and there in order:
+            assert order[here] <= order[there], f"{module} imports {imported}"
+            assert (here, there) not in NOT_BESIDE, f"{module} imports {imported}"
 
 
-def test_imports_run_one_way():
-    for name, tree in _modules():
-        for imported in _imports(tree):
-            package, _, rest = imported.partition(".")
-            if package in ("hydra", "omegaconf"):
-                assert name in ("adjust", "cli", "compose", "saved", "search", "jobs"), f"{name} imports {imported}"
-            if package == "torchvision":
-                assert name.startswith("data."), f"{name} imports {imported}"
-            if package != "metarun" or not rest or rest == "__version__":
-                continue
-            if name.startswith("algos."):
-                assert rest in ("algos.base", "algos.gradient", "inner", "tasks", "errors", "cells", "units"), (
-                    f"{name} imports {rest}"
-                )
-            elif name.startswith("data."):
-                assert rest in ("tasks", "seeds", "errors", "files") or rest.startswith("data."), (
-                    f"{name} imports {rest}"
-                )
-            elif ALLOWED[name] is not None:  # a new module has to be entered there
-                assert rest in ALLOWED[name], f"{name} imports {rest}"
+def test_the_ground_and_the_rooms_are_all_there_is():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", "__main__", "cli", *GROUND}
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == {*ROOMS} - {
+        "cli"
+    }
 
 
 def test_configs_become_code_in_one_place():
-    """Hydra's instantiate resolves interpolations, which can call things; trust.build() does not."""
-    for name, tree in _modules():
-        names = {getattr(node, "id", getattr(node, "attr", getattr(node, "name", ""))) for node in ast.walk(tree)}
-        assert not names & {"instantiate", "get_object", "get_class", "get_method", "eval", "exec"}, name
-        assert "import_module" not in names or name == "trust"
+    """Hydra's instantiate resolves interpolations, which can call things; config.targets.build() does not."""
+    for path in PACKAGE.rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        names = {getattr(node, "id", getattr(node, "attr", getattr(node, "name", ""))) for node in nodes}
+        assert not names & {"instantiate", "get_object", "get_class", "get_method", "eval", "exec"}, path
+        assert "import_module" not in names or path.stem == "targets", path
 
 
-def test_ruff_has_nothing_to_say():
-    for command in (["check"], ["format", "--check"]):
-        done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("words", [["check"], ["format", "--check"]])
+def test_ruff_has_nothing_to_say(words):
+    done = subprocess.run([sys.executable, "-m", "ruff", *words, ROOT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

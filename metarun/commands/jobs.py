@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from metarun.config.compose import settled
 from metarun.config.schema import checked
 from metarun.engine.ranks import beside_others, is_first
-from metarun.errors import MetarunError, StoppedError, UsageError, printable, reason
+from metarun.errors import MetarunError, StoppedError, UsageError
+from metarun.text import printable, reason
 
 OUTCOMES = "METARUN_OUTCOMES"  # in the environment of each job of a sweep: the folder where they say how they ended
 

@@ -10,7 +10,7 @@ from metarun.config.edit import adjusted
 from metarun.config.saved import dump
 from metarun.config.schema import IN_TRAINING, Config, among, checked, costs_digits
 from metarun.engine import loop
-from metarun.errors import DiffersError, RunDirError, UsageError, printable, reason
+from metarun.errors import DiffersError, RunDirError, UsageError
 from metarun.files import write_atomically
 from metarun.run import pictures as plot
 from metarun.run.build import (
@@ -28,6 +28,7 @@ from metarun.run.train_and_test import execute, validates
 from metarun.storage.metrics import events
 from metarun.storage.rundir import RunDir, fresh
 from metarun.tasks import Metric
+from metarun.text import printable, reason
 
 PLACES = ("device", "data.root", "data.download")  # where a run computes and reads, not what it is
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from metarun.commands.jobs import located
 from metarun.engine.ranks import alone, is_first
-from metarun.errors import RunDirError, UsageError, nearest, printable
+from metarun.errors import RunDirError, UsageError
+from metarun.text import nearest, printable
 
 OF_ONE = ("eval", "resume", "reproduce")  # take a run directory
 OF_MANY = {  # take folders with runs, and one setting: its key, its default, and what may be typed

@@ -23,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from metarun.config.schema import SECTIONS, Config, checked
 from metarun.config.targets import targets, trusted_class
 from metarun.config.typecheck import check_types, known
-from metarun.errors import UsageError, nearest
+from metarun.errors import UsageError
+from metarun.text import nearest
 
 # Of what Hydra itself builds: launchers, sweepers with their samplers, callbacks.
 HYDRA = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins", "optuna.samplers")

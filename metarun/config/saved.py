@@ -10,8 +10,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from metarun.config.schema import Config, checked
-from metarun.errors import RunDirError, UsageError, reason
+from metarun.errors import RunDirError, UsageError
 from metarun.files import read
+from metarun.text import reason
 
 LARGEST_CONFIG = 64_000  # bytes
 MOST_CHOICES = 2_000  # files

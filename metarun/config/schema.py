@@ -11,7 +11,8 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from metarun.config.targets import check_target, targets, with_present_names
-from metarun.errors import SettingError, UsageError, at_least, nearest, one_of, positive
+from metarun.errors import SettingError, UsageError, at_least, one_of, positive
+from metarun.text import nearest
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
 # What may differ when a run is continued: it changes how long, how often or where, but not which experiment this is.

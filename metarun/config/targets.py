@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from metarun.errors import SettingError, UsageError, nearest, reason, spelled
+from metarun.errors import SettingError, UsageError
+from metarun.text import nearest, reason, spell
 
 # Names that saved configs have from before the classes moved. A saved config is a file format: they stay readable.
 MOVED = {
@@ -109,7 +110,7 @@ def build(section: str, node: dict[str, Any], **given: Any) -> Any:
     try:
         return cls(**given, **built)
     except SettingError as error:
-        raise UsageError(f"{spelled(error.value)} ({section}.{error.name}): expected {error.expected}") from error
+        raise UsageError(f"{spell(error.value)} ({section}.{error.name}): expected {error.expected}") from error
     except (TypeError, ValueError, RuntimeError, MemoryError) as error:
         short = isinstance(error, MemoryError) or "allocate memory" in str(error)
         why = "needs more memory than there is; make it smaller" if short else reason(error)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from metarun.errors import UsageError, nearest, spelled
+from metarun.errors import UsageError
+from metarun.text import nearest, spell
 
 
 def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], saved: bool = False) -> None:
@@ -26,7 +27,7 @@ def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], s
         elif saved and type(value) is float and type(default) is int:
             continue
         elif (expected := _mismatch(value, default)) is not None:
-            raise UsageError(f"{spelled(value)} ({name}): expected {expected}, such as {name}={default}")
+            raise UsageError(f"{spell(value)} ({name}): expected {expected}, such as {name}={default}")
 
 
 def _mismatch(value: Any, default: Any) -> str | None:

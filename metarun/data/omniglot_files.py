@@ -24,8 +24,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from metarun.data.omniglot_index import ALPHABETS, DRAWERS, SETS
-from metarun.errors import DataError, reason
+from metarun.errors import DataError
 from metarun.files import Appended, read, write_atomically
+from metarun.text import reason
 
 SIZE = 28
 LARGEST_IMAGE = 65536  # bytes; the largest PNG of Omniglot has under 1 kB

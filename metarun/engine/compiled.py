@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule
 
-from metarun.errors import MetarunError, reason
+from metarun.errors import MetarunError
 from metarun.models.unit import tracing
+from metarun.text import reason
 
 Tensors = tuple[Tensor, ...]
 

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from metarun.errors import MetarunError, RunDirError, reason
+from metarun.errors import MetarunError, RunDirError
 from metarun.files import write_atomically
 from metarun.results import curves, figures, pictures, table
 from metarun.results.compare import Row
@@ -17,6 +17,7 @@ from metarun.results.page import GENERATOR, figure, page
 from metarun.results.page import table as html_table
 from metarun.results.runs import LeftOut, Run, key_of, left
 from metarun.storage.metrics import duration, events, last_timing, shown
+from metarun.text import reason
 
 MOST_KEYS = 3  # that have a column each; more are one text
 FLAGS = ("-cp", "--config-path", "-cd", "--config-dir")

@@ -11,8 +11,9 @@ from typing import Any
 
 from metarun.config.saved import read_words, saved_config
 from metarun.config.schema import IN_TRAINING, SILENT, Config, among, leaves
-from metarun.errors import MetarunError, RunDirError, UsageError, reason
+from metarun.errors import MetarunError, RunDirError, UsageError
 from metarun.storage.rundir import RunDir, shown
+from metarun.text import reason
 
 MOST_RUNS = 10_000  # in one command
 PLACES = ("device", "engine", *SILENT)  # where a run computes and reads, not what it is,

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from metarun.errors import UsageError, nearest
+from metarun.errors import UsageError
 from metarun.results.compare import Row
 from metarun.results.runs import LeftOut
 from metarun.storage.metrics import shown
+from metarun.text import nearest
 
 
 def formatted(rows: list[Row], left_out: list[LeftOut], kind: str) -> str:

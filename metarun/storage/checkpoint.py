@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from metarun import files
-from metarun.errors import RunDirError, reason
+from metarun.errors import RunDirError
+from metarun.text import reason
 
 LARGEST = 4 << 30  # bytes
 REMEDY = "restore it from a copy, or start again in another directory"

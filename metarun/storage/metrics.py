@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from metarun.errors import RunDirError, reason
+from metarun.errors import RunDirError
 from metarun.files import Appended, parse_json, read, write_atomically
 from metarun.run.loggers import Sink
 from metarun.storage.rundir import RunDir
+from metarun.text import reason
 
 if TYPE_CHECKING:  # they import torch, which who only reads runs need not wait for
     from metarun.engine.loop import Evaluation, OuterStep

@@ -17,8 +17,9 @@ from typing import Any
 
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import Config, fingerprint
-from metarun.errors import RunDirError, reason
+from metarun.errors import RunDirError
 from metarun.files import Appended, parse_json, read, write_atomically
+from metarun.text import reason
 
 LARGEST_JSON, LARGEST_METRICS = 10_000_000, 250_000_000  # bytes
 # All that metarun writes there.

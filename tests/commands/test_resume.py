@@ -21,10 +21,6 @@ SHORT = ("val_tasks=4", "test_tasks=6", "device.threads=1")
 EVERY = ("val_every=7", "log_every=3", "checkpoint_every=5")
 
 
-
-
-
-
 @pytest.fixture
 def stopped_after(monkeypatch):
     """Sends a signal to this very process when an outer step is done."""

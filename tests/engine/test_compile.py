@@ -210,7 +210,9 @@ def test_a_learner_can_be_called_in_several_threads_at_once():
 def test_bfloat16_rounds_in_training_and_not_in_validation(omniglot):
     tasks = omniglot().sample(0, "train", torch.arange(4))
     algorithm = maml(Conv4((1, 28, 28), 5, filters=8))
-    exact, rounded = (run_engine(Engine(chunk=2, autocast=autocast), algorithm, tasks) for autocast in (None, "bfloat16"))
+    exact, rounded = (
+        run_engine(Engine(chunk=2, autocast=autocast), algorithm, tasks) for autocast in (None, "bfloat16")
+    )
     assert not exact[1].equal(rounded[1])
     assert (exact[1] - rounded[1]).abs().max() < 0.1, "8 bits of mantissa, in a loss of about 1.6"
     cosine = F.cosine_similarity(exact[0], rounded[0], dim=0)

@@ -35,6 +35,7 @@ def quadratic(size=5, seed=0):
 
 def image_tasks(generator, tasks=4, ways=3, shots=2, queries=2):
     """Random 16x16 images with labels, float64."""
+
     def part(each):
         x = torch.rand(tasks, ways * each, 1, 16, 16, generator=generator, dtype=torch.float64)
         return x, torch.arange(ways).repeat_interleave(each).expand(tasks, -1)

@@ -1,0 +1,104 @@
+"""What may be done with each key of a config: one table, which every room asks.
+
+A dotted key has the policy of the longest row that it is, or lies below: `device.threads` that of `device`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a key of a config decides, and when it may change.
+
+    Attributes:
+        resume: whether a run may go on with another value. All other keys make the fingerprint of a run.
+        reproduce: whether a reproduction may have another value: where it computes and reads.
+        evaluate: whether it acts in meta-testing. Where it does not, `metarun eval` refuses it.
+        digits: whether another value may give other digits, where a run goes on with it.
+        identity: whether two configurations that differ in it are two, in tables.
+        published: whether it may be typed beside experiment=NAME and leaves that the published experiment.
+        length: whether it decides how many outer steps there are.
+        by_name: whether a saved config may take another choice by name, as in device=cpu.
+    """
+
+    resume: bool = False
+    reproduce: bool = False
+    evaluate: bool = True
+    digits: bool = True
+    identity: bool = True
+    published: bool = False
+    length: bool = False
+    by_name: bool = False
+
+
+_CADENCE = Policy(resume=True, evaluate=False, identity=False, published=True)
+_PLACE = Policy(resume=True, reproduce=True, digits=False, identity=False, published=True)
+
+KEYS = {
+    "seed": Policy(identity=False, published=True),
+    "meta_steps": Policy(resume=True, evaluate=False, length=True),
+    "meta_batch": Policy(evaluate=False),
+    "budget": Policy(resume=True, evaluate=False, published=True, length=True),
+    "val_every": Policy(resume=True, evaluate=False, published=True),  # decides which checkpoint is best
+    "val_tasks": Policy(evaluate=False, published=True),
+    "test_tasks": Policy(published=True),
+    "checkpoint_every": _CADENCE,
+    "log_every": _CADENCE,
+    "objective": Policy(evaluate=False, published=True),
+    "algo": Policy(),
+    "model": Policy(),
+    "data": Policy(),
+    "data.root": _PLACE,
+    "data.download": _PLACE,
+    "device": Policy(resume=True, reproduce=True, identity=False, published=True, by_name=True),
+    "device.tf32": Policy(resume=True, reproduce=True),  # rounding shows in results, so it is no mere place
+    "engine": Policy(resume=True, identity=False, published=True, by_name=True),
+    "engine.autocast": Policy(resume=True, evaluate=False),
+    "logger": Policy(resume=True, digits=False, identity=False, published=True, by_name=True),
+    # Words of the command line that are no part of a run's config.
+    "experiment": Policy(published=True),
+    "sweep": Policy(identity=False, published=True),
+    "hydra": Policy(identity=False, published=True),
+    "suggested": Policy(),
+}
+
+
+def policy(key: str) -> Policy:
+    """The policy of a dotted key.
+
+    Raises:
+        KeyError: neither the key nor what it lies below has one.
+    """
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        if found := KEYS.get(".".join(parts[:length])):
+            return found
+    raise KeyError(key)
+
+
+def keys_that(question: str) -> list[str]:
+    """The rows of the table whose policy answers this question with yes, such as `resume`; for messages."""
+    return [key for key, found in KEYS.items() if getattr(found, question)]
+
+
+def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a plain config, with their dotted keys."""
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys in which two plain configs differ; 1 and 1.0 do."""
+    found = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b or type(a) is not type(b) or (key in old) != (key in new):
+            found.append(f"{prefix}{key}")
+    return found

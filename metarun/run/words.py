@@ -1,0 +1,98 @@
+"""A summary's facts in words: the title of a run, its settings, its closing words. Imports no torch."""
+
+from metarun.storage.records import Inner, Source, Summary, Training
+from metarun.text import format_metric
+
+
+def describe_source(source: Source) -> str:
+    """The task source, such as 'omniglot 5-way 1-shot (queries: 1)'."""
+    kind = f" {source.ways}-way" if source.ways is not None else ""
+    notes = [f"queries: {source.queries}"]
+    if (source.train_shots, source.train_queries) != (source.shots, source.queries):
+        notes.append(f"trained with shots: {source.train_shots}, queries: {source.train_queries}")
+    notes += [f"{name.replace('_', ' ')}: {value}" for name, value in source.more.items()]
+    regression = " regression" if source.ways is None else ""
+    return f"{source.name}{kind} {source.shots}-shot{regression} ({', '.join(notes)})"
+
+
+def describe_inner(inner: Inner) -> str:
+    """The inner loop, such as 'SGD, rate 0.4, steps: 1 in training, 3 in test'."""
+    if not inner.steps and not inner.eval_steps:
+        return "none"
+    rate = f", rate {inner.lr:g}" if inner.lr is not None else ""
+    if rate and inner.reduction == "per_shot":
+        rate += " per shot"
+        if inner.lr_on_mean is not None and inner.lr_on_mean != inner.lr:
+            rate += f", that is {inner.lr_on_mean:g} on the mean support loss"
+    return f"{inner.rule}{rate}, steps: {inner.steps} in training, {inner.eval_steps} in test"
+
+
+def describe_training(training: Training) -> str:
+    """How long a run trained, such as '6000 outer steps of 32 tasks (budget 0.1 of 60000)'."""
+    done, total = training.steps, training.outer_steps
+    steps = f"{total}" if done == total else f"{done} of {total}"
+    share = f" (budget {training.budget:g} of {training.meta_steps})" if training.budget < 1 else ""
+    return f"{steps} outer steps of {training.meta_batch} tasks{share}"
+
+
+def name_of(summary: Summary) -> str:
+    """The algorithm and its task source, without how long it trained."""
+    if summary.source is None:
+        return (summary.title or "").rpartition(", ")[0]  # of a summary from before there were facts
+    return f"{summary.algorithm} on {describe_source(summary.source)}"
+
+
+def title(summary: Summary) -> str:
+    """What ran, on what, and how long."""
+    if summary.training is None:
+        return summary.title or ""
+    return f"{name_of(summary)}, {describe_training(summary.training)}"
+
+
+def settings(summary: Summary) -> dict[str, str]:
+    """The effective settings that a reader of the result has to know, in words by name."""
+    if summary.learner is None:
+        return dict(summary.settings)
+    form = f" with {summary.learner.form}" if summary.learner.form else ""
+    found = {"learner": f"{summary.learner.name}{form}, {summary.parameters:,} meta-parameters"}
+    if summary.inner:
+        found["inner loop"] = describe_inner(summary.inner)
+    found |= {name.replace("_", " "): words for name, words in summary.details.items()}
+    if summary.learner.norm != "none":
+        found["batch norm"] = f"{summary.learner.norm} statistics"
+    if trained := summary.trained:
+        if trained.source:
+            found["trained on"] = describe_source(trained.source)
+        other = [describe_inner(trained.inner)] if trained.inner else []
+        other += [f"{name.replace('_', ' ')} {words}" for name, words in trained.details.items()]
+        found |= {"trained with": "; ".join(other)} if other else {}
+    if summary.checkpoint:
+        found["checkpoint"] = _describe_checkpoint(summary)
+    return found
+
+
+def _describe_checkpoint(summary: Summary) -> str:
+    assert summary.checkpoint is not None
+    where = f"outer step {summary.checkpoint.step}"
+    if summary.checkpoint.run is not None:
+        return f"{where} of {summary.checkpoint.run}"
+    best = summary.validation
+    by = f", best by validation: {summary.metric} {format_metric(summary.metric, best.mean)}" if best else ""
+    return f"{where}{f' of {summary.steps}' if summary.steps else ''}{by}"
+
+
+def closing_words(summary: Summary, more: dict[str, str]) -> str:
+    """The closing words of a run or an evaluation: what ran, the result, what it depends on, where it is.
+
+    Args:
+        summary: of the run.
+        more: further lines by name, such as files.
+    """
+    metric, test = summary.metric, summary.test
+    last = len(test.by_step) - 1
+    some = [k for k in range(last + 1) if last <= 12 or k in (1, 2, 5) or k % 10 == 0 or k == last]
+    steps = "  ".join(f"{k}: {format_metric(metric, test.by_step[k].mean)}" for k in some)
+    result = f"{metric} {format_metric(metric, test.mean, test.ci95)} (mean and 95% interval over {test.tasks} tasks)"
+    lines = {"test": result, **({"by step": f"{steps} (after that many inner steps)"} if last else {})}
+    lines |= settings(summary) | more
+    return "\n".join(["", title(summary), *(f"{name:<14}{text}" for name, text in lines.items())])
