@@ -12,7 +12,8 @@ import pytest
 from helpers.runs import ROOT
 
 from metarun.config.compose import compose
-from metarun.config.schema import differences, leaves
+from metarun.config.keys import differing_keys, leaves
+from metarun.config.published import published
 from metarun.results import runs
 from metarun.run.build import assemble
 
@@ -114,7 +115,7 @@ def test_published_runs_are_those_of_their_experiments(metarun):
         )
         environment = json.loads((folder / "environment.json").read_text())
         later = {key for session in environment.get("continued", []) for key in session["changed"]}
-        found = [key for key in differences(then, now) if not key.startswith("published") and key not in later]
+        found = [key for key in differing_keys(then, now) if key not in later]
         assert not found, folder
         assert environment["git"]["dirty"] is False
 
@@ -129,7 +130,7 @@ def test_every_experiment_begins_with_its_command_and_is_built(path, data_root, 
     assert (package, command) == ("# @package _global_", f"# metarun experiment={name}")
     config = compose([f"experiment={name}", "device=cpu"])
     experiment = assemble(config)
-    if config.published:
+    if theirs := published(name):
         kept = config.algo.get("eval_inner_steps") or config.algo.get("inner_steps") or 0
-        assert all(step <= kept for step in config.published.get("by_step") or {})
-        assert 0 < config.published["mean"] < (1 if experiment.source.metric == "accuracy" else 10)
+        assert all(step <= kept for step in theirs.get("by_step") or {})
+        assert 0 < theirs["mean"] < (1 if experiment.source.metric == "accuracy" else 10)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from metarun.config.edit import adjusted
+from metarun.config.keys import policy
 from metarun.config.saved import dump
-from metarun.config.schema import IN_TRAINING, Config, among, checked, costs_digits
+from metarun.config.schema import Config, check
 from metarun.engine import loop
 from metarun.errors import DiffersError, RunDirError, UsageError
 from metarun.files import write_atomically
@@ -49,13 +50,13 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     trained = rundir.config()
     config = adjusted(trained.plain(), words)
     experiment = assemble(config)
-    ignored = (*IN_TRAINING, *(f"algo.{key}" for key in experiment.algorithm.training_only))
+    ignored = [f"algo.{key}" for key in experiment.algorithm.training_only]
     for word in words:
         key = word.partition("=")[0]
         section, _, last = key.partition(".")
         if section == "data" and config.data.get(f"eval_{last}") is not None:
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; set data.eval_{last}")
-        if among(ignored, key):
+        if not policy(key).evaluate or any(f"{key}.".startswith(f"{name}.") for name in ignored):
             raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
@@ -116,7 +117,7 @@ def reproduce(folder: Path, words: list[str]) -> str:
     original = _rows(rundir, metric)
     pinned = replace(_pinned(rundir, config, environment), logger=None)  # a repetition is nobody else's news
     for session in environment.get("continued", []):
-        if costly := [key for key in session["changed"] if costs_digits(key)]:
+        if costly := [key for key in session["changed"] if policy(key).digits]:
             changed = f"after outer step {session['after_step']} with other {', '.join(costly)}"
             print(f"this run went on {changed}, so that the repetition may differ")
     experiment = assemble(pinned)  # what can be refused is refused before there is a directory
@@ -179,7 +180,7 @@ def _pinned(rundir: RunDir, config: Config, environment: dict[str, Any]) -> Conf
         raise RunDirError(
             f"{rundir.path / 'environment.json'}: has no {error}; expected it as metarun wrote it"
         ) from error
-    return checked(plain)
+    return check(plain)
 
 
 def _environment_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from metarun.config.schema import SECTIONS, Config, checked
+from metarun.config.schema import SECTIONS, Config, check
 from metarun.config.targets import targets, trusted_class
 from metarun.config.typecheck import check_types, known
 from metarun.errors import UsageError
@@ -56,11 +56,6 @@ def parse(words: list[str]) -> list[Override]:
         key = override.get_key_element().lstrip("+~")
         if not key:
             raise UsageError(f"{override.input_line!r} (command line): expected key=value")
-        if key.startswith("published."):
-            raise UsageError(
-                f"{override.input_line!r} (command line): expected all that is published at once, as in "
-                "'published={paper: \"Name 2020\", mean: 0.9}'"
-            )
         if key in SECTIONS and override.value() is None:
             raise UsageError(f"{override.input_line!r} (command line): expected {key}=name; see metarun --help")
         if key in seen:
@@ -133,7 +128,7 @@ def compose(words: list[str], source: Source = Source()) -> Config:  # noqa: B00
         if plain[section].get("_target_") == reference[section].get("_target_"):
             check_types(section, plain[section], reference[section], saved=source.primary is not None)
     check_types("", {key: value for key, value in plain.items() if key not in SECTIONS}, reference)
-    return checked(settled(plain, words))
+    return check(settled(plain, words))
 
 
 def _sweeper_params(words: list[str], source: Source) -> list[str]:
@@ -154,12 +149,9 @@ def sweeper(words: tuple[str, ...], source: Source) -> dict[str, Any]:
 def settled(plain: dict[str, Any], words: list[str]) -> dict[str, Any]:
     """A resolved config as it is run.
 
-    It no longer refers to the published settings of its task source. And what these words say is published stands in
-    the place of what an experiment says, where Hydra would mix the two.
+    It no longer refers to what its task source suggests.
     """
-    typed = {o.get_key_element(): o.value() for o in parse(words) if o.get_key_element() == "published"}
-    said: Any = OmegaConf.to_container(OmegaConf.create(typed), resolve=False)
-    return {key: value for key, value in plain.items() if key != "protocol"} | said
+    return {key: value for key, value in plain.items() if key != "protocol"}
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from metarun.config.compose import Source, parse, plain_config
-from metarun.config.schema import SECTIONS, Config, checked
+from metarun.config.schema import SECTIONS, Config, check
 from metarun.config.typecheck import check_types, known
 from metarun.errors import UsageError
 
@@ -52,4 +52,4 @@ def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
         value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore
         check_types("", {key: value}, {key: node[last]}, saved=True)
         node[last] = value
-    return checked(new)
+    return check(new)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from metarun.config.schema import Config, checked
+from metarun.config.schema import Config, check
 from metarun.errors import RunDirError, UsageError
 from metarun.files import read
 from metarun.text import reason
@@ -78,7 +78,7 @@ def saved_config(path: Path) -> Config:
         RunDirError: it cannot be read, or is not a valid config.
     """
     try:
-        return checked(read_saved(path))
+        return check(read_saved(path))
     except UsageError as error:
         raise RunDirError(f"{path}: {error}") from error
 

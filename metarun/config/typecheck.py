@@ -22,7 +22,7 @@ def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], s
         if isinstance(default, dict) and isinstance(value, dict):
             if value.get("_target_") == default.get("_target_"):
                 check_types(name, value, default, saved)
-        elif value is None and ("." in name or name == "published"):
+        elif value is None and "." in name:
             continue  # whether a component's setting may be null, its constructor knows
         elif saved and type(value) is float and type(default) is int:
             continue

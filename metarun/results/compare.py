@@ -142,7 +142,7 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
     groups: dict[str, dict[int, Run]] = {}
     again = []
     for run in runs:
-        said = run.config.published if run.says_published else None
+        said = None
         group = [run.metric, run.evaluation, run.changes, identity(run), said]
         seeds = groups.setdefault(json.dumps(group, sort_keys=True), {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:

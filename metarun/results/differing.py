@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from metarun.config.schema import among, leaves
-from metarun.results.runs import ROUNDING, Run, is_place, key_of
+from metarun.config.keys import leaves
+from metarun.results.runs import ROUNDING, Run, among, is_place, key_of
 
 # A configuration is everything but these and where it runs: who repeats it there, or with another seed, repeats it.
 APART = ("seed", "checkpoint_every", "log_every")

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metarun.config.keys import leaves, policy
+from metarun.config.published import published
 from metarun.config.saved import read_words, saved_config
-from metarun.config.schema import IN_TRAINING, SILENT, Config, among, leaves
+from metarun.config.schema import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
 from metarun.storage.rundir import RunDir, shown
 from metarun.text import reason
 
 MOST_RUNS = 10_000  # in one command
+SILENT = ("data.root", "data.download", "published", "logger")
 PLACES = ("device", "engine", *SILENT)  # where a run computes and reads, not what it is,
 ROUNDING = ("engine.autocast", "device.tf32")  # but for these: they show in results
 # What may be typed beside experiment=NAME and leaves it the published one: where, how often, how long and how sharply.
@@ -92,19 +95,14 @@ class Run:
         How its run went on later is no change of the evaluation's.
         """
         old, new = (dict(leaves(config.plain())) for config in (self.trained, self.config))
-        keys = [key for key in {**old, **new} if not is_place(key) and not among(IN_TRAINING, key)]
+        keys = [key for key in {**old, **new} if not is_place(key) and policy(key).evaluate]
         return {key: new.get(key) for key in keys if old.get(key) != new.get(key)}
 
     @property
-    def says_published(self) -> bool:
-        """Whether what is published was typed, and does not come from the experiment."""
-        return "published" in map(key_of, self.words)
-
-    @property
     def published(self) -> dict[str, Any] | None:
-        """What a paper reports of it: of an experiment as it is, or of settings that `published` was typed beside."""
-        same = self.says_published or (self.experiment and not self.typed)
-        return self.config.published if same and self.changes.keys() <= {"test_tasks"} else None
+        """What a paper reports of it, where it is an experiment as published."""
+        same = self.experiment and not self.typed and self.changes.keys() <= {"test_tasks"}
+        return published(self.experiment) if same else None
 
 
 @dataclass(frozen=True)
@@ -247,3 +245,8 @@ def left(path: Path, why: str) -> LeftOut:
 def key_of(word: str) -> str:
     """The key of a word of the command line."""
     return word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
+
+
+def among(names: tuple[str, ...], key: str) -> bool:
+    """Whether a dotted key is one of these, or below one of them."""
+    return any(f"{key}.".startswith(f"{name}.") for name in names)

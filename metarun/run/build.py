@@ -11,7 +11,7 @@ import torch
 
 from metarun import seeds
 from metarun.algos.base import Algorithm
-from metarun.config.schema import Config, fingerprint
+from metarun.config.schema import Config
 from metarun.config.targets import build
 from metarun.engine import loop
 from metarun.engine.device import environment
@@ -80,7 +80,7 @@ def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:
     Raises:
         RunDirError: all are damaged, or gone although the run is finished.
     """
-    saved = checkpoint.newest(rundir.checkpoints, fingerprint(config.plain()))
+    saved = checkpoint.newest(rundir.checkpoints, config.fingerprint)
     if saved is None and rundir.summary():
         raise RunDirError(
             f"{rundir.shown}: its checkpoints are gone; expected those of a finished run; restore them from a copy"
@@ -94,7 +94,7 @@ def own_checkpoint(rundir: RunDir, config: Config, step: int) -> dict[str, Any]:
     Raises:
         RunDirError: it is missing, damaged, or another run's.
     """
-    return checkpoint.load(rundir.checkpoints, step, fingerprint(config.plain()))
+    return checkpoint.load(rundir.checkpoints, step, config.fingerprint)
 
 
 def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None:
@@ -176,7 +176,6 @@ def summarize(
         "test": {metric: {**points[-1], "tasks": result.tasks, "by_step": points}},
         "meta_steps": config.outer_steps,
         "budget": config.budget,
-        "published": config.published,
         "parameters": parameters,
         "settings": settings,
     }
@@ -199,5 +198,5 @@ def environment_of(experiment: Experiment, config: Config) -> dict[str, Any]:
     """What environment.json holds."""
     engine = experiment.engine
     chunks = {"chunk": engine.chunk, "eval_chunk": engine.eval_chunk}
-    about = {"config": fingerprint(config.plain()), "seed": config.seed, "processes": experiment.processes.size}
+    about = {"config": config.fingerprint, "seed": config.seed, "processes": experiment.processes.size}
     return {**environment(experiment.device), **about, **chunks, **experiment.source.identity()}

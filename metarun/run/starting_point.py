@@ -4,7 +4,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from metarun.config.schema import FREE, Config, differences, is_free
+from metarun.config.keys import differing_keys, keys_that, policy
+from metarun.config.schema import Config
 from metarun.engine import loop
 from metarun.engine.loop import Experiment, State
 from metarun.errors import RunDirError, UsageError
@@ -28,15 +29,17 @@ class Best:
 
 def changed(old: Config | None, new: Config) -> list[str]:
     """The keys in which a config differs from the one that a run was begun with."""
-    return [] if old is None else differences(old.plain(), new.plain())
+    return [] if old is None else differing_keys(old.plain(), new.plain())
 
 
 def finished(rundir: RunDir, changes: list[str]) -> dict[str, Any] | None:
     """Checks that a directory's run may go on with these changes; its summary if there is nothing left to do."""
-    if fixed := [key for key in changes if not is_free(key)]:
+    if fixed := [key for key in changes if not policy(key).resume]:
+        free = ", ".join(keys_that("resume"))
         raise RunDirError(
-            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; only {', '.join(FREE)} "
-            f"may change; for another run choose another hydra.run.dir, or: metarun -cp {rundir.typed}/.hydra key=value"
+            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; "
+            f"only {free} may change; for another run choose another hydra.run.dir, or: "
+            f"metarun -cp {rundir.typed}/.hydra key=value"
         )
     if rundir.read("status.json").get("status") != "done" or set(changes) & set(LENGTH):
         return None

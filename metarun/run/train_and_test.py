@@ -6,7 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from metarun.config.schema import Config, costs_digits, fingerprint
+from metarun.config.keys import policy
+from metarun.config.schema import Config
 from metarun.engine import loop
 from metarun.engine.device import memory_mb
 from metarun.engine.loop import Evaluation, Experiment, State
@@ -90,7 +91,7 @@ def _execute(config: Config, rundir: RunDir, overrides: list[str], hydra: Any, b
 
 def _run(config: Config, rundir: RunDir, start: Start, changes: list[str], bar: bool) -> dict[str, Any]:
     experiment, state = start.experiment, start.state
-    if costly := [key for key in changes if costs_digits(key)]:
+    if costly := [key for key in changes if policy(key).digits]:
         longer = [key for key in LENGTH if key in costly]
         stretched = longer and experiment.algorithm.scheduled
         why = f" (its schedules now run over the new {longer[0]})" if stretched else ""
@@ -243,7 +244,7 @@ def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, re
 def _save(config: Config, experiment: Experiment, state: State, best: Best, rundir: RunDir, recorder: Recorder) -> None:
     payload = {
         **loop.snapshot(state),
-        "config": fingerprint(config.plain()),
+        "config": config.fingerprint,
         "best": [best.step, best.value],
         "chunks": [experiment.engine.chunk, experiment.engine.eval_chunk],
         "split_hash": experiment.source.identity()["split_hash"],

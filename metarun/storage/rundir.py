@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun.config.saved import dump, saved_config
-from metarun.config.schema import Config, fingerprint
+from metarun.config.schema import Config
 from metarun.errors import RunDirError
 from metarun.files import Appended, parse_json, read, write_atomically
 from metarun.text import reason
@@ -69,7 +69,7 @@ class RunDir:
             RunDirError: there is none, or it is not one, or it is no longer the one that was run.
         """
         config = saved_config(self.path / ".hydra" / "config.yaml")
-        if self.read("environment.json").get("config", now := fingerprint(config.plain())) != now:
+        if self.read("environment.json").get("config", now := config.fingerprint) != now:
             raise RunDirError(
                 f"{self.shown}: .hydra/config.yaml was changed since the run began; expected the config that was run; "
                 f"undo that, or start a new run from it: metarun -cp {self.typed}/.hydra"
