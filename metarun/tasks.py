@@ -7,7 +7,7 @@ regressed: the loss and the metric are the squared error, averaged over a point'
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -85,11 +85,10 @@ class Sizes(NamedTuple):
         """Shots and queries of the tasks of a split."""
         return self.train if split == "train" else self.test
 
-    def describe(self, kind: str = "", *notes: str) -> str:
-        """For people, such as '5-shot (queries: 5)', with what else there was in training, and with these notes."""
-        shots, queries = self.test
-        trained = [f"trained with shots: {self.train[0]}, queries: {self.train[1]}"] if self.train != self.test else []
-        return f"{shots}-shot{kind} ({', '.join([f'queries: {queries}', *trained, *notes])})"
+    def facts(self) -> dict[str, int]:
+        """The four numbers by name: shots, queries, train_shots, train_queries."""
+        names = ("shots", "queries", "train_shots", "train_queries")
+        return dict(zip(names, self.test + self.train, strict=True))
 
 
 def sizes(shots: int, queries: int | None, eval_shots: int | None, eval_queries: int | None) -> Sizes:
@@ -148,8 +147,8 @@ class TaskSource(Protocol):
         """What the tasks are made of: `split_hash`, and `data_digest` where there is data."""
         ...
 
-    def describe(self) -> str:
-        """A few words for the summary, such as 'omniglot 5-way 1-shot'."""
+    def facts(self) -> dict[str, Any]:
+        """Facts for the summary: keyword arguments of storage.records.Source, such as name, ways and shots."""
         ...
 
 

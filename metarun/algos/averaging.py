@@ -173,14 +173,13 @@ class Averaging(GradientBased):
         """Averaging of what."""
         return f"Averaging of {self.learners} learners' {self.average}"
 
-    def describe(self, source: TaskSource) -> dict[str, str]:
-        """The inner loop, and what keeps the learners together."""
-        inner = super().describe(source)
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: the order of the meta-gradient, or what keeps the learners together."""
         if not self.of_parameters:
-            return {**inner, "meta-gradient": "first order"}
+            return {"meta_gradient": "first order"}
         toward = {"none": "none", "l2": "towards zero", "mean": "towards the mean of all learners"}[self.regularize]
         words = toward if self.regularize == "none" else f"{toward}, strength {self.strength:g}"
-        return {**inner, "learners": f"{self.initial_weights} initial weights", "regularised": words}
+        return {"learners": f"{self.initial_weights} initial weights", "regularised": words}
 
 
 def another(model: nn.Module) -> nn.Module:

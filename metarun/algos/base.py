@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -113,8 +113,12 @@ class Algorithm(ABC):
         left = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
         return self.meta_lr * left[self.meta_lr_schedule]
 
-    def describe(self, source: TaskSource) -> dict[str, str]:
-        """Effective settings that a reader of the result has to know, for the summary."""
+    def inner(self, source: TaskSource) -> dict[str, Any] | None:
+        """The inner loop's facts: keyword arguments of storage.records.Inner; by default None: there is none."""
+        return None
+
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """Further facts that a reader of the result has to know, by name, such as {"meta_gradient": "first order"}."""
         return {}
 
     def predict(self, params: Params, x: Tensor, support: Tensor | None = None) -> Tensor:
@@ -135,7 +139,7 @@ def need_classes(algorithm: Algorithm, source: TaskSource) -> None:
     """Raises SettingError on a source of regression tasks."""
     if source.metric != "accuracy":
         why = f"{type(algorithm).__name__} has no meaning in regression"
-        raise SettingError(source.describe(), "data", f"a source of classes, such as data=omniglot: {why}")
+        raise SettingError(source.facts()["name"], "data", f"a source of classes, such as data=omniglot: {why}")
 
 
 def head_of(model: nn.Module) -> nn.Linear:

@@ -132,13 +132,18 @@ class GradientBased(Algorithm):
         """[K+1, Q, N] outputs on the query set after each inner step."""
         return torch.stack([self.query(params, task) for params in self.adapt(meta, task, self.test_steps)])
 
-    def describe(self, source: TaskSource) -> dict[str, str]:
-        """The inner loop as it acts on the mean support loss."""
-        rule, rate = self.rule(self.init()).name, f"{self.inner_lr:g}"
-        if self.inner_loss_reduction == "per_shot" and source.metric == "accuracy" and rule == "SGD":
-            rate = f"{self.inner_lr:g} per shot, that is {self.inner_lr * source.outputs:g} on the mean support loss"
-        steps = f"steps: {self.training_steps} in training, {self.test_steps} in test"
-        return {"inner loop": f"{rule}, rate {rate}, {steps}" if self.training_steps or self.test_steps else "none"}
+    def inner(self, source: TaskSource) -> dict[str, Any]:
+        """See Algorithm. `lr_on_mean` is there where the size of the loss decides the size of a step."""
+        rule = self.rule(self.init()).name
+        per_shot = self.inner_loss_reduction == "per_shot" and source.metric == "accuracy"
+        return {
+            "rule": rule,
+            "lr": self.inner_lr,
+            "lr_on_mean": self.inner_lr * source.outputs if per_shot and rule != "Adam" else None,
+            "reduction": "per_shot" if per_shot else "mean",
+            "steps": self.training_steps,
+            "eval_steps": self.test_steps,
+        }
 
 
 def rule(optimizer: str, lr: float, betas: tuple[float, float] | None) -> Rule:

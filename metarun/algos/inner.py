@@ -50,10 +50,9 @@ class SGD:
         lr: one rate for all parameters, or for each name a tensor that broadcasts to its parameter.
     """
 
-    name = "SGD"
-
     def __init__(self, lr: float | Params):
         self.lr = lr
+        self.name = "learned rates" if isinstance(lr, dict) else "SGD"
 
     def init(self, params: Params) -> None:
         """SGD has no state."""

@@ -103,8 +103,8 @@ class LSTMGenerator(GradientBased):
         *_, params = self.adapt(meta, task, self.inner_steps, first_order=self.first_order)
         return self.judge(params, task)
 
-    def describe(self, source: TaskSource) -> dict[str, str]:
-        """What is generated, and the inner loop that tunes it."""
-        what = "all parameters" if self.generate == "all" else "the last layer, on shared features"
-        order = {"meta-gradient": "first order" if self.first_order else "second order"} if self.inner_steps else {}
-        return {"generated": what, **super().describe(source), **order}
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: the parameters that are generated, and the order of the meta-gradient."""
+        generated = "all parameters" if self.generate == "all" else "the last layer, on shared features"
+        order = {"meta_gradient": "first order" if self.first_order else "second order"} if self.inner_steps else {}
+        return {"generated": generated, **order}

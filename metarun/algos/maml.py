@@ -72,6 +72,6 @@ class MAML(GradientBased):
         *_, params = self.adapt(meta, task, self.inner_steps, first_order=self.first_order)
         return self.judge(params, task)
 
-    def describe(self, source: TaskSource) -> dict[str, str]:
-        """The inner loop, and the kind of meta-gradient."""
-        return {**super().describe(source), "meta-gradient": "first order" if self.first_order else "second order"}
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: the order of the meta-gradient."""
+        return {"meta_gradient": "first order" if self.first_order else "second order"}

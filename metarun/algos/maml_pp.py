@@ -39,7 +39,7 @@ LEAST = 0.03  # of 1/K, the weight of an inner step before the last while severa
 class StepRates:
     """θ_{k+1} = θ_k - α_k g, with α_k = rates[name][k]."""
 
-    name = "SGD"
+    name = "learned rates"
 
     def __init__(self, rates: Params):
         self.rates = rates
@@ -96,15 +96,11 @@ class MAMLpp(GradientBased):
         """MAML++."""
         return "MAML++"
 
-    def describe(self, source: TaskSource) -> dict[str, str]:
-        """The inner loop, and when the meta-gradient is of first order."""
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: the order of the meta-gradient."""
         orders = {0.0: "second order", 1.0: "first order"}
         share = f"first order until {100 * self.first_order_until:.0f} % of meta-training, then second"
-        start = f"rates learned, from {self.inner_lr:g} ({self.inner_loss_reduction})"
-        return {
-            "inner loop": f"{start}, steps: {self.inner_steps}",
-            "meta-gradient": orders.get(self.first_order_until, share),
-        }
+        return {"meta_gradient": orders.get(self.first_order_until, share)}
 
     def at(self, progress: float) -> Algorithm:
         """See Algorithm."""

@@ -21,7 +21,7 @@ meta_clip=0.25; our choice of steps and tasks is in the YAML file.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -159,14 +159,18 @@ class MetaLSTM(Algorithm):
         learners = self.adapt(meta, task, self.test_steps)
         return torch.stack([self.predict(params, task.query_x, task.support_x) for params in learners])
 
-    def describe(self, source: TaskSource) -> dict[str, str]:
-        """The inner loop, and the kind of meta-gradient."""
-        batch = "" if self.inner_batch is None else f", minibatches of {self.inner_batch}"
-        division = ", gradients divided by their size once more" if self.divide_gradient else ""
+    def inner(self, source: TaskSource) -> dict[str, Any]:
+        """See Algorithm."""
+        return {"rule": "LSTM", "steps": self.inner_steps, "eval_steps": self.test_steps}
+
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: the gates that are fed back, the minibatches, and the order of the meta-gradient."""
+        division = "divided by the size of the minibatch once more"
         return {
-            "inner loop": f"LSTM ({self.feedback} fed back), steps: {self.inner_steps} in training, "
-            f"{self.test_steps} in test{batch}{division}",
-            "meta-gradient": "second order" if self.second_order else "first order",
+            "feedback": self.feedback,
+            **({} if self.inner_batch is None else {"minibatch": f"at most {self.inner_batch}"}),
+            **({"inner_gradient": division} if self.divide_gradient else {}),
+            "meta_gradient": "second order" if self.second_order else "first order",
         }
 
 

@@ -19,7 +19,7 @@ from metarun.algos.gradient import GradientBased
 from metarun.algos.inner import SGD, Rule, prefixed, under
 from metarun.errors import at_least
 from metarun.models.functional import Params
-from metarun.tasks import Task, TaskSource
+from metarun.tasks import Task
 
 
 @dataclass(eq=False, kw_only=True)
@@ -58,11 +58,6 @@ class MetaSGD(GradientBased):
     def rule(self, meta: Params) -> Rule:
         """SGD with a rate for each weight."""
         return SGD(under("rate", meta))
-
-    def describe(self, source: TaskSource) -> dict[str, str]:
-        """The inner loop."""
-        steps = f"steps: {self.inner_steps} in training, {self.test_steps} in test"
-        return {"inner loop": f"rates learned, from {self.inner_lr:g} ({self.inner_loss_reduction}), {steps}"}
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean query loss after the training number of inner steps, and the query metric there."""

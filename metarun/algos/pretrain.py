@@ -52,5 +52,7 @@ class Oracle(Pretrain):
         """See Algorithm."""
         if not getattr(source, "tell", False):
             raise SettingError(
-                source.describe(), "data", "a source that can tell the truth about its tasks, such as data=sinusoid"
+                source.facts()["name"],
+                "data",
+                "a source that can tell the truth about its tasks, such as data=sinusoid",
             )

@@ -88,12 +88,12 @@ class Reptile(GradientBased):
         """The learner alone."""
         return learner_of(meta)
 
-    def describe(self, source: TaskSource) -> dict[str, str]:
-        """The inner loop and its minibatches."""
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: the minibatches, and where Adam's moments come from."""
         sizes = [size or "all points" for size in (self.inner_batch, self.eval_inner_batch)]
         batches = f"at most {sizes[0]} in training, {sizes[1]} in test"
         moments = {"carried": {"moments": "carried over from training"}, "fresh": {"moments": "fresh in every task"}}
-        return {**super().describe(source), "minibatch": batches, **moments.get(self.inner_moments or "", {})}
+        return {"minibatch": batches, **moments.get(self.inner_moments or "", {})}
 
     def rule(self, meta: Params) -> Rule:
         """Adam or SGD."""

@@ -17,6 +17,7 @@ from metarun.run import pictures as plot
 from metarun.run.build import (
     EVAL_BATCH,
     assemble,
+    described,
     environment_of,
     newest_checkpoint,
     of_tasks,
@@ -26,7 +27,9 @@ from metarun.run.build import (
     summarize,
 )
 from metarun.run.train_and_test import execute, validates
+from metarun.run.words import describe_source
 from metarun.storage.metrics import events
+from metarun.storage.records import Source
 from metarun.storage.rundir import RunDir, fresh
 from metarun.tasks import Metric
 from metarun.text import printable, reason
@@ -72,10 +75,9 @@ def evaluate(folder: Path, words: list[str]) -> dict[str, Any]:
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
     summary = summarize(config, experiment, state, result, newest["step"])
     before = assemble(replace(trained, device=config.device))
-    if (training := before.source.describe()) != experiment.source.describe():
-        summary["settings"]["trained on"] = training
-    described = before.algorithm.describe(before.source)
-    if other := [words for name, words in described.items() if words != summary["settings"].get(name)]:
+    if (training := before.source.facts()) != experiment.source.facts():
+        summary["settings"]["trained on"] = describe_source(Source(**training))
+    if other := [words for name, words in described(before).items() if words != summary["settings"].get(name)]:
         summary["settings"]["trained with"] = "; ".join(other)
     summary["settings"]["checkpoint"] = f"outer step {step} of {rundir.shown}"
     out = RunDir(fresh(rundir.path / "eval"))

@@ -11,6 +11,7 @@ T tasks, N ways, K shots, Q queries of a class.
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,7 +122,7 @@ class Omniglot:
             "pixels_digest": self.pixels_digest,  # of the 28x28 images, whose last bits depend on Pillow
         }
 
-    def describe(self) -> str:
+    def facts(self) -> dict[str, Any]:
         """See TaskSource."""
-        turned = {"all": [], "train": ["test classes not turned"], "none": ["classes not turned"]}[self.rotations]
-        return f"omniglot {self.ways}-way {self.sizes.describe('', *turned)}"
+        more = {"rotations": self.rotations}
+        return {"name": "omniglot", "ways": self.ways, **self.sizes.facts(), "more": more}

@@ -7,6 +7,8 @@ Every class of a task is a Markov chain of its own, so single symbols say little
 T tasks, N ways, E sequences of a class (support and query), L symbols of a sequence, V symbols there are.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -86,7 +88,7 @@ class Sequences:
         """See TaskSource."""
         return {"split_hash": "none: tasks are generated"}
 
-    def describe(self) -> str:
+    def facts(self) -> dict[str, Any]:
         """See TaskSource."""
-        size = f"length {self.length}, {self.symbols} symbols"
-        return f"sequences {self.ways}-way {self.sizes.describe()}, {size}"
+        more = {"length": self.length, "symbols": self.symbols}
+        return {"name": "sequences", "ways": self.ways, **self.sizes.facts(), "more": more}

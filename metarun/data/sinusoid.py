@@ -7,6 +7,7 @@ Reference: Finn, Abbeel & Levine 2017, section 5.1. They train with 10 shots and
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ class Sinusoid:
         """See TaskSource."""
         return {"split_hash": "none: tasks are generated"}
 
-    def describe(self) -> str:
+    def facts(self) -> dict[str, Any]:
         """See TaskSource."""
-        told = ["amplitude and phase told"] if self.tell else []
-        return f"sinusoid {self.sizes.describe(' regression', *told)}"
+        more = {"inputs": "with amplitude and phase"} if self.tell else {}
+        return {"name": "sinusoid", **self.sizes.facts(), "more": more}

@@ -8,6 +8,8 @@ features closely and at others hardly. A learner sees x alone, so knowing r is w
 T tasks, P points of a task (support and query), F features, N ways, H hidden units.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -117,7 +119,7 @@ class Tabular:
         """See TaskSource."""
         return {"split_hash": "none: tasks are generated", "split_seed": str(self.split_seed)}
 
-    def describe(self) -> str:
+    def facts(self) -> dict[str, Any]:
         """See TaskSource."""
-        teachers = f"{self.features} features, {self.teacher} teachers"
-        return f"tabular {self.ways}-way {self.sizes.describe()}, {teachers}"
+        more = {"features": self.features, "teacher": self.teacher}
+        return {"name": "tabular", "ways": self.ways, **self.sizes.facts(), "more": more}

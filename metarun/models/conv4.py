@@ -57,7 +57,7 @@ class Conv4(Learner):
         self.norm, self.pool = norm, downsampling == "max_pool"
         self.flat = positions == "flatten" or (positions is None and self.pool)
         chosen = {"mean": ", averaged over positions", "flatten": ", flattened"}.get(positions or "", "")
-        self.form = (" with max-pooling" if self.pool else " with stride 2") + chosen
+        self.form = ("max-pooling" if self.pool else "stride 2") + chosen
         self.blocks = nn.ModuleList()
         for _ in range(4):
             stride = 1 if self.pool else 2

@@ -59,7 +59,7 @@ class Learner(nn.Module):
 
     norm: str
     head: nn.Module
-    form = ""  # which of the published forms it is, for the summary
+    form = ""  # the published form, in words, such as "stride 2, averaged over positions"
 
     @property
     def norm_parameters(self) -> set[str]:

@@ -18,7 +18,9 @@ from metarun.engine.device import environment
 from metarun.engine.loop import Evaluation, Experiment, State
 from metarun.engine.ranks import count
 from metarun.errors import RunDirError, SettingError, UsageError
+from metarun.run.words import describe_inner, describe_source
 from metarun.storage import checkpoint
+from metarun.storage.records import Inner, Source
 from metarun.storage.rundir import RunDir
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
@@ -159,18 +161,19 @@ def summarize(
     points = [{"mean": mean, "ci95": ci95} for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
     parameters = sum(value.numel() for value in state.meta.values())
     form = getattr(algorithm.model, "form", "")
+    form = f" with {form}" if form else ""
     steps = f"{config.outer_steps}" if done in (None, config.outer_steps) else f"{done} of {config.outer_steps}"
     training = f"{steps} outer steps of {config.meta_batch} tasks"
     if config.budget < 1:
         training += f" (budget {config.budget:g} of {config.meta_steps})"
     settings = {
         "learner": f"{type(algorithm.model).__name__}{form}, {parameters:,} meta-parameters",
-        **algorithm.describe(source),
+        **described(experiment),
     }
     if (norm := getattr(algorithm.model, "norm", "none")) != "none":
         settings["batch norm"] = f"{norm} statistics"
     return {
-        "title": f"{algorithm.name} on {source.describe()}, {training}",
+        "title": f"{algorithm.name} on {describe_source(Source(**source.facts()))}, {training}",
         "algorithm": algorithm.name,
         "metric": metric,
         "test": {metric: {**points[-1], "tasks": result.tasks, "by_step": points}},
@@ -179,6 +182,14 @@ def summarize(
         "parameters": parameters,
         "settings": settings,
     }
+
+
+def described(experiment: Experiment) -> dict[str, str]:
+    """The algorithm's facts in words, by name."""
+    inner = experiment.algorithm.inner(experiment.source)
+    found = {"inner loop": describe_inner(Inner(**inner))} if inner else {}
+    details = experiment.algorithm.details(experiment.source)
+    return found | {name.replace("_", " "): words for name, words in details.items()}
 
 
 def of_tasks(experiment: Experiment, result: Evaluation) -> dict[str, Any]:

@@ -28,8 +28,10 @@ from metarun.run.build import (
 from metarun.run.loggers import Sink
 from metarun.run.signals import at_once, between_steps
 from metarun.run.starting_point import LENGTH, Best, Start, changed, finished, prepare
+from metarun.run.words import describe_source
 from metarun.storage import checkpoint
 from metarun.storage.metrics import Progress, Recorder, events, shown
+from metarun.storage.records import Source
 from metarun.storage.rundir import RunDir
 from metarun.tasks import better
 
@@ -108,7 +110,7 @@ def _run(config: Config, rundir: RunDir, start: Start, changes: list[str], bar: 
     progress = Progress(experiment.source.metric, config.outer_steps, state.step, bar)
     sink = Sink(experiment.logger)
     recorder = Recorder(rundir, experiment.source.metric, sessions, state.step, start.metrics, sink)
-    title = f"{experiment.algorithm.name} on {experiment.source.describe()}"
+    title = f"{experiment.algorithm.name} on {describe_source(Source(**experiment.source.facts()))}"
     with closing(recorder), closing(progress), sink.during(rundir.path, title, config.plain(), state.step):
         _train(config, experiment, state, start.best, rundir, recorder, progress)
         summary = _test(config, experiment, start.best, rundir, recorder)

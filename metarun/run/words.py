@@ -19,11 +19,10 @@ def describe_inner(inner: Inner) -> str:
     """The inner loop, such as 'SGD, rate 0.4, steps: 1 in training, 3 in test'."""
     if not inner.steps and not inner.eval_steps:
         return "none"
-    rate = f", rate {inner.lr:g}" if inner.lr is not None else ""
-    if rate and inner.reduction == "per_shot":
-        rate += " per shot"
-        if inner.lr_on_mean is not None and inner.lr_on_mean != inner.lr:
-            rate += f", that is {inner.lr_on_mean:g} on the mean support loss"
+    verb = "from" if inner.rule == "learned rates" else "rate"
+    rate = f", {verb} {inner.lr:g}" if inner.lr is not None else ""
+    if inner.lr_on_mean is not None:
+        rate += f" per shot, that is {inner.lr_on_mean:g} on the mean support loss"
     return f"{inner.rule}{rate}, steps: {inner.steps} in training, {inner.eval_steps} in test"
 
 
