@@ -19,7 +19,7 @@ from metarun.commands import report, reproduce, resume, table
 from metarun.commands.console import set_up_logging
 from metarun.engine.ranks import is_first
 from metarun.errors import DivergedError, MetarunError, ProcessEndedError, RunDirError, StoppedError, UsageError
-from metarun.run.signals import at_once
+from metarun.run.signals import stop_at_once
 from metarun.text import nearest, printable, reason
 
 # A verb is a module with add_arguments(parser), and main(args), which returns the exit code.
@@ -46,7 +46,7 @@ def main() -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ["MPLBACKEND"] = "agg"  # a notebook's own may not be installed here, and matplotlib then does not start
     try:
-        with at_once("nothing that was saved is lost"):
+        with stop_at_once("nothing that was saved is lost"):
             code = _dispatch(sys.argv[1:])
         sys.stdout.flush()  # or Python would find out, after all is over, that it cannot
         return code

@@ -1,9 +1,11 @@
-"""What metarun says on the terminal while it works: its log, on stderr."""
+"""What metarun says on the terminal: its log while it works, on stderr, and the result, on stdout."""
 
 import logging
+from pathlib import Path
 
 from metarun.engine.ranks import is_first
-from metarun.text import printable
+from metarun.storage.records import Summary
+from metarun.text import printable, short_path, typed_path
 
 
 class _Console(logging.StreamHandler):
@@ -21,3 +23,16 @@ def set_up_logging() -> None:
     log.handlers = [console, *(handler for handler in log.handlers if not isinstance(handler, _Console))]
     log.propagate = False
     log.setLevel(logging.INFO if is_first() else logging.WARNING)
+
+
+def print_run(summary: Summary, folder: Path) -> None:
+    """Prints the closing words of a run, with where its files are and the command that repeats it."""
+    path = folder.resolve()
+    print_result(summary, {"files": str(short_path(path)), "reproduce": f"metarun reproduce {typed_path(path)}"})
+
+
+def print_result(summary: Summary, more: dict[str, str]) -> None:
+    """Prints the closing words of a run or an evaluation; see run.words.closing_words."""
+    from metarun.run.words import closing_words
+
+    print(printable(closing_words(summary, more)), flush=True)

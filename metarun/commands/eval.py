@@ -1,10 +1,12 @@
 """metarun eval: meta-test a trained run again, under other settings."""
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
 
 from metarun.commands.arguments import add_run, check_run
+from metarun.commands.console import print_result
 from metarun.engine.ranks import alone
-from metarun.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,10 +16,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Meta-tests the best checkpoint, and prints the result; returns the exit code."""
-    check_run(args.run)
     alone("eval")
-    from metarun.commands.rerun import evaluate
-    from metarun.storage import metrics
-
-    print(printable(metrics.closing(evaluate(args.run, args.words))))
+    evaluate(check_run(args.run), args.words)
     return 0
+
+
+def evaluate(folder: Path, words: list[str]) -> Path:
+    """Meta-tests the best checkpoint of a run, under changed settings; returns the new folder DIR/eval/<date>/<time>.
+
+    Raises:
+        UsageError: a setting has no effect on meta-testing.
+        RunDirError: the run has no checkpoint, or it does not fit the settings.
+    """
+    from metarun.config.edit import adjusted
+    from metarun.config.saved import dump
+    from metarun.engine import loop
+    from metarun.errors import RunDirError
+    from metarun.files import write_atomically
+    from metarun.run.build import build_experiment, choose_chunks
+    from metarun.run.environment import describe_session
+    from metarun.run.pictures import draw_curves
+    from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
+    from metarun.run.summary import compare_training, summarize, test_tasks_of
+    from metarun.storage.records import Environment
+    from metarun.storage.rundir import RunDir, make_dated_folder
+
+    rundir = RunDir(folder)
+    trained = rundir.config()
+    config = adjusted(trained.plain(), words)
+    experiment = build_experiment(config)
+    _refuse_without_effect(words, config.data, experiment.algorithm.training_only)
+    newest = newest_checkpoint(rundir, trained)
+    if newest is None or not newest["best"][0]:
+        raise RunDirError(
+            f"{folder}: has no checkpoint with a validation yet; expected a run that got that far; "
+            f"{rundir.resume_command}"
+        )
+    step, _ = newest["best"]
+    experiment.source.prepare(experiment.device)
+    state = loop.start(experiment)
+    restore(experiment, state, own_checkpoint(rundir, trained, step))
+    choose_chunks(config, experiment, state)
+    result = loop.meta_test(experiment, state.meta, "test", config.test_tasks)
+    choices = rundir.choices()
+    summary = summarize(config, experiment, state, result, choices=choices, run=str(rundir.short), steps=newest["step"])
+    before = build_experiment(replace(trained, device=config.device))
+    summary = summary.model_copy(update={"trained": compare_training(before, experiment)})
+    rundir.refuse_links()
+    out = RunDir(make_dated_folder(rundir.path / "eval"))
+    write_atomically(out.path / "config.yaml", dump(config.plain()).encode())
+    session = describe_session(config, experiment)
+    out.write("environment.json", Environment(**session.model_dump(), choices=choices))
+    out.write("test_tasks.json", test_tasks_of(experiment, result))
+    out.write("summary.json", summary)
+    draw_curves([], summary, out.curve)
+    print_result(summary, {"files": str(out.short)})
+    return out.path
+
+
+def _refuse_without_effect(words: list[str], data: dict, training_only: tuple[str, ...]) -> None:
+    """Raises UsageError for a setting that acts in meta-training only."""
+    from metarun.config.keys import policy
+    from metarun.errors import UsageError
+
+    ignored = [f"algo.{key}" for key in training_only]
+    for word in words:
+        key = word.partition("=")[0]
+        section, _, last = key.partition(".")
+        if section == "data" and data.get(f"eval_{last}") is not None:
+            raise UsageError(f"{word!r} (command line): has no effect on meta-testing; set data.eval_{last}")
+        if not policy(key).evaluate or any(f"{key}.".startswith(f"{name}.") for name in ignored):
+            raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")

@@ -3,9 +3,8 @@
 import argparse
 
 from metarun.commands.arguments import add_run, check_run
+from metarun.commands.console import print_run
 from metarun.config.keys import keys_that
-from metarun.engine.ranks import is_first
-from metarun.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +14,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Continues the run, and prints its result; returns the exit code."""
-    check_run(args.run)
-    from metarun.commands.rerun import resume
-    from metarun.commands.train import located
-    from metarun.storage import metrics
+    folder = check_run(args.run)
+    from metarun.config.edit import adjusted
+    from metarun.run.train_and_test import execute
+    from metarun.storage.rundir import RunDir
 
-    summary = resume(args.run, args.words)
-    if is_first():
-        print(printable(metrics.closing(located(summary, args.run))))
+    rundir = RunDir(folder)
+    config = adjusted(rundir.config().plain(), args.words)
+    if summary := execute(config, folder, args.words, rundir.choices()):
+        print_run(summary, folder)
     return 0

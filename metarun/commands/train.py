@@ -23,14 +23,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.commands import help
-from metarun.commands.console import set_up_logging
+from metarun.commands.console import print_run, set_up_logging
 from metarun.commands.search import check_search, ranges
 from metarun.config.compose import Source, compose, conf_dir, jobs, settled
 from metarun.config.saved import check_choices, dump, saved_config
 from metarun.config.schema import check
 from metarun.engine.ranks import alone, beside_others, is_first
 from metarun.errors import MetarunError, StoppedError, UsageError
-from metarun.text import printable, reason
+from metarun.storage.records import Summary
+from metarun.text import format_metric, printable, reason, short_path
 
 OUTCOMES = "METARUN_OUTCOMES"  # in the environment of each job of a sweep: the folder where they say how they ended
 
@@ -49,9 +50,7 @@ def job(composed: DictConfig) -> float | None:
     sweep = this.mode == RunMode.MULTIRUN
     if sweep:
         beside_others(this.job.num, this.launcher)
-    from metarun.run import train_and_test as run  # imports torch, which reads the number of threads then
-    from metarun.storage import metrics as record
-    from metarun.storage.rundir import RunDir
+    from metarun.run.train_and_test import execute  # imports torch, which reads the number of threads then
 
     set_up_logging()
     plain: Any = OmegaConf.to_container(composed, resolve=True)
@@ -60,19 +59,22 @@ def job(composed: DictConfig) -> float | None:
     if sweep:
         log.info("job %s: %s", this.job.num, " ".join(words))
     try:
-        summary = located(run.execute(check(settled(plain, words)), folder, words, own, bar=not sweep), folder)
-        if not sweep and is_first():
-            print(printable(record.closing(summary)), flush=True)
+        choices = {key: value for key, value in this.runtime.choices.items() if value and not key.startswith("hydra/")}
+        summary = execute(check(settled(plain, words)), folder, words, choices, own, bar=not sweep)
+        if summary is None:  # on a rank above 0
+            return None
+        if not sweep:
+            print_run(summary, folder)
     except Exception as error:
         if not sweep or isinstance(error, StoppedError):
             ended.append(error)
             raise SystemExit(getattr(error, "code", 1)) from error  # Hydra lets this through
-        shown = str(RunDir(folder).shown)
-        _leave(this.job.num, {"words": words, "error": str(error) or type(error).__name__, "files": shown})
+        files = str(short_path(folder))
+        _leave(this.job.num, {"words": words, "error": str(error) or type(error).__name__, "files": files})
         return getattr(error, "objective", None)
     if sweep:
-        _leave(this.job.num, {"words": words, "summary": summary})
-    return summary.get("objective")
+        _leave(this.job.num, {"words": words, "summary": summary.plain(), "files": str(short_path(folder))})
+    return summary.objective
 
 
 def run_all(app: Callable[[], Any], sweep: bool) -> None:
@@ -160,22 +162,12 @@ def _show(outcomes: list[dict[str, Any]]) -> None:
 
 
 def _result(outcome: dict[str, Any]) -> str:
-    from metarun.storage import metrics as record
-
     if "error" in outcome:
         return f"failed: {outcome['error']}  {outcome['files']}"
-    summary, metric = outcome["summary"], outcome["summary"]["metric"]
-    test, val = summary["test"][metric], summary.get("val", {}).get(metric)
-    best = f"val {record.shown(metric, val['mean'])}  " if val else ""
-    return f"{best}test {metric} {record.shown(metric, test['mean'], test['ci95'])}  {summary['files']}"
-
-
-def located(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A summary with where its files are, and the command that repeats it."""
-    from metarun.storage.rundir import RunDir
-
-    rundir = RunDir(folder)
-    return {**summary, "files": str(rundir.shown), "reproduce": f"metarun reproduce {rundir.typed}"}
+    summary = Summary.from_json(json.dumps(outcome["summary"]))
+    metric, test, val = summary.metric, summary.test, summary.validation
+    best = f"val {format_metric(metric, val.mean)}  " if val else ""
+    return f"{best}test {metric} {format_metric(metric, test.mean, test.ci95)}  {outcome['files']}"
 
 
 def main(argv: list[str]) -> int:
@@ -239,12 +231,12 @@ def _check(args: argparse.Namespace, source: Source) -> None:
     configs = [compose(words, source) for words in combinations]
     if args.multirun:
         check_search(args.overrides, configs, source)
-    from metarun.run.build import assemble
+    from metarun.run.build import build_experiment
 
     prepared = []
     for words, config in zip(combinations, configs, strict=True):
         try:
-            experiment = assemble(config)
+            experiment = build_experiment(config)
         except UsageError as error:
             raise UsageError(f"{error} (in {' '.join(words)})" if args.multirun else str(error)) from error
         if config.data not in prepared:

@@ -1,20 +1,14 @@
-"""Device, threads, and a record of the environment that a number came from."""
+"""Device, threads and memory."""
 
 import ctypes
 import os
-import platform
-import subprocess
 import sys
-from importlib import metadata
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from metarun.engine import ranks as launch
 from metarun.errors import SettingError, at_least, boolean, one_of
 
-PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
 MOST_THREADS = 1024  # far more crash OpenMP
 M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX = -4, -1, -8  # of malloc.h
 DEFAULT_THREADS = torch.get_num_threads()
@@ -76,19 +70,6 @@ def keep_memory(keep: bool = True) -> None:
         mallopt(M_ARENA_MAX, 1 if keep else 0)  # one store for all threads
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Everything outside the config that the last digits can depend on. No secrets: no environment variables."""
-    return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "git": _git(),
-        "argv": sys.orig_argv[1:],
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-    }
-
-
 def memory_mb(device: torch.device) -> int:
     """The most memory that the process (on a GPU: its tensors) has taken so far, in MiB."""
     if device.type == "cuda":
@@ -96,27 +77,3 @@ def memory_mb(device: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git() -> dict[str, Any] | None:
-    """The commit of metarun's own checkout, or None outside one."""
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / ".git").exists():
-        return None
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", checkout, *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None

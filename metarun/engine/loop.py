@@ -16,8 +16,9 @@ from metarun.engine.engine import Engine
 from metarun.engine.processes import Processes
 from metarun.errors import DivergedError
 from metarun.models.functional import Params
-from metarun.run.loggers import Logger
 from metarun.tasks import Split, Task, TaskSource
+
+EVAL_BATCH = 100  # tasks that are made at once in validation and test
 
 
 @dataclass
@@ -29,7 +30,6 @@ class Experiment:
     engine: Engine
     device: torch.device
     seed: int
-    logger: Logger | None = None
     processes: Processes = field(default_factory=Processes)
 
 
@@ -125,7 +125,7 @@ def _first_not_finite(
     return None
 
 
-def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, batch: int = 100) -> Evaluation:
+def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, batch: int = EVAL_BATCH) -> Evaluation:
     """Evaluates meta-parameters on tasks 0 .. tasks - 1 of a split. Changes nothing.
 
     Args:

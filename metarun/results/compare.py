@@ -146,7 +146,7 @@ def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
         group = [run.metric, run.evaluation, run.changes, identity(run), said]
         seeds = groups.setdefault(json.dumps(group, sort_keys=True), {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
-            again.append(left(run.rundir.path, f"the same configuration and seed as {first.rundir.shown}"))
+            again.append(left(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))
     members = [[seeds[seed] for seed in sorted(seeds)] for seeds in groups.values()]
     rows = []
     for metric in dict.fromkeys(some[0].metric for some in members):  # what they are compared among

@@ -10,7 +10,7 @@ from metarun.results import figures, table
 from metarun.results.compare import Row, pooled
 from metarun.results.page import figure
 from metarun.results.runs import Run, collect
-from metarun.storage.metrics import shown
+from metarun.text import format_metric as shown
 
 SHOTS = ("data.shots", "data.eval_shots")
 

@@ -13,7 +13,8 @@ from metarun.engine.loop import Experiment
 from metarun.errors import RunDirError
 from metarun.models.functional import Params
 from metarun.results.runs import Run
-from metarun.run.build import assemble, newest_checkpoint, own_checkpoint, restore
+from metarun.run.build import build_experiment as assemble
+from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
 from metarun.tasks import Task
 
 SEARCHED = 100  # test tasks among which a solved one and one with a mistake are looked for

@@ -16,7 +16,9 @@ from metarun.results.curves import Entry
 from metarun.results.page import GENERATOR, figure, page
 from metarun.results.page import table as html_table
 from metarun.results.runs import LeftOut, Run, key_of, left
-from metarun.storage.metrics import duration, events, last_timing, shown
+from metarun.storage.metrics import last_timing, read_events
+from metarun.text import format_duration as duration
+from metarun.text import format_metric as shown
 from metarun.text import reason
 
 MOST_KEYS = 3  # that have a column each; more are one text
@@ -83,12 +85,13 @@ def _name(row: Row, alike: list[Row]) -> str:
 def _events(row: Row, left_out: list[LeftOut]) -> list[list[dict[str, Any]]]:
     found = []
     for run in row.runs:
+        if not run.rundir.metrics.exists():  # evaluations have none
+            found.append([])
+            continue
         try:
-            found.append(events(run.rundir.read_metrics(), row.metric))
-        except FileNotFoundError:
-            found.append([])  # evaluations have none
-        except (OSError, ValueError) as error:
-            left_out.append(left(run.rundir.path, f"no learning curve: metrics.jsonl: {reason(error)}"))
+            found.append([{**vars(e), row.metric: e.value} for e in read_events(run.rundir, row.metric)])
+        except RunDirError as error:
+            left_out.append(left(run.rundir.path, f"no learning curve: {error}"))
             found.append([])
     return found
 
@@ -162,8 +165,8 @@ def _cost(entries: list[Entry]) -> str:
                 _dot(entry) + _breakable(entry.name + seed),
                 f"{run.summary.get('meta_steps', '')}",
                 duration(wall) if isinstance(wall, (int, float)) else "",
-                f"{timing['tasks_per_second']:,.0f}" if "tasks_per_second" in timing else "",
-                f"{timing['memory_mb']:,} MiB" if "memory_mb" in timing else "",
+                f"{timing.tasks_per_second:,.0f}" if timing else "",
+                f"{timing.memory_mb:,} MiB" if timing else "",
                 escape(_where(environment)),
                 f"{run.summary.get('parameters', 0):,}",
             ])  # fmt: skip
@@ -187,7 +190,7 @@ def _continued(environment: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _environment(run: Run) -> dict[str, Any]:
     try:
-        return run.rundir.read("environment.json")
+        return environment.plain() if (environment := run.rundir.environment()) else {}
     except MetarunError:
         return {}
 
@@ -235,7 +238,7 @@ def _how(entries: list[Entry], left_out: list[LeftOut]) -> str:
         for each in entry.row.runs:
             seed = f", seed {each.trained.seed}" if others else ""
             said += [("checkpoint", each.summary["settings"].get("checkpoint", "") + seed), *_went_on(each)]
-            said += [("files", f"{each.rundir.shown}")]
+            said += [("files", f"{each.rundir.short}")]
         lines = [_command(run, [str(each.trained.seed) for each in entry.row.runs]), ""]
         lines += [f"{name + ' ':<14}{text}".rstrip() for name, text in said]
         parts.append(f"<h3>{escape(entry.name)}</h3><pre>{escape(chr(10).join(lines))}</pre>")

@@ -14,8 +14,9 @@ from metarun.config.published import published
 from metarun.config.saved import read_words, saved_config
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
-from metarun.storage.rundir import RunDir, shown
-from metarun.text import reason
+from metarun.run import words as words_of
+from metarun.storage.rundir import RunDir
+from metarun.text import reason, short_path
 
 MOST_RUNS = 10_000  # in one command
 SILENT = ("data.root", "data.download", "published", "logger")
@@ -186,18 +187,21 @@ def read(folder: Path) -> Run:
     if evaluation and len(folder.parents) > 2 and _is_run(folder.parents[2]):
         origin = RunDir(folder.parents[2])
         trained = saved_config(origin.path / ".hydra" / "config.yaml")
-    summary = rundir.summary()
-    if not summary:
-        status = rundir.read("status.json")
+    record = rundir.summary()
+    summary = (
+        record.plain() | {"title": words_of.title(record), "settings": words_of.settings(record)} if record else {}
+    )
+    if record is None:
+        status = status.plain() if (status := rundir.status()) else {}
         if error := status.get("error"):
             why = f"{status.get('status')} at outer step {status.get('step')}: {error}"
         else:
             step = status.get("step", 0)
             why = f"no result yet, outer step {step} was saved; unless it still runs: {rundir.resume_command}"
         raise RunDirError(why)
-    if not evaluation and summary.get("meta_steps", config.outer_steps) != config.outer_steps:
+    if not evaluation and (record.steps or config.outer_steps) != config.outer_steps:
         raise RunDirError(
-            f"was finished after {summary['meta_steps']} outer steps, and is to go on to {config.outer_steps}; unless "
+            f"was finished after {record.steps} outer steps, and is to go on to {config.outer_steps}; unless "
             f"it still runs: {rundir.resume_command}"
         )
     words = read_words(origin.path / ".hydra" / "overrides.yaml") if origin else []
@@ -206,9 +210,9 @@ def read(folder: Path) -> Run:
 
 def _of_tasks(rundir: RunDir, summary: dict[str, Any]) -> tuple[list[float], str]:
     """The metric of each test task, and the digest of the tasks."""
-    if not (content := rundir.read("test_tasks.json")):
+    if (content := rundir.test_tasks()) is None:
         return [], ""
-    each, digest, test = content.get("each"), content.get("digest"), summary["test"][summary["metric"]]
+    each, digest, test = content.each, content.digest, summary["test"][summary["metric"]]
     if isinstance(digest, str) and isinstance(each, list) and len(each) == test["tasks"] > 0:
         numbers = all(type(value) in (int, float) and math.isfinite(value) for value in each)
         if numbers and _same(each, test):
@@ -238,7 +242,7 @@ def is_place(key: str) -> bool:
 
 def left(path: Path, why: str) -> LeftOut:
     """What was left out, in one line that names the folder once."""
-    name = " ".join(str(shown(path)).split())
+    name = " ".join(str(short_path(path)).split())
     return LeftOut(name, " ".join(why.split()).removeprefix(f"{name}: "))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from metarun.errors import UsageError
 from metarun.results.compare import Row
 from metarun.results.runs import LeftOut
-from metarun.storage.metrics import shown
+from metarun.text import format_metric as shown
 from metarun.text import nearest
 
 
@@ -55,7 +55,7 @@ def _values(row: Row) -> dict[str, Any]:
         "best_on_its_tasks": row.best,
         "difference_to_best": difference,
         "difference_ci95": interval,
-        "runs": [str(run.rundir.shown) for run in row.runs],
+        "runs": [str(run.rundir.short) for run in row.runs],
     }
 
 
@@ -148,7 +148,7 @@ def legend(columns: Iterable[str]) -> list[str]:
 
 def _runs(row: Row) -> str:
     more = f" and {len(row.runs) - 1} more" if len(row.runs) > 1 else ""
-    return f"{row.runs[0].rundir.shown}{more}"
+    return f"{row.runs[0].rundir.short}{more}"
 
 
 def keys_of(rows: list[Row]) -> list[str]:

@@ -1,43 +1,22 @@
 """Live logs for tools that draw them while a run goes on, beside metrics.jsonl, which has everything anyway.
 
-A logger is opened when a run starts or goes on, told every event, and closed however the run ends. It must not end a
-run: what goes wrong in it is said once, and the run goes on without it.
+A logger is any object with open, log and close, as TensorBoard has them. It cannot end a run: what goes wrong in it is
+said once, and the run goes on without it.
 """
 
 import hashlib
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from metarun.engine.loop import Evaluation
 from metarun.errors import SettingError, one_of
+from metarun.tasks import Metric
+from metarun.text import reason
 
 log = logging.getLogger("metarun")
-
-
-class Logger(Protocol):
-    """What a run tells its events to."""
-
-    def open(self, folder: Path, title: str, config: dict[str, Any], step: int) -> None:
-        """Begins, or goes on after outer step `step`: what was logged beyond it is to be forgotten.
-
-        Args:
-            folder: the run directory.
-            title: of the run, for people.
-            config: the run's, plain.
-            step: outer steps done.
-        """
-        ...
-
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """Values by name, such as `val/accuracy`, after an outer step."""
-        ...
-
-    def close(self, failed: bool) -> None:
-        """Ends, and writes what is still to be written."""
-        ...
 
 
 class TensorBoard:
@@ -47,7 +26,14 @@ class TensorBoard:
         _need("tensorboard", "tensorboard")
 
     def open(self, folder: Path, title: str, config: dict[str, Any], step: int) -> None:
-        """See Logger."""
+        """Begins, or goes on after an outer step: what was logged beyond it is forgotten.
+
+        Args:
+            folder: the run directory.
+            title: of the run, for people.
+            config: the run's, plain.
+            step: outer steps done.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         # Steps after this one, of a session that was killed, would be drawn beside those that replace them.
@@ -55,12 +41,12 @@ class TensorBoard:
         self.writer.add_text("run", title, step)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """See Logger."""
+        """Adds values by name, such as `val/accuracy`, after an outer step."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
     def close(self, failed: bool) -> None:
-        """See Logger."""
+        """Ends, and writes what is still to be written."""
         self.writer.close()
 
 
@@ -82,7 +68,7 @@ class WandB:
         self.settings = {"project": project, "entity": entity, "group": group, "mode": mode}
 
     def open(self, folder: Path, title: str, config: dict[str, Any], step: int) -> None:
-        """See Logger."""
+        """Begins, or goes on; see TensorBoard."""
         import wandb
 
         own = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
@@ -98,11 +84,11 @@ class WandB:
         )
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """See Logger."""
+        """Adds values by name; see TensorBoard."""
         self.run.log(values, step=step)
 
     def close(self, failed: bool) -> None:
-        """See Logger."""
+        """Ends; see TensorBoard."""
         self.run.finish(exit_code=int(failed))
 
 
@@ -113,38 +99,43 @@ def _need(package: str, extra: str) -> None:
         )
 
 
-class Sink:
-    """A logger that cannot end a run; without one it does nothing.
+class Guarded:
+    """A listener of the run that passes its events to a logger, until that fails.
 
     Args:
-        logger: or None.
+        logger: the logger.
+        metric: of the task source.
     """
 
-    def __init__(self, logger: Logger | None = None):
-        self.logger, self.step = logger, 0
+    def __init__(self, logger: Any, metric: Metric):
+        self.logger, self.metric, self.step = logger, metric, 0
 
-    @contextmanager
-    def during(self, folder: Path, title: str, config: dict[str, Any], step: int) -> Iterator[None]:
-        """Opens the logger, and closes it however the block ends. See Logger for the arguments."""
-        self._try(lambda logger: logger.open(folder, title, config, step))
-        failed = True
-        try:
-            yield
-            failed = False
-        finally:
-            self._try(lambda logger: logger.close(failed))
+    def open(self, folder: Path, title: str, config: dict[str, Any], step: int) -> None:
+        """Opens the logger; see TensorBoard."""
+        self._try(lambda: self.logger.open(folder, title, config, step))
 
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """See Logger. The test is of an earlier step's checkpoint; loggers want steps that do not go back."""
-        self.step = max(step, self.step)
-        self._try(lambda logger: logger.log(self.step, values))
+    def outer_step(self, step: int, values: dict[str, float]) -> None:
+        """Logs the values of an outer step, if there are any."""
+        if values:
+            self._log(step, {f"train/{name}": value for name, value in values.items()})
 
-    def _try(self, call: Callable[[Logger], None]) -> None:
+    def evaluation(self, step: int, split: str, result: Evaluation) -> None:
+        """Logs the metric over a split, and its interval."""
+        self._log(step, {f"{split}/{self.metric}": result.mean[-1], f"{split}/ci95": result.ci95[-1]})
+
+    def close(self, failed: bool) -> None:
+        """Closes the logger."""
+        self._try(lambda: self.logger.close(failed))
+
+    def _log(self, step: int, values: dict[str, float]) -> None:
+        self.step = max(step, self.step)  # a test is of an earlier step, and loggers want steps that do not go back
+        self._try(lambda: self.logger.log(self.step, values))
+
+    def _try(self, call: Callable[[], None]) -> None:
         if self.logger is None:
             return
         try:
-            call(self.logger)
+            call()
         except Exception as error:
-            name = type(self.logger).__name__
-            log.warning("%s fails (%s); the run goes on without it", name, " ".join(str(error).split())[:200])
+            log.warning("%s fails (%s); the run goes on without it", type(self.logger).__name__, reason(error))
             self.logger = None

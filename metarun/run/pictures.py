@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,38 +9,41 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from metarun.files import write_atomically
+from metarun.run.words import title
+from metarun.storage.metrics import Event
+from metarun.storage.records import Summary, Test
 from metarun.tasks import Metric
 
 
-def curves(rows: list[dict[str, Any]], summary: dict[str, Any], path: Path) -> None:
+def draw_curves(events: list[Event], summary: Summary, path: Path) -> None:
     """Draws the metric over outer steps, and the test metric over inner steps with its 95% interval.
 
     Args:
-        rows: of metrics.jsonl; without training rows only the adaptation curve is drawn.
-        summary: as in summary.json.
+        events: of metrics.jsonl; without those of training only the adaptation curve is drawn.
+        summary: of the run or the evaluation.
         path: of the PNG file, replaced as a whole.
     """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(summary["title"], fontsize=11)
-    metric: Metric = summary["metric"]
-    training = [row for row in rows if row["split"] in ("train", "val")]
+    figure.suptitle(title(summary), fontsize=11)
+    metric: Metric = summary.metric
+    training = [event for event in events if event.split in ("train", "val")]
     if training:
         left, right = figure.subplots(1, 2)
         _training(left, training, metric)
     else:
         right = figure.subplots()
-    _adaptation(right, summary["test"][metric], metric)
+    _adaptation(right, summary.test, metric)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
     write_atomically(path, image.getvalue())
 
 
-def _training(axes: Axes, rows: list[dict[str, Any]], metric: Metric) -> None:
+def _training(axes: Axes, rows: list[Event], metric: Metric) -> None:
     scale = 100 if metric == "accuracy" else 1
-    train = [(row["step"], scale * row[metric]) for row in rows if row["split"] == "train"]
-    inner_steps = next((len(row["by_step"]) - 1 for row in rows if row["split"] == "val"), 0)
-    val = [(row["step"], scale * row[metric], scale * row["ci95"]) for row in rows if row["split"] == "val"]
+    train = [(row.step, scale * row.value) for row in rows if row.split == "train"]
+    inner_steps = next((len(row.by_step) - 1 for row in rows if row.split == "val"), 0)
+    val = [(row.step, scale * row.value, scale * (row.ci95 or 0)) for row in rows if row.split == "val"]
     if train:
         axes.plot(*zip(*train, strict=True), color="0.7", lw=1, label="train, one meta-batch, training's inner steps")
     if val:
@@ -61,11 +63,11 @@ def _training(axes: Axes, rows: list[dict[str, Any]], metric: Metric) -> None:
     _finish(axes, metric)
 
 
-def _adaptation(axes: Axes, test: dict[str, Any], metric: Metric) -> None:
+def _adaptation(axes: Axes, test: Test, metric: Metric) -> None:
     scale = 100 if metric == "accuracy" else 1
-    means = [scale * point["mean"] for point in test["by_step"]]
-    widths = [scale * point["ci95"] for point in test["by_step"]]
-    label = f"test, {test['tasks']} tasks, 95% interval"
+    means = [scale * point.mean for point in test.by_step]
+    widths = [scale * point.ci95 for point in test.by_step]
+    label = f"test, {test.tasks} tasks, 95% interval"
     axes.errorbar(range(len(means)), means, widths, color="tab:red", marker="o", ms=4, capsize=3, label=label)
     axes.set(title="adaptation to a new task", xlabel="inner step", ylabel=_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

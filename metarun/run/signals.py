@@ -28,7 +28,7 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[di
 
 
 @contextmanager
-def at_once(remedy: str) -> Iterator[None]:
+def stop_at_once(remedy: str) -> Iterator[None]:
     """Inside, a signal raises StoppedError."""
 
     def handler(signum: int, frame: FrameType | None) -> None:
@@ -39,7 +39,7 @@ def at_once(remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def between_steps() -> Iterator[Callable[[], int]]:
+def stop_between_steps() -> Iterator[Callable[[], int]]:
     """Inside, a signal is only remembered; a second one of its kind acts as it would have outside.
 
     Yields:

@@ -4,80 +4,180 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from metarun.algos.base import Algorithm
 from metarun.config.keys import differing_keys, keys_that, policy
 from metarun.config.schema import Config
 from metarun.engine import loop
 from metarun.engine.loop import Experiment, State
 from metarun.errors import RunDirError, UsageError
-from metarun.run.build import assemble, newest_checkpoint, restore
-from metarun.storage.metrics import events
+from metarun.run.build import build_experiment
+from metarun.storage import checkpoint
+from metarun.storage.metrics import parse_events
+from metarun.storage.records import Summary
 from metarun.storage.rundir import RunDir
 
 log = logging.getLogger("metarun")
 
-LENGTH = ("meta_steps", "budget")  # what decides how many outer steps there are
-
 
 @dataclass
 class Best:
-    """The best validation so far."""
+    """The best validation so far.
+
+    Attributes:
+        step: outer steps done then; 0 where there was no validation.
+        value: the metric.
+        saved: the step that the last checkpoint calls the best; it is kept as long as that checkpoint may be used.
+    """
 
     step: int = 0
     value: float | None = None
-    saved: int = 0  # the step that the last checkpoint calls the best; it is kept as long as that one may be used
-
-
-def changed(old: Config | None, new: Config) -> list[str]:
-    """The keys in which a config differs from the one that a run was begun with."""
-    return [] if old is None else differing_keys(old.plain(), new.plain())
-
-
-def finished(rundir: RunDir, changes: list[str]) -> dict[str, Any] | None:
-    """Checks that a directory's run may go on with these changes; its summary if there is nothing left to do."""
-    if fixed := [key for key in changes if not policy(key).resume]:
-        free = ", ".join(keys_that("resume"))
-        raise RunDirError(
-            f"{rundir.shown}: holds a run with another config, different in {', '.join(fixed)}; "
-            f"only {free} may change; for another run choose another hydra.run.dir, or: "
-            f"metarun -cp {rundir.typed}/.hydra key=value"
-        )
-    if rundir.read("status.json").get("status") != "done" or set(changes) & set(LENGTH):
-        return None
-    if (summary := rundir.summary()) and changes:
-        log.warning("%s is finished: %s stays as it was", rundir.shown, ", ".join(changes))
-    return summary or None
+    saved: int = 0
 
 
 @dataclass
-class Start:
-    """Where a run goes on from: its first outer step, or its newest checkpoint."""
+class StartingPoint:
+    """An experiment, its state and its best validation at the first outer step, or at the newest checkpoint.
+
+    Attributes:
+        experiment: built and prepared.
+        state: of meta-training there.
+        best: the best validation until then.
+        metrics: what metrics.jsonl held then.
+    """
 
     experiment: Experiment
     state: State
     best: Best
-    metrics: str  # what metrics.jsonl held there
+    metrics: str = ""
 
 
-def prepare(config: Config, rundir: RunDir, changes: list[str]) -> Start:
-    """Builds everything, and reads the newest checkpoint if there is one. Writes nothing."""
-    experiment = assemble(config)
+def changed_keys(old: Config | None, new: Config) -> list[str]:
+    """The keys in which a config differs from the one that a run was begun with."""
+    return [] if old is None else differing_keys(old.plain(), new.plain())
+
+
+def finished_summary(rundir: RunDir, changes: list[str]) -> Summary | None:
+    """The summary of a run that has nothing left to do.
+
+    Raises:
+        RunDirError: the run may not go on with these changes.
+    """
+    if fixed := [key for key in changes if not policy(key).resume]:
+        raise RunDirError(
+            f"{rundir.short}: holds a run with another config, different in {', '.join(fixed)}; only "
+            f"{', '.join(keys_that('resume'))} may change; for another run choose another hydra.run.dir, or: "
+            f"metarun -cp {rundir.typed}/.hydra key=value"
+        )
+    status = rundir.status()
+    if status is None or status.status != "done" or any(policy(key).length for key in changes):
+        return None
+    if (summary := rundir.summary()) and changes:
+        log.warning("%s is finished: %s stays as it was", rundir.short, ", ".join(changes))
+    return summary
+
+
+def first_step(config: Config) -> StartingPoint:
+    """The starting point of a new run."""
+    experiment = build_experiment(config)
     experiment.source.prepare(experiment.device)
-    state = loop.start(experiment)
+    return StartingPoint(experiment, loop.start(experiment), Best())
+
+
+def newest_step(config: Config, rundir: RunDir, changes: list[str]) -> StartingPoint:
+    """The starting point of a run that goes on: its newest checkpoint, or where it has none, its first step.
+
+    Raises:
+        RunDirError: its checkpoints cannot be used.
+        UsageError: it has done more outer steps already than the config asks for.
+    """
+    start = first_step(config)
     saved = newest_checkpoint(rundir, config)
     if saved is None:
-        return Start(experiment, state, Best(), "")
-    restore(experiment, state, saved)
-    if state.step > config.outer_steps:
+        return start
+    restore(start.experiment, start.state, saved)
+    if start.state.step > config.outer_steps:
         raise UsageError(
             f"{config.outer_steps} outer steps (meta_steps={config.meta_steps} budget={config.budget:g}): expected at "
-            f"least {state.step}, which this run has done already; take more of either"
+            f"least {start.state.step}, which this run has done already; take more of either"
         )
-    best = Best(*saved["best"], saved=saved["best"][0])
+    start.best = Best(*saved["best"], saved=saved["best"][0])
     if not any(key.startswith("engine.") for key in changes):
-        experiment.engine.chunk, experiment.engine.eval_chunk = saved["chunks"]  # they decide the last digits
-    rundir.step = state.step
+        start.experiment.engine.chunk, start.experiment.engine.eval_chunk = saved[
+            "chunks"
+        ]  # they decide the last digits
     try:
-        events(saved["metrics"], experiment.source.metric)
+        parse_events(saved["metrics"], start.experiment.source.metric)
     except ValueError as error:
         raise RunDirError(f"metrics (checkpoint): {error}; expected rows as metarun wrote them") from error
-    return Start(experiment, state, best, saved["metrics"])
+    start.metrics = saved["metrics"]
+    return start
+
+
+def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:
+    """The newest whole checkpoint of a run of this config, or None if it has not come to its first.
+
+    Raises:
+        RunDirError: all are damaged, or gone although the run is finished.
+    """
+    saved = checkpoint.newest(rundir.checkpoints, config.fingerprint)
+    if saved is None and rundir.summary():
+        raise RunDirError(
+            f"{rundir.short}: its checkpoints are gone; expected those of a finished run; restore them from a copy"
+        )
+    return saved
+
+
+def own_checkpoint(rundir: RunDir, config: Config, step: int) -> dict[str, Any]:
+    """The checkpoint of a step of a run of this config.
+
+    Raises:
+        RunDirError: it is missing, damaged, or another run's.
+    """
+    return checkpoint.load(rundir.checkpoints, step, config.fingerprint)
+
+
+def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None:
+    """Puts a checkpoint into a state.
+
+    Raises:
+        RunDirError: it is of other meta-parameters, another optimiser, or another class split.
+    """
+    if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
+        raise RunDirError(
+            f"split {now[:12]} (split_hash): the checkpoint was trained on split {saved['split_hash'][:12]}, "
+            "so test classes could be training classes; use its data.split_seed"
+        )
+    shapes = {name: list(value.shape) for name, value in state.meta.items()}
+    saved_shapes = {name: list(value.shape) for name, value in saved["meta"].items()}
+    if wrong := [name for name in {**shapes, **saved_shapes} if shapes.get(name) != saved_shapes.get(name)]:
+        name = wrong[0]
+        raise RunDirError(
+            f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it "
+            "was trained with another learner, number of ways or other setting that shapes it; use the settings of then"
+        )
+    if _structure(saved["optimizer"]) != _structure(_optimizer_after_a_step(experiment.algorithm)):
+        raise RunDirError("optimizer (checkpoint): is of another outer optimiser; expected this run's own")
+    loop.restore(state, saved)
+
+
+def _optimizer_after_a_step(algorithm: Algorithm) -> dict[str, Any]:
+    """The state of the outer optimiser after a step with zero gradients."""
+    tensors = [value.requires_grad_() for value in algorithm.init().values()]
+    for value in tensors:
+        value.grad = torch.zeros_like(value)
+    optimizer = algorithm.optimizer(tensors)
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+def _structure(value: Any) -> Any:
+    """Names, shapes and types without the numbers; but for lists of integers, which are the parameters' places."""
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.dtype
+    if isinstance(value, dict):
+        return {name: _structure(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return value if all(type(item) is int for item in value) else [_structure(item) for item in value]
+    return float if type(value) is int else type(value)

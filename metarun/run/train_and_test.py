@@ -1,8 +1,19 @@
-"""The story of a run: build, start or resume, meta-train, meta-test, record, return the summary."""
+"""A run from begin to end: start or resume, meta-train, meta-test, record, return the summary.
+
+Every rank takes the same path. Rank 0 alone has a directory to write and listeners to tell:
+
+    execute                     claims the directory; the starting point
+      _agree                    all ranks: rank 0's state
+      _train                    all ranks: outer steps, validations; a stop by a signal
+      _test                     all ranks: the best checkpoint, which rank 0 reads
+    summary.json, curve.png, status.json
+"""
 
 import logging
 import signal
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,88 +24,199 @@ from metarun.engine.device import memory_mb
 from metarun.engine.loop import Evaluation, Experiment, State
 from metarun.engine.processes import Processes, joined
 from metarun.errors import DivergedError, RunDirError, StoppedError
-from metarun.run import pictures as plot
-from metarun.run.build import (
-    EVAL_BATCH,
-    assemble,
-    device_of,
-    environment_of,
-    of_tasks,
-    own_checkpoint,
-    plan,
-    restore,
-    summarize,
-)
-from metarun.run.loggers import Sink
-from metarun.run.signals import at_once, between_steps
-from metarun.run.starting_point import LENGTH, Best, Start, changed, finished, prepare
+from metarun.run import starting_point
+from metarun.run.build import build_logger, choose_chunks, device_of
+from metarun.run.environment import describe_session
+from metarun.run.loggers import Guarded
+from metarun.run.pictures import draw_curves
+from metarun.run.progress import Progress
+from metarun.run.signals import stop_at_once, stop_between_steps
+from metarun.run.starting_point import Best, StartingPoint
+from metarun.run.summary import facts, summarize, test_tasks_of
 from metarun.run.words import describe_source
 from metarun.storage import checkpoint
-from metarun.storage.metrics import Progress, Recorder, events, shown
-from metarun.storage.records import Source
+from metarun.storage.metrics import Recorder, parse_events
+from metarun.storage.records import Environment, Summary, Validation
 from metarun.storage.rundir import RunDir
 from metarun.tasks import better
 
 log = logging.getLogger("metarun")
 
 
-def execute(config: Config, folder: Path, overrides: list[str], hydra: Any = None, bar: bool = True) -> dict[str, Any]:
+@dataclass
+class Session:
+    """A process of a run.
+
+    Attributes:
+        config: of the run.
+        experiment: what is trained.
+        state: of meta-training.
+        best: the best validation so far.
+        rundir: of the run.
+        recorder: of metrics and timing; None on ranks above 0, which write nothing.
+        listeners: of the run's events: the recorder, the progress, a logger; none on ranks above 0.
+    """
+
+    config: Config
+    experiment: Experiment
+    state: State
+    best: Best
+    rundir: RunDir
+    recorder: Recorder | None = None
+    listeners: list[Recorder | Progress | Guarded] = field(default_factory=list)
+
+    def outer_step(self, report: loop.OuterStep) -> None:
+        """Tells the listeners of an outer step, every log_every steps with its loss and metric."""
+        values = {}
+        if report.step % self.config.log_every == 0:
+            values = {"loss": float(report.loss), self.experiment.source.metric: float(report.score)}
+        for listener in self.listeners:
+            listener.outer_step(report.step, values)
+
+    def evaluation(self, step: int, split: str, result: Evaluation) -> None:
+        """Tells the listeners of a validation or a test."""
+        for listener in self.listeners:
+            listener.evaluation(step, split, result)
+
+    def save(self) -> None:
+        """Saves a checkpoint of the present state."""
+        if self.recorder is None:
+            return
+        step, best = self.state.step, self.best
+        payload = {
+            **loop.snapshot(self.state),
+            "config": self.config.fingerprint,
+            "best": [best.step, best.value],
+            "chunks": [self.experiment.engine.chunk, self.experiment.engine.eval_chunk],
+            "split_hash": self.experiment.source.identity()["split_hash"],
+            "metrics": self.recorder.metrics,
+        }
+        self.recorder.sync()
+        checkpoint.save(self.rundir.checkpoints, step, payload, keep={best.step, best.saved})
+        best.saved = best.step
+        self.rundir.write_status("running", step)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Closes the listeners at the end, which learn whether it failed."""
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            for listener in self.listeners:
+                listener.close(failed)
+
+
+def execute(
+    config: Config,
+    folder: Path,
+    overrides: list[str],
+    choices: dict[str, str],
+    hydra: Any = None,
+    bar: bool = True,
+) -> Summary | None:
     """Runs a config in a directory: from the start, or on from its newest checkpoint, or not at all if it is done.
 
     Args:
         config: the composed config.
         folder: the run directory; made if it is not there.
         overrides: for .hydra/overrides.yaml.
+        choices: Hydra's, by group; a run that goes on keeps those that it was begun with.
         hydra: Hydra's own config, for .hydra/hydra.yaml.
         bar: whether to show a progress bar on a terminal.
 
     Returns:
-        What summary.json holds; {} in a process that does not write.
+        The summary; None on ranks above 0.
 
     Raises:
         RunDirError: the directory holds another run, or one that is going on, or cannot be written.
         MetarunError: whatever stopped the run; status.json and metarun.log say so too.
     """
     rundir = RunDir(folder)
-    with at_once(f"to go on: {rundir.resume_command}"), joined(device_of(config)):
-        return _execute(config, rundir, overrides, hydra, bar) if Processes().rank == 0 else _follow(config)
+    with stop_at_once(f"to go on: {rundir.resume_command}"), joined(device_of(config)):
+        if Processes().rank > 0:
+            start = starting_point.first_step(config)
+            session = Session(config, start.experiment, start.state, start.best, rundir)
+            if _agree(session):
+                _train(session)
+                _test(session)
+            return None
+        with rundir.claimed():
+            return _execute(config, rundir, overrides, choices, hydra, bar)
 
 
-def _execute(config: Config, rundir: RunDir, overrides: list[str], hydra: Any, bar: bool) -> dict[str, Any]:
-    with rundir.claimed():
-        old = rundir.config() if rundir.holds_run else None
-        if old is None:
-            rundir.check_free()
-        changes = changed(old, config)
-        if old is not None and (summary := finished(rundir, changes)) is not None:
-            log.info("%s is finished; this is its result", rundir.shown)
-            Processes().from_first(None)
-            return summary
-        # A run that goes on is left as it is until nothing is left that could be refused.
-        prepared = prepare(config, rundir, changes) if old is not None else None
-        if prepared is not None and not prepared.state.step:
-            log.info("%s has no checkpoint: starting from the first outer step", rundir.shown)
-        with rundir.logging():
-            try:
-                rundir.begin(config, overrides, hydra)
-                rundir.status("running")
-                return _run(config, rundir, prepared or prepare(config, rundir, changes), changes, bar)
-            except OSError as error:
-                told = RunDirError(
-                    f"{error.filename or rundir.shown}: {error.strerror or error} (run directory): expected a disk "
-                    f"with room; make room; the last checkpoint is intact; to go on: {rundir.resume_command}"
-                )
-                _failed(rundir, told)
-                raise told from error
-            except BaseException as error:
-                _failed(rundir, error)
-                raise
+def _execute(
+    config: Config, rundir: RunDir, overrides: list[str], choices: dict[str, str], hydra: Any, bar: bool
+) -> Summary:
+    """See execute(); on rank 0, in a directory that is claimed."""
+    old = rundir.config() if rundir.holds_run else None
+    if old is None:
+        rundir.check_free()
+    changes = starting_point.changed_keys(old, config)
+    if old is not None and (summary := starting_point.finished_summary(rundir, changes)) is not None:
+        log.info("%s is finished; this is its result", rundir.short)
+        Processes().from_first(None)
+        return summary
+    # A run that goes on is left as it is until nothing is left that could be refused.
+    start = starting_point.newest_step(config, rundir, changes) if old is not None else None
+    if start is not None and not start.state.step:
+        log.info("%s has no checkpoint: starting from the first outer step", rundir.short)
+    step = start.state.step if start else 0
+    with rundir.logging(), _recording_failure(rundir, step) as state_of:
+        rundir.begin(config, overrides, hydra)
+        rundir.write_status("running", step)
+        start = start or starting_point.first_step(config)
+        state_of.append(start.state)
+        session = _begin(config, rundir, start, choices, changes, bar)
+        with session.listening():
+            _agree(session)
+            _train(session)
+            summary = _test(session)
+        assert summary is not None
+        assert session.recorder is not None
+        rundir.write("summary.json", summary)
+        draw_curves(parse_events(session.recorder.metrics, summary.metric), summary, rundir.curve)
+        rundir.write_status("done", config.outer_steps)
+        return summary
 
 
-def _run(config: Config, rundir: RunDir, start: Start, changes: list[str], bar: bool) -> dict[str, Any]:
+@contextmanager
+def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
+    """Leaves the reason of a failure in status.json and the traceback in metarun.log.
+
+    Yields:
+        A list for the state, which has the outer steps done, once there is one.
+    """
+    states: list[State] = []
+    try:
+        yield states
+    except BaseException as error:
+        if isinstance(error, OSError):
+            full = RunDirError(
+                f"{error.filename or rundir.short}: {error.strerror or error} (run directory): expected a disk "
+                f"with room; make room; the last checkpoint is intact; to go on: {rundir.resume_command}"
+            )
+            full.__cause__ = error
+            error = full
+        stopped = isinstance(error, (StoppedError, KeyboardInterrupt))
+        message = str(error) or type(error).__name__
+        done = states[0].step if states else step
+        try:
+            log.error("%s", message, exc_info=None if stopped else error)
+            rundir.write_status("stopped" if stopped else "failed", done, message)
+        except OSError:
+            pass  # a full disk is often the very error that is being reported
+        raise error
+
+
+def _begin(
+    config: Config, rundir: RunDir, start: StartingPoint, choices: dict[str, str], changes: list[str], bar: bool
+) -> Session:
+    """The session of rank 0, with its listeners; environment.json has it then."""
     experiment, state = start.experiment, start.state
     if costly := [key for key in changes if policy(key).digits]:
-        longer = [key for key in LENGTH if key in costly]
+        longer = [key for key in costly if policy(key).length]
         stretched = longer and experiment.algorithm.scheduled
         why = f" (its schedules now run over the new {longer[0]})" if stretched else ""
         log.warning(
@@ -103,54 +225,74 @@ def _run(config: Config, rundir: RunDir, start: Start, changes: list[str], bar: 
     if state.step:
         log.info("going on after outer step %d of %d", state.step, config.outer_steps)
         checkpoint.drop_after(rundir.checkpoints, state.step)
-    plan(config, experiment, state)
-    chunks = experiment.engine.chunk, experiment.engine.eval_chunk
-    experiment.processes.from_first((loop.snapshot(state), chunks))
-    sessions = _record_environment(config, rundir, experiment, changes)
-    progress = Progress(experiment.source.metric, config.outer_steps, state.step, bar)
-    sink = Sink(experiment.logger)
-    recorder = Recorder(rundir, experiment.source.metric, sessions, state.step, start.metrics, sink)
-    title = f"{experiment.algorithm.name} on {describe_source(Source(**experiment.source.facts()))}"
-    with closing(recorder), closing(progress), sink.during(rundir.path, title, config.plain(), state.step):
-        _train(config, experiment, state, start.best, rundir, recorder, progress)
-        summary = _test(config, experiment, start.best, rundir, recorder)
-    rundir.write("summary.json", summary)
-    plot.curves(events(recorder.metrics, experiment.source.metric), summary, rundir.plot)
-    rundir.status("done")
-    return summary
+    choose_chunks(config, experiment, state)
+    metric = experiment.source.metric
+    recorder = Recorder(
+        rundir,
+        metric,
+        meta_batch=config.meta_batch,
+        memory_mb=lambda: memory_mb(experiment.device),
+        session=_record_environment(config, rundir, start, choices, changes),
+        step=state.step,
+        metrics=start.metrics,
+    )
+    session = Session(config, experiment, state, start.best, rundir, recorder)
+    session.listeners += [recorder, Progress(metric, config.outer_steps, state.step, bar)]
+    if logger := build_logger(config):
+        guarded = Guarded(logger, metric)
+        source, *_ = facts(experiment)
+        title = f"{experiment.algorithm.name} on {describe_source(source)}"
+        guarded.open(rundir.path, title, config.plain(), state.step)
+        session.listeners.append(guarded)
+    return session
 
 
-def _follow(config: Config) -> dict[str, Any]:
-    """What a process does that does not write: its share of every outer step and of every evaluation."""
-    experiment = assemble(config)
-    experiment.source.prepare(experiment.device)
-    state = loop.start(experiment)
-    if (begin := experiment.processes.from_first(None)) is None:
-        return {}  # the run is finished
-    saved, (experiment.engine.chunk, experiment.engine.eval_chunk) = begin
-    loop.restore(state, saved)
-    with between_steps() as received:
+def _record_environment(
+    config: Config, rundir: RunDir, start: StartingPoint, choices: dict[str, str], changes: list[str]
+) -> int:
+    """Writes environment.json, or adds to it where a run goes on; returns how many sessions there were before."""
+    now, before = describe_session(config, start.experiment), rundir.environment()
+    if before is None:
+        rundir.write("environment.json", Environment(**now.model_dump(), choices=choices))
+        return 0
+    now = now.model_copy(update={"after_step": start.state.step, "changed": changes})
+    rundir.write("environment.json", before.model_copy(update={"continued": [*before.continued, now]}))
+    return len(before.continued) + 1
+
+
+def _agree(session: Session) -> bool:
+    """Gives all ranks rank 0's state, chunks and best validation; False where rank 0 has nothing left to do."""
+    experiment, state, best = session.experiment, session.state, session.best
+    engine = experiment.engine
+    begin = None
+    if session.recorder:
+        begin = loop.snapshot(state), (engine.chunk, engine.eval_chunk), (best.step, best.value)
+    begin = experiment.processes.from_first(begin)
+    if begin is None:
+        return False
+    if session.recorder is None:
+        snapshot, (engine.chunk, engine.eval_chunk), (best.step, best.value) = begin
+        loop.restore(state, snapshot)
+    return True
+
+
+def _train(session: Session) -> None:
+    """Meta-trains, validates and saves, until all outer steps are done or a signal comes."""
+    config, experiment, state = session.config, session.experiment, session.state
+    with stop_between_steps() as received:
         for report in loop.meta_train(experiment, state, config.outer_steps, config.meta_batch):
-            if validates(config, report.step):
-                _validation(config, experiment, state)
-            if signum := experiment.processes.largest(received(), experiment.device):
-                raise StoppedError(f"stopped after outer step {report.step}", signum)
-    best = {name: value.to(experiment.device) for name, value in experiment.processes.from_first(None).items()}
-    loop.meta_test(experiment, best, "test", config.test_tasks, EVAL_BATCH)
-    return {}
-
-
-def _validation(config: Config, experiment: Experiment, state: State) -> Evaluation | None:
-    """The validation after an outer step; None where a metric is not finite.
-
-    One task on which the inner loop leaves all bounds says little about training, whose own losses are seen to. It only
-    means that this outer step's checkpoint is no good.
-    """
-    try:
-        return loop.meta_test(experiment, state.meta, "val", config.val_tasks, EVAL_BATCH)
-    except DivergedError as error:
-        log.warning("step %d/%d  no validation: %s", state.step, config.outer_steps, error)
-        return None
+            step = report.step
+            session.outer_step(report)
+            improved = validates(config, step) and _validate(session)
+            signum = experiment.processes.largest(received(), experiment.device)
+            if improved or signum or step == config.outer_steps or step % config.checkpoint_every == 0:
+                session.save()
+            if signum:
+                raise StoppedError(
+                    f"{signal.Signals(signum).name}: stopped after outer step {step} of {config.outer_steps}, and "
+                    f"saved; to go on: {session.rundir.resume_command}",
+                    signum,
+                )
 
 
 def validates(config: Config, step: int) -> bool:
@@ -158,112 +300,57 @@ def validates(config: Config, step: int) -> bool:
     return step % config.val_every == 0 or step == config.outer_steps
 
 
-def _record_environment(config: Config, rundir: RunDir, experiment: Experiment, changes: list[str]) -> int:
-    """Writes environment.json, or adds to it where a run goes on; returns how many sessions there were before."""
-    now, before = environment_of(experiment, config), rundir.read("environment.json")
-    later = before.get("continued", [])
-    if before:
-        later = [*later, {"after_step": rundir.step, "changed": changes, **now}]
-    rundir.write("environment.json", {**(before or now), **({"continued": later} if before else {})})
-    return len(later)
+def _validate(session: Session) -> bool:
+    """Validates the present state; returns whether it is the best so far.
+
+    A metric that is not finite is not the end of a run: one task on which the inner loop leaves all bounds says little
+    about training, whose own losses are seen to. It only means that this checkpoint is no good.
+    """
+    config, experiment, state, best = session.config, session.experiment, session.state, session.best
+    try:
+        result = loop.meta_test(experiment, state.meta, "val", config.val_tasks)
+    except DivergedError as error:
+        log.warning("step %d/%d  no validation: %s", state.step, config.outer_steps, error)
+        return False
+    session.evaluation(state.step, "val", result)
+    if not better(experiment.source.metric, result.mean[-1], best.value):
+        return False
+    best.step, best.value = state.step, result.mean[-1]
+    return True
 
 
-def _train(
-    config: Config,
-    experiment: Experiment,
-    state: State,
-    best: Best,
-    rundir: RunDir,
-    recorder: Recorder,
-    progress: Progress,
-) -> None:
-    """Meta-trains, validates and saves, until meta_steps are done or a signal comes."""
-    metric = experiment.source.metric
-    with between_steps() as received:
-        for report in loop.meta_train(experiment, state, config.outer_steps, config.meta_batch):
-            step, last = report.step, report.step == config.outer_steps
-            rundir.step = step
-            improved = False
-            if step % config.log_every == 0:
-                recorder.train(report)
-                progress.train(report)
-            if validates(config, step) and (result := _validation(config, experiment, state)):
-                recorder.evaluation(step, "val", result)
-                recorder.clock(step, config.meta_batch, memory_mb(experiment.device))
-                progress.validated(step, result)
-                improved = better(metric, result.mean[-1], best.value)
-                if improved:
-                    best.step, best.value = step, result.mean[-1]
-            signum = experiment.processes.largest(received(), experiment.device)
-            if improved or last or step % config.checkpoint_every == 0 or signum:
-                _save(config, experiment, state, best, rundir, recorder)
-            progress.bar.update()
-            if signum:
-                name = signal.Signals(signum).name
-                raise StoppedError(
-                    f"{name}: stopped after outer step {step} of {config.outer_steps}, and saved; "
-                    f"to go on: {rundir.resume_command}",
-                    signum,
-                )
-
-
-def _test(config: Config, experiment: Experiment, best: Best, rundir: RunDir, recorder: Recorder) -> dict[str, Any]:
-    """Meta-tests the best checkpoint, read back from disk.
+def _test(session: Session) -> Summary | None:
+    """Meta-tests the best checkpoint, which rank 0 reads back from disk; None on ranks above 0.
 
     Raises:
         DivergedError: there is none, as no validation was finite; or a metric of the test is not.
     """
+    config, experiment, best, rundir = session.config, session.experiment, session.best, session.rundir
     if best.value is None:
         raise DivergedError(
             "no validation has a finite metric (after the last outer step): expected one to choose a checkpoint by; "
             "try a smaller algo.inner_lr or fewer algo.eval_inner_steps"
         )
     state = loop.start(experiment)
-    restore(experiment, state, own_checkpoint(rundir, config, best.step))
-    experiment.processes.from_first(state.meta)
+    if session.recorder:
+        starting_point.restore(experiment, state, starting_point.own_checkpoint(rundir, config, best.step))
+    meta = experiment.processes.from_first(state.meta)
+    state.meta = {name: value.to(experiment.device) for name, value in meta.items()}
     try:
-        result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, EVAL_BATCH)
+        result = loop.meta_test(experiment, state.meta, "test", config.test_tasks)
     except DivergedError as error:
         error.objective = best.value if config.objective == "val" else None
         raise
-    recorder.evaluation(best.step, "test", result)
-    recorder.clock(config.outer_steps, config.meta_batch, memory_mb(experiment.device))
-    recorder.sync()
-    rundir.write("test_tasks.json", of_tasks(experiment, result))
-    summary = summarize(config, experiment, state, result)
-    metric = experiment.source.metric
-    summary["settings"]["checkpoint"] = (
-        f"outer step {best.step} of {config.outer_steps}, best by validation: {metric} {shown(metric, best.value)}"
+    session.evaluation(best.step, "test", result)
+    if session.recorder is None:
+        return None
+    session.recorder.sync()
+    rundir.write("test_tasks.json", test_tasks_of(experiment, result))
+    summary = summarize(config, experiment, state, result, choices=rundir.choices())
+    return summary.model_copy(
+        update={
+            "validations": {summary.metric: Validation(mean=best.value, step=best.step, tasks=config.val_tasks)},
+            "objective": best.value if config.objective == "val" else result.mean[-1],
+            "wall_seconds": session.recorder.seconds(),
+        }
     )
-    return {
-        **summary,
-        "val": {metric: {"mean": best.value, "step": best.step, "tasks": config.val_tasks}},
-        "objective": best.value if config.objective == "val" else result.mean[-1],
-        "wall_seconds": recorder.seconds(),
-    }
-
-
-def _save(config: Config, experiment: Experiment, state: State, best: Best, rundir: RunDir, recorder: Recorder) -> None:
-    payload = {
-        **loop.snapshot(state),
-        "config": config.fingerprint,
-        "best": [best.step, best.value],
-        "chunks": [experiment.engine.chunk, experiment.engine.eval_chunk],
-        "split_hash": experiment.source.identity()["split_hash"],
-        "metrics": recorder.metrics,
-    }
-    recorder.sync()
-    checkpoint.save(rundir.checkpoints, state.step, payload, keep={best.step, best.saved})
-    best.saved = best.step
-    rundir.status("running")
-
-
-def _failed(rundir: RunDir, error: BaseException) -> None:
-    """Leaves the reason in status.json and the traceback in metarun.log; must not hide the error itself."""
-    stopped = isinstance(error, (StoppedError, KeyboardInterrupt))
-    message = str(error) or type(error).__name__
-    try:
-        log.error("%s", message, exc_info=None if stopped else error)
-        rundir.status("stopped" if stopped else "failed", message)
-    except OSError:
-        pass  # a full disk is often the very error that is being reported

@@ -39,8 +39,9 @@ class Record(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def to_json(self) -> bytes:
-        """The content of its file: indented, strict JSON."""
-        return (json.dumps(self.plain(), indent=2, allow_nan=False) + "\n").encode()
+        """The content of its file: strict JSON, a line for each key."""
+        lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in self.plain().items()]
+        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 class Point(Record):
@@ -265,6 +266,8 @@ class Session(Record):
     eval_chunk: int | None = None
     split_hash: str = ""
     data_digest: str | None = None
+    pixels_digest: str | None = None
+    split_seed: str | None = None
     after_step: Count | None = None
     changed: list[str] = []
 

@@ -1,33 +1,27 @@
 """A run directory: claimed by one process at a time, and the only place that a run writes to."""
 
 import fcntl
-import json
 import logging
-import math
 import os
-import re
-import shlex
 import socket
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from metarun.config.saved import dump, saved_config
+from metarun.config.saved import dump, read_words, saved_config
 from metarun.config.schema import Config
 from metarun.errors import RunDirError
-from metarun.files import Appended, parse_json, read, write_atomically
-from metarun.text import reason
+from metarun.files import Appended, read, write_atomically
+from metarun.storage.records import Environment, Record, Status, Summary, Tasks
+from metarun.text import reason, short_path, typed_path
 
-LARGEST_JSON, LARGEST_METRICS = 10_000_000, 250_000_000  # bytes
-# All that metarun writes there.
-FOLDERS = (".hydra", "checkpoints", "eval", "tensorboard", "wandb")
-FILES = (
-    *("status.json", "environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
-    *("metarun.log", "curve.png"),
-)
+LARGEST_JSON = 10_000_000  # bytes
+FOLDERS = (".hydra", "checkpoints", "eval", "tensorboard", "wandb")  # all that metarun makes in a run directory
+FILES = ("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json", "curve.png")
+
+R = TypeVar("R", bound=Record)
 
 log = logging.getLogger("metarun")
 
@@ -36,56 +30,26 @@ class RunDir:
     """The files of a run, by name.
 
     Args:
-        path: the directory.
-
-    Raises:
-        RunDirError: a name that metarun uses there is a link, or something else than metarun would make.
+        path: the directory; it need not be there.
     """
 
     def __init__(self, path: Path):
         self.path = path.resolve()
-        for name in (*FOLDERS, *FILES):
-            self._check_kind(self.path / name, "folder" if name in FOLDERS else "file")
-        self.step = 0  # outer steps done, for status.json
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
-        self.plot = self.path / "curve.png"
-
-    def _check_kind(self, path: Path, kind: str) -> None:
-        """A link in a stranger's directory could lead us to write elsewhere, and a pipe would keep us waiting."""
-        try:
-            mode = os.lstat(path).st_mode
-        except OSError:
-            return
-        if not (stat.S_ISDIR(mode) if kind == "folder" else stat.S_ISREG(mode)):
-            found = "a symbolic link" if stat.S_ISLNK(mode) else "something else"
-            raise RunDirError(f"{path}: {found}; expected a {kind}, as metarun made it; put that in its place")
-
-    def config(self) -> Config:
-        """The saved config.
-
-        Raises:
-            RunDirError: there is none, or it is not one, or it is no longer the one that was run.
-        """
-        config = saved_config(self.path / ".hydra" / "config.yaml")
-        if self.read("environment.json").get("config", now := config.fingerprint) != now:
-            raise RunDirError(
-                f"{self.shown}: .hydra/config.yaml was changed since the run began; expected the config that was run; "
-                f"undo that, or start a new run from it: metarun -cp {self.typed}/.hydra"
-            )
-        return config
+        self.curve = self.path / "curve.png"
+        self.examples = self.path / "examples.png"
 
     @property
-    def shown(self) -> Path:
+    def short(self) -> Path:
         """The path as a person would type it: relative where it lies below the working directory."""
-        return shown(self.path)
+        return short_path(self.path)
 
     @property
     def typed(self) -> str:
         """The path for a command line: no shell and no option can mistake it."""
-        shown = str(self.shown)
-        return shlex.quote(f"./{shown}" if shown.startswith("-") else shown)
+        return typed_path(self.path)
 
     @property
     def resume_command(self) -> str:
@@ -97,97 +61,130 @@ class RunDir:
         """Whether a run was begun here."""
         return (self.path / ".hydra" / "config.yaml").exists()
 
-    def check_free(self) -> None:
-        """Refuses a directory that holds no run, but files of the names that a run would write.
+    def config(self) -> Config:
+        """The saved config.
 
         Raises:
-            RunDirError: there are some; they are someone else's, or their config is gone.
+            RunDirError: there is none, or it is not one, or it is no longer the one that was run.
         """
-        found = [name for name in FILES if name not in ("status.json", "metarun.log") and (self.path / name).exists()]
-        if (status := self.read("status.json")) and not {"status", "step", "pid"} <= status.keys():
-            found.append("status.json")  # a run that failed before it had saved its config has one of its own
-        if found:
+        config = saved_config(self.path / ".hydra" / "config.yaml")
+        environment = self.environment()
+        if environment and environment.config not in (None, config.fingerprint):
             raise RunDirError(
-                f"{self.shown}: holds {found[0]} but no run (.hydra/config.yaml); expected an empty directory, or "
-                "one of a run; choose another hydra.run.dir"
+                f"{self.short}: .hydra/config.yaml was changed since the run began; expected the config that was run; "
+                f"undo that, or start a new run from it: metarun -cp {self.typed}/.hydra"
             )
+        return config
+
+    def overrides(self) -> list[str]:
+        """The words of the command line that began the run; [] where they were not kept.
+
+        Raises:
+            RunDirError: the file holds something else.
+        """
+        return read_words(self.path / ".hydra" / "overrides.yaml")
+
+    def choices(self) -> dict[str, str]:
+        """Hydra's choices by group, such as {"algo": "maml"}; of an older run those that were typed."""
+        environment = self.environment()
+        if environment and environment.choices is not None:
+            return environment.choices
+        pairs = (word.lstrip("+").partition("=") for word in self.overrides())
+        groups = ("algo", "data", "model", "device", "engine", "logger", "experiment")
+        return {key: value for key, _, value in pairs if key in groups and value.isprintable()}
+
+    def read(self, name: str, record: type[R]) -> R | None:
+        """A JSON file of the run as its record; None where there is none.
+
+        Raises:
+            RunDirError: it is not such a record.
+        """
+        try:
+            return record.from_json(read(self.path / name, LARGEST_JSON))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            new = "" if name == "test_tasks.json" else f", or remove it: {self.resume_command} makes a new one"
+            raise RunDirError(
+                f"{self.path / name}: cannot be read ({reason(error)}): expected it as metarun wrote it; restore it "
+                f"from a copy{new}"
+            ) from error
+
+    def summary(self) -> Summary | None:
+        """What a finished run came to; None before. Raises RunDirError as read()."""
+        return self.read("summary.json", Summary)
+
+    def status(self) -> Status | None:
+        """How far the run is. Raises RunDirError as read()."""
+        return self.read("status.json", Status)
+
+    def environment(self) -> Environment | None:
+        """Where the run computed. Raises RunDirError as read()."""
+        return self.read("environment.json", Environment)
+
+    def test_tasks(self) -> Tasks | None:
+        """The metric of every test task. Raises RunDirError as read()."""
+        return self.read("test_tasks.json", Tasks)
+
+    def write(self, name: str, record: Record) -> None:
+        """Replaces a JSON file of the run."""
+        write_atomically(self.path / name, record.to_json())
+
+    def write_status(self, status: str, step: int, error: str | None = None) -> None:
+        """Replaces status.json.
+
+        Args:
+            status: running, done, failed or stopped.
+            step: outer steps done.
+            error: why it failed or stopped.
+        """
+        where = {"pid": os.getpid(), "host": socket.gethostname()}
+        self.write("status.json", Status.model_validate({"status": status, "step": step, "error": error, **where}))
 
     def begin(self, config: Config, overrides: list[str], hydra: Any = None) -> None:
         """Saves the config as Hydra does, resolved; config.yaml comes last and makes this a run.
 
         A run that goes on keeps the words that it was begun with.
         """
-        if self.holds_run:
-            write_atomically(self.path / ".hydra" / "config.yaml", dump(config.plain()).encode())
-            return
         folder = self.path / ".hydra"
-        folder.mkdir(exist_ok=True)
-        write_atomically(folder / "overrides.yaml", dump(overrides).encode())
-        if hydra is not None:
-            write_atomically(folder / "hydra.yaml", dump({"hydra": hydra}).encode())
+        if not self.holds_run:
+            folder.mkdir(exist_ok=True)
+            write_atomically(folder / "overrides.yaml", dump(overrides).encode())
+            if hydra is not None:
+                write_atomically(folder / "hydra.yaml", dump({"hydra": hydra}).encode())
         write_atomically(folder / "config.yaml", dump(config.plain()).encode())
 
-    def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run; {} where there is none.
+    def check_free(self) -> None:
+        """Refuses a directory that holds no run, but files of the names that a run would write.
+
+        A status.json is left by a run that failed before it had saved its config.
 
         Raises:
-            RunDirError: it is not a JSON object.
+            RunDirError: there are such files; they are someone else's, or their config is gone.
         """
-        remedy = "restore it from a copy"
-        if name != "test_tasks.json":
-            remedy += f", or remove it: {self.resume_command} makes a new one"
-        try:
-            content = parse_json(read(self.path / name, LARGEST_JSON))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
+        self.status()
+        if found := [name for name in FILES if (self.path / name).exists()]:
             raise RunDirError(
-                f"{self.path / name}: cannot be read ({reason(error)}): expected JSON, as metarun wrote it; {remedy}"
-            ) from error
-        if not isinstance(content, dict):
-            raise RunDirError(f"{self.path / name}: expected a JSON object, as metarun wrote it; {remedy}")
-        return content
-
-    def read_metrics(self) -> str:
-        """The text of metrics.jsonl.
-
-        Raises:
-            OSError: it cannot be read, or is far too large.
-            ValueError: it is no text.
-        """
-        return read(self.metrics, LARGEST_METRICS).decode()
-
-    def summary(self) -> dict[str, Any]:
-        """What summary.json holds; {} where the run has none yet.
-
-        Raises:
-            RunDirError: it is not a summary.
-        """
-        content = self.read("summary.json")
-        if content and not _is_summary(content):
-            raise RunDirError(
-                f"{self.path / 'summary.json'}: not a summary; expected it as metarun wrote it; restore it from a "
-                f"copy, or remove it and test again: {self.resume_command}"
+                f"{self.short}: holds {found[0]} but no run (.hydra/config.yaml); expected an empty directory, or "
+                "one of a run; choose another hydra.run.dir"
             )
-        return content
 
-    def write(self, name: str, content: dict[str, Any]) -> None:
-        """Replaces a JSON file of the run."""
-        text = json.dumps(content, indent=2, allow_nan=False)
-        text = re.sub(r"\[[^][{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)  # on one line each
-        write_atomically(self.path / name, (text + "\n").encode())
+    def refuse_links(self) -> None:
+        """Refuses a folder that leads out of a stranger's directory: what we write would land elsewhere.
 
-    def status(self, status: str, error: str | None = None) -> None:
-        """Replaces status.json: running, done, failed or stopped."""
-        where = {"pid": os.getpid(), "host": socket.gethostname()}
-        self.write("status.json", {"status": status, "step": self.step, "error": error, **where})
+        Raises:
+            RunDirError: there is one.
+        """
+        for name in FOLDERS:
+            if (path := self.path / name).is_symlink():
+                raise RunDirError(f"{path}: is a symbolic link; expected a folder; put what it leads to in its place")
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Holds the directory; the kernel lets go of it when the process ends, however it ends.
 
         Raises:
-            RunDirError: another process holds it, or it cannot be made.
+            RunDirError: another process holds it, or it cannot be made or written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -201,11 +198,10 @@ class RunDir:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                by = self.read("status.json")
-                raise RunDirError(
-                    f"{self.path}: in use by process {by.get('pid')} on {by.get('host')}; wait for it, or "
-                    f"choose another hydra.run.dir"
-                ) from error
+                holder = self.status()
+                by = f" by process {holder.pid} on {holder.host}" if holder else ""
+                raise RunDirError(f"{self.path}: in use{by}; wait for it, or choose another hydra.run.dir") from error
+            self.refuse_links()
             yield
         finally:
             os.close(handle)
@@ -220,29 +216,6 @@ class RunDir:
         finally:
             log.removeHandler(handler)
             handler.close()
-
-
-def shown(path: Path) -> Path:
-    """A path as a person would type it; see RunDir.shown."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _is_summary(content: dict[str, Any]) -> bool:
-    """Whether it has what is shown of a summary."""
-    try:
-        test = content["test"][content["metric"]]
-        numbers = [content.get("objective", 0.0)]  # an evaluation has none
-        numbers += [point[name] for point in (test, *test["by_step"]) for name in ("mean", "ci95")]
-        numbers += [content["val"][content["metric"]]["mean"]] if "val" in content else []  # an evaluation has none
-        numbers += [content.get("wall_seconds", 0.0)]
-        counts = [test["tasks"], *(content.get(name, 0) for name in ("parameters", "meta_steps"))]
-        words = [content["title"], content.get("algorithm", ""), *content["settings"].keys()]
-        words += content["settings"].values()
-        sound = content["metric"] in ("accuracy", "mse") and len(test["by_step"]) > 0
-        sound = sound and all(type(count) is int and 0 <= count < 1e15 for count in counts)
-        return sound and all(map(math.isfinite, numbers)) and all(isinstance(word, str) for word in words)
-    except (KeyError, TypeError, AttributeError, OverflowError):
-        return False
 
 
 class _LogFile(logging.Handler):
@@ -263,7 +236,7 @@ class _LogFile(logging.Handler):
         super().close()
 
 
-def fresh(parent: Path) -> Path:
+def make_dated_folder(parent: Path) -> Path:
     """Makes and returns `parent/<date>/<time>`, which no other process gets too.
 
     Raises:

@@ -1,0 +1,59 @@
+"""Where a run computed: everything outside the config that the last digits can depend on."""
+
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from metarun.config.schema import Config
+from metarun.engine.loop import Experiment
+from metarun.storage.records import Git, Session
+
+PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
+
+
+def describe_session(config: Config, experiment: Experiment) -> Session:
+    """The session of this process. No secrets: no environment variables."""
+    device, identity = experiment.device, experiment.source.identity()
+    return Session(
+        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        git=_git(),
+        argv=sys.orig_argv[1:],
+        platform=platform.platform(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        config=config.fingerprint,
+        seed=config.seed,
+        processes=experiment.processes.size,
+        chunk=experiment.engine.chunk,
+        eval_chunk=experiment.engine.eval_chunk,
+        **identity,
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> Git | None:
+    """The commit of metarun's own checkout, or None outside one."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", checkout, *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return Git(commit=git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain")))
+    except (OSError, subprocess.CalledProcessError):
+        return None

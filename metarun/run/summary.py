@@ -1,0 +1,85 @@
+"""The facts that a run or an evaluation came to: summary.json and test_tasks.json."""
+
+import hashlib
+
+import torch
+
+from metarun.config.schema import Config
+from metarun.engine.loop import EVAL_BATCH, Evaluation, Experiment, State
+from metarun.storage.records import Checkpoint, Inner, Learner, Point, Source, Summary, Tasks, Test, Trained, Training
+
+
+def summarize(
+    config: Config,
+    experiment: Experiment,
+    state: State,
+    result: Evaluation,
+    *,
+    choices: dict[str, str],
+    run: str | None = None,
+    steps: int | None = None,
+) -> Summary:
+    """The facts that a run and an evaluation have in common.
+
+    Args:
+        config: of the test.
+        experiment: that was tested.
+        state: of the checkpoint that was tested.
+        result: of the test.
+        choices: Hydra's, by group.
+        run: of an evaluation, the directory of its run.
+        steps: outer steps that the run has done so far; None: all.
+    """
+    algorithm, metric = experiment.algorithm, experiment.source.metric
+    points = [Point(mean=mean, ci95=ci95) for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
+    model = algorithm.model
+    source, inner, details = facts(experiment)
+    return Summary(
+        choices=choices,
+        algorithm=algorithm.name,
+        source=source,
+        learner=Learner(
+            name=type(model).__name__, form=getattr(model, "form", ""), norm=getattr(model, "norm", "none")
+        ),
+        inner=inner,
+        details=details,
+        training=Training(
+            steps=config.outer_steps if steps is None else steps,
+            outer_steps=config.outer_steps,
+            meta_batch=config.meta_batch,
+            meta_steps=config.meta_steps,
+            budget=config.budget,
+        ),
+        checkpoint=Checkpoint(step=state.step, run=run),
+        parameters=sum(value.numel() for value in state.meta.values()),
+        metric=metric,
+        tests={metric: Test(mean=result.mean[-1], ci95=result.ci95[-1], tasks=result.tasks, by_step=points)},
+    )
+
+
+def facts(experiment: Experiment) -> tuple[Source, Inner | None, dict[str, str]]:
+    """The task source, the inner loop, and further details by name."""
+    algorithm, source = experiment.algorithm, experiment.source
+    inner = algorithm.inner(source)
+    return Source(**source.facts()), Inner(**inner) if inner else None, algorithm.details(source)
+
+
+def compare_training(trained: Experiment, tested: Experiment) -> Trained | None:
+    """The facts of training that differ from those of the test; None where all are the same."""
+    (source, inner, details), now = facts(trained), facts(tested)
+    found = Trained(
+        source=source if source != now[0] else None,
+        inner=inner if inner != now[1] else None,
+        details={name: value for name, value in details.items() if now[2].get(name) != value},
+    )
+    return found if found != Trained() else None
+
+
+def test_tasks_of(experiment: Experiment, result: Evaluation) -> Tasks:
+    """The metric of every test task, with a digest of the tasks."""
+    digest = hashlib.sha256()
+    for index in torch.arange(result.tasks).split(EVAL_BATCH):
+        for tensor in experiment.source.sample(experiment.seed, "test", index)[:-1]:  # but the key
+            digest.update(tensor.cpu().numpy().tobytes())
+    metric, steps = experiment.source.metric, len(result.mean) - 1
+    return Tasks(metric=metric, digest=digest.hexdigest(), inner_steps=steps, each=result.each)
