@@ -1,11 +1,16 @@
 """What metarun says on the terminal: its log while it works, on stderr, and the result, on stdout."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metarun.engine.ranks import is_first
-from metarun.storage.records import Summary
 from metarun.text import printable, short_path, typed_path
+
+if TYPE_CHECKING:
+    from metarun.storage.records import Summary
 
 
 class _Console(logging.StreamHandler):

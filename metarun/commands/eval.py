@@ -28,7 +28,7 @@ def evaluate(folder: Path, words: list[str]) -> Path:
         UsageError: a setting has no effect on meta-testing.
         RunDirError: the run has no checkpoint, or it does not fit the settings.
     """
-    from metarun.config.edit import adjusted
+    from metarun.config.edit import with_changes
     from metarun.config.saved import dump
     from metarun.engine import loop
     from metarun.errors import RunDirError
@@ -43,7 +43,7 @@ def evaluate(folder: Path, words: list[str]) -> Path:
 
     rundir = RunDir(folder)
     trained = rundir.config()
-    config = adjusted(trained.plain(), words)
+    config = with_changes(trained.plain(), words)
     experiment = build_experiment(config)
     _refuse_without_effect(words, config.data, experiment.algorithm.training_only)
     newest = newest_checkpoint(rundir, trained)

@@ -53,7 +53,7 @@ def reproduce(folder: Path, words: list[str]) -> str:
                 f"{word!r} (command line): reproduce changes nothing but {', '.join(keys_that('reproduce'))}; "
                 f"for another run: metarun -cp {folder}/.hydra {word}"
             )
-    from metarun.config.edit import adjusted
+    from metarun.config.edit import with_changes
     from metarun.engine import loop
     from metarun.run.build import build_experiment, choose_chunks
     from metarun.run.environment import describe_session
@@ -62,7 +62,7 @@ def reproduce(folder: Path, words: list[str]) -> str:
     from metarun.storage.rundir import RunDir, make_dated_folder
 
     rundir = RunDir(folder)
-    config, environment = adjusted(rundir.config().plain(), words), rundir.environment()
+    config, environment = with_changes(rundir.config().plain(), words), rundir.environment()
     if environment is None:
         raise RunDirError(f"{rundir.path / 'environment.json'}: missing; expected it as metarun wrote it; restore it")
     status = rundir.status()

@@ -15,12 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Continues the run, and prints its result; returns the exit code."""
     folder = check_run(args.run)
-    from metarun.config.edit import adjusted
+    from metarun.config.edit import with_changes
     from metarun.run.train_and_test import execute
     from metarun.storage.rundir import RunDir
 
     rundir = RunDir(folder)
-    config = adjusted(rundir.config().plain(), args.words)
+    config = with_changes(rundir.config().plain(), args.words)
     if summary := execute(config, folder, args.words, rundir.choices()):
         print_run(summary, folder)
     return 0

@@ -1,20 +1,21 @@
 """A saved config with some of its values changed, for what goes on from a run: resume, eval, reproduce."""
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from metarun.config.compose import Source, parse, plain_config
+from metarun.config.compose import plain_config
+from metarun.config.keys import policy
+from metarun.config.overrides import parse
 from metarun.config.schema import SECTIONS, Config, check
 from metarun.config.typecheck import check_types, known
 from metarun.errors import UsageError
 
-NAMED = ("device", "engine", "logger")  # what can be chosen by name for a saved config too
 
-
-def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
-    """A saved config with some of its values changed.
+def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
+    """The config of a saved one with some of its values changed.
 
     The file stays plain data: nothing in it and nothing in the words is interpolated. A device, an engine or a logger
     can be chosen by name; the other choices made the run what it is.
@@ -23,19 +24,16 @@ def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
         UsageError: a word is not a change of a value that is there, or the result is not a valid config.
     """
     new = copy.deepcopy(plain)
-    overrides = parse(words)
-    for override in overrides:
+    changes: list[tuple[str, str, Any]] = []
+    for word, override in zip((overrides := parse(words)).words, overrides.parsed, strict=True):
         key = override.get_key_element()
         if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
-            raise UsageError(
-                f"{override.input_line!r} (command line): expected key=value for a key of the saved config"
-            )
-        if key in NAMED:
-            new[key] = copy.deepcopy(plain_config((str(override.input_line),), Source())[key])
-    for override in overrides:
-        key, value = override.get_key_element(), override.value()
-        if key in NAMED:
-            continue
+            raise UsageError(f"{word!r} (command line): expected key=value for a key of the saved config")
+        if "." not in key and policy(key).by_name:
+            new[key] = copy.deepcopy(plain_config((word,))[key])
+        else:
+            changes.append((word, key, override.value()))
+    for word, key, value in changes:  # once all that was chosen by name is there
         *path, last = key.split(".")
         node: Any = new
         for part in path:
@@ -45,8 +43,7 @@ def adjusted(plain: dict[str, Any], words: list[str]) -> Config:
             raise UsageError(f"{key!r} (command line): no such key; {known('.'.join(path), last, keys)}")
         if key in SECTIONS:
             raise UsageError(
-                f"{override.input_line!r} (command line): a saved config holds values, not choices; change "
-                f"{key}.key=value, "
+                f"{word!r} (command line): a saved config holds values, not choices; change {key}.key=value, "
                 "or start a new run"
             )
         value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore

@@ -61,6 +61,8 @@ KEYS = {
     "experiment": Policy(published=True),
     "sweep": Policy(identity=False, published=True),
     "hydra": Policy(identity=False, published=True),
+    "suggested": Policy(),
+    "needs": Policy(),
     # Of runs of earlier versions: what a paper reports was a key of the config.
     "published": Policy(resume=True, digits=False, identity=False, published=True),
 }

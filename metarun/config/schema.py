@@ -15,7 +15,8 @@ from metarun.errors import SettingError, UsageError, at_least, one_of, positive
 from metarun.text import nearest
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
-FORMER = ("published",)  # root keys of older saved configs; they decided nothing
+# Root keys that are no part of a run: they are resolved by now. `published` stands in older saved configs.
+LEFT_OUT = ("suggested", "needs", "published")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +75,13 @@ class Config:
 
 
 def check(plain: dict[str, Any]) -> Config:
-    """The typed config of a plain one, which may be of an earlier version.
+    """The typed config of a plain one: composed, or saved, perhaps by an earlier version.
 
     Raises:
         UsageError: a root key is unknown, missing, of another type or out of range; or a `_target_` is not trusted.
     """
     names = [field.name for field in fields(Config)]
-    plain = {key: value for key, value in with_present_names(plain).items() if key not in FORMER}
+    plain = {key: value for key, value in with_present_names(plain).items() if key not in LEFT_OUT}
     for key in plain:
         if key not in names:
             raise UsageError(f"{key!r} (config): no such key; keys are {', '.join(names)}{nearest(str(key), names)}")

@@ -124,7 +124,7 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
     """
     found: dict[Path, None] = {}
     for name in folders:
-        some = list(_below(Path(name)))
+        some = list(find_runs(Path(name)))
         if not some:
             raise UsageError(f"{name!r} (command line): expected a folder with runs; there are none in it")
         found |= dict.fromkeys(path.resolve() for path in some)
@@ -141,7 +141,7 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
     return runs, left_out
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def find_runs(folder: Path) -> Iterator[Path]:
     """The runs in a folder, in the order of their names; and what cannot be read, which may hold some."""
     try:
         if not folder.is_dir():

@@ -14,7 +14,7 @@ import yaml
 from helpers.runs import ROOT
 
 from metarun.config.compose import compose
-from metarun.config.edit import adjusted
+from metarun.config.edit import with_changes
 from metarun.errors import UsageError
 
 QUICK = ("meta_steps=4", "val_every=2", "val_tasks=4", "test_tasks=6", "log_every=1")
@@ -563,6 +563,6 @@ def test_a_task_source_of_ones_own_needs_no_protocol_but_a_learner(metarun, monk
 
 def test_a_number_that_was_saved_as_an_integer_may_become_another():
     plain = compose(["algo.meta_lr=1"]).plain()
-    assert adjusted(plain, ["algo.meta_lr=0.5"]).algo["meta_lr"] == 0.5
+    assert with_changes(plain, ["algo.meta_lr=0.5"]).algo["meta_lr"] == 0.5
     with pytest.raises(UsageError, match=r"2\.5 \(test_tasks\): expected an integer"):
-        adjusted(plain, ["test_tasks=2.5"])
+        with_changes(plain, ["test_tasks=2.5"])

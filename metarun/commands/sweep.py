@@ -1,0 +1,158 @@
+"""A sweep: what a search has to be, the folder of each job, and the closing words."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.override_parser.types import IntervalSweep
+from omegaconf import DictConfig, OmegaConf
+
+from metarun.config.overrides import Overrides
+from metarun.config.schema import Config
+from metarun.errors import MetarunError, StoppedError, UsageError
+from metarun.text import format_metric, printable, reason, short_path
+
+FAILURES = "METARUN_FAILURES"  # in the environment of each job: the file to which it adds a line when it fails
+LONGEST = 255  # bytes that file systems allow a name
+
+
+def name_folder(words: str) -> str:
+    """The folder of a job, by the words that Hydra joins: those, or where they make no legal name, a short form.
+
+    The short form is their beginning and a digest, so that the same words always have the same folder.
+    """
+    parts = words.split("/")  # experiment=finn2017/omniglot_5w1s lies in a folder of its own
+    if all(0 < len(p.encode()) <= LONGEST and p.isprintable() and p not in (".", "..") for p in parts) or not words:
+        return words
+    beginning = "".join(char if char.isprintable() and char != "/" else "_" for char in words)
+    return f"{beginning.encode()[:200].decode(errors='ignore')}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+
+
+OmegaConf.register_new_resolver("metarun_folder", name_folder, replace=True)  # jobs of a launcher import this too
+
+
+def check_ranges(overrides: Overrides, sweeper: DictConfig) -> list[str]:
+    """The words of one job for the keys that take values of a range.
+
+    Args:
+        overrides: of the sweep.
+        sweeper: Hydra's settings of it.
+
+    Raises:
+        UsageError: nothing could choose from a range, or it is empty.
+    """
+    words = []
+    for override in overrides.sweeps:
+        if isinstance(value := override.value(), IntervalSweep):
+            key = override.get_key_element()
+            if sweeper._target_.endswith("BasicSweeper"):
+                raise UsageError(
+                    f"{override.input_line!r} (command line): a range is for a search; add -m sweep=optuna, or give "
+                    f"values: -m {key}=A,B"
+                )
+            if value.start is None or value.end is None or not value.start < value.end:
+                raise UsageError(f"{override.input_line!r} (command line): expected interval(LESS,MORE)")
+            words.append(f"{key}={value.start}")
+    return words
+
+
+def check_objective(configs: list[Config], sweeper: DictConfig) -> None:
+    """Refuses a search by the test. How its trials end is said by the closing words, so that Optuna need not say it.
+
+    Raises:
+        UsageError: it would see the test tasks.
+    """
+    if not sweeper._target_.endswith("OptunaSweeper"):
+        return
+    if any(config.objective == "test" for config in configs):
+        raise UsageError("'test' (objective): expected val; a search must not see the test tasks")
+    import optuna
+
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()  # what it warns of is still said
+    logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
+
+
+def note_failure(words: list[str], folder: Path, error: Exception) -> None:
+    """Notes that a job of this sweep failed; its own folder may be in use or another run's, and then says nothing."""
+    failure = {"words": words, "folder": str(folder.resolve()), "error": str(error) or type(error).__name__}
+    with open(os.environ[FAILURES], "a", encoding="utf-8") as file:
+        file.write(json.dumps(failure) + "\n")
+
+
+def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
+    """Runs all jobs of a sweep, and prints a line for each run in its folder, also of earlier sweeps.
+
+    Args:
+        run: runs the jobs.
+        folder: of the sweep.
+        failures: to which its jobs add theirs.
+
+    Raises:
+        MetarunError: a job failed.
+        StoppedError: the sweep was stopped.
+        UsageError: the sweeper or the launcher refuses its settings.
+    """
+    failed = []
+    try:
+        run()
+    except StoppedError as error:
+        again = f"for all other jobs repeat the sweep with hydra.sweep.dir={short_path(folder)}"
+        raise StoppedError(f"{error}; {again}", error.code - 128) from error
+    except MetarunError:
+        raise
+    except (RuntimeError, ImportError, TypeError, ValueError) as error:  # of a sweeper or a launcher
+        raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
+            raise
+        raise UsageError(
+            f"{reason(error)} (hydra.sweeper.storage): expected null, or a database in a folder that is there, such as "
+            "sqlite:///study.db"
+        ) from error
+    finally:
+        if failures.exists():
+            failed = [json.loads(line) for line in failures.read_text(encoding="utf-8").splitlines()]
+            failures.unlink()
+        _print_runs(folder, failed)
+    if failed:
+        raise MetarunError(
+            f"{len(failed)} jobs failed (sweep): expected all to finish; metarun.log in their directories says why"
+        )
+
+
+def _print_runs(folder: Path, failed: list[dict]) -> None:
+    """A line for each run: the words that it does not share with all others, and its result."""
+    from metarun.results.runs import find_runs
+    from metarun.storage.rundir import RunDir
+
+    lines = []
+    for path in find_runs(folder) if folder.is_dir() else []:
+        rundir = RunDir(path)
+        try:
+            lines.append((rundir.overrides() or [path.name], _describe(rundir), path))
+        except MetarunError as error:
+            lines.append(([path.name], f"failed: {error}", path))
+    listed = {(path, result) for _, result, path in lines}
+    for job in failed:
+        if (Path(job["folder"]), f"failed: {job['error']}") not in listed:  # it never became a run
+            lines.append((job["words"], f"failed: {job['error']}", Path(job["folder"])))
+    same = set.intersection(*(set(words) for words, *_ in lines)) if len(lines) > 1 else set()
+    names = [" ".join(word for word in words if word not in same) for words, *_ in lines]
+    width = max(map(len, names), default=0)
+    for name, (_, result, path) in zip(names, lines, strict=True):
+        print(printable(f"{name:<{width}}  {result}  {short_path(path)}"))
+
+
+def _describe(rundir) -> str:
+    """The result of a run, or how it ended."""
+    status, summary = rundir.status(), rundir.summary()
+    if status and status.status != "done":
+        return f"{status.status}: {status.error}" if status.error else f"{status.status} at outer step {status.step}"
+    if summary is None:
+        return "failed: no result"
+    val = f"val {format_metric(summary.metric, summary.validation.mean)}  " if summary.validation else ""
+    return f"{val}test {summary.metric} {format_metric(summary.metric, summary.test.mean, summary.test.ci95)}"
