@@ -30,7 +30,7 @@ from metarun.errors import StoppedError, UsageError
 
 log = logging.getLogger("metarun")
 HYDRA_DEFAULTS = {
-    "hydra.sweep.subdir": "${metarun_folder:${hydra.job.override_dirname}}",
+    "hydra.sweep.subdir": '"${metarun_folder:${hydra.job.override_dirname}}"',
     "hydra.job.config.override_dirname.exclude_keys": "[data.root]",
     "hydra.job.name": "metarun",
     "hydra.output_subdir": "null",  # a run writes .hydra itself, once it has seen what is there
