@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from metarun.config.overrides import Overrides
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, StoppedError, UsageError
-from metarun.text import format_metric, printable, reason, short_path
+from metarun.text import count_of, format_metric, printable, reason, short_path
 
 FAILURES = "METARUN_FAILURES"  # in the environment of each job: the file to which it adds a line when it fails
 LONGEST = 255  # bytes that file systems allow a name
@@ -120,7 +120,8 @@ def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
         _print_runs(folder, failed)
     if failed:
         raise MetarunError(
-            f"{len(failed)} jobs failed (sweep): expected all to finish; metarun.log in their directories says why"
+            f"{count_of(len(failed), 'job')} failed (sweep): expected all to finish; see the lines above, and metarun.log "
+            "in their directories"
         )
 
 

@@ -208,13 +208,11 @@ def job(composed: DictConfig) -> float | None:
     try:
         own = OmegaConf.to_container(hydra, resolve=False)
         summary = execute(check(plain), folder, words, choices, own, bar=not sweep)
+        if summary and not sweep:
+            print_run(summary, folder)
     except Exception as error:
         if not sweep or isinstance(error, StoppedError):
             raise SystemExit(getattr(error, "code", 1)) from error
         note_failure(words, folder, error)
         return getattr(error, "objective", None)
-    if summary is None:  # on a rank above 0
-        return None
-    if not sweep:
-        print_run(summary, folder)
-    return summary.objective
+    return summary.objective if summary else None  # on a rank above 0

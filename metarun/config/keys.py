@@ -63,23 +63,29 @@ KEYS = {
     "hydra": Policy(identity=False, published=True),
     "suggested": Policy(),
     "needs": Policy(),
-    # Of runs of earlier versions: what a paper reports was a key of the config.
-    "published": Policy(resume=True, digits=False, identity=False, published=True),
 }
+# In runs of earlier versions, what a paper reports was a key of the config.
+FORMER = {"published": Policy(resume=True, digits=False, identity=False, published=True)}
 
 
 def policy(key: str) -> Policy:
     """The policy of a dotted key; of one without a row, that nothing may be done with it."""
     parts = key.split(".")
     for length in range(len(parts), 0, -1):
-        if found := KEYS.get(".".join(parts[:length])):
+        if found := (KEYS | FORMER).get(".".join(parts[:length])):
             return found
     return Policy()
 
 
 def keys_that(question: str) -> list[str]:
     """The rows of the table whose policy answers this question with yes, such as `resume`; for messages."""
-    return [key for key, found in KEYS.items() if getattr(found, question)]
+    rows = [key for key, found in KEYS.items() if getattr(found, question)]
+    return [key for key in rows if key.rpartition(".")[0] not in rows]  # device says device.tf32 too
+
+
+def key_of(word: str) -> str:
+    """The dotted key of a word of the command line: algo of +algo@x=maml, hydra.launcher of hydra/launcher=joblib."""
+    return word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
