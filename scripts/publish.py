@@ -25,7 +25,7 @@ BEGIN, END = "<!-- metarun table outputs/published -->\n", "<!-- end -->\n"
 
 def publish(folder: Path) -> Path:
     """Copies one run; what was published of the same seed and budget stays until the new copy is whole."""
-    run = runs.read(folder)
+    run = runs.read_run(folder)
     if not run.experiment or run.typed or run.evaluation:
         raise SystemExit(f"{folder}: expected a run that was begun with experiment=NAME and no other settings of it")
     target = PUBLISHED / run.experiment / f"budget_{run.config.budget:g}" / str(run.config.seed)
@@ -36,6 +36,8 @@ def publish(folder: Path) -> Path:
     for name in KEPT:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, copy / name)
+    if run.rundir.examples.is_file():
+        shutil.copyfile(run.rundir.examples, copy / run.rundir.examples.name)
     environment = json.loads((copy / "environment.json").read_text())
     for session in (environment, *environment.get("continued", [])):  # where metarun lay is nobody's business
         session["argv"] = ["metarun", *(word for word in session["argv"] if "=" in word and "dir=" not in word)]

@@ -106,12 +106,12 @@ def test_the_table_of_results_is_that_of_the_saved_runs(metarun):
 def test_published_runs_are_those_of_their_experiments(metarun):
     """Their configs are what the experiment composes to today, but for what was typed, then or on resume."""
     for folder in (ROOT / "outputs" / "published").glob("*/*/*/*"):
-        run = runs.read(folder)
+        run = runs.read_run(folder)
         name = f"{run.experiment}/budget_{run.config.budget:g}/{run.config.seed}"
         assert name == str(folder.relative_to(ROOT / "outputs" / "published"))
         then, now = (
             {key: value for key, value in leaves(config.plain()) if value is not None}  # settings that came later
-            for config in (run.config, compose(run.words))
+            for config in (run.config, compose(run.rundir.overrides()))
         )
         environment = json.loads((folder / "environment.json").read_text())
         later = {key for session in environment.get("continued", []) for key in session["changed"]}

@@ -35,7 +35,7 @@ def evaluate(folder: Path, words: list[str]) -> Path:
     from metarun.files import write_atomically
     from metarun.run.build import build_experiment, choose_chunks
     from metarun.run.environment import describe_session
-    from metarun.run.pictures import draw_curves
+    from metarun.run.pictures import draw_curves, draw_examples
     from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
     from metarun.run.summary import compare_training, summarize, test_tasks_of
     from metarun.storage.records import Environment
@@ -70,6 +70,7 @@ def evaluate(folder: Path, words: list[str]) -> Path:
     out.write("test_tasks.json", test_tasks_of(experiment, result))
     out.write("summary.json", summary)
     draw_curves([], summary, out.curve)
+    draw_examples(experiment, state.meta, result.each, out.examples)
     print_result(summary, {"files": str(out.short)})
     return out.path
 

@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
     from metarun.results import compare, report, runs
 
     found, left_out = runs.collect(folders)
-    rows, more = compare.rows_of(found)
+    rows, more = compare.compare_runs(found)
     left_out += more
     if not rows:
         for left in left_out:
@@ -31,5 +31,5 @@ def main(args: argparse.Namespace) -> int:
         raise RunDirError(
             f"no result in {count_of(len(left_out), 'folder')} (runs): expected a finished run; the reasons are above"
         )
-    report.write(rows, left_out, Path(out))
+    report.write_report(rows, left_out, Path(out))
     return 0

@@ -84,7 +84,7 @@ def reproduce(folder: Path, words: list[str]) -> str:
         print(printable(line), flush=True)
     copy = RunDir(make_dated_folder(Path("outputs")))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
-    execute(pinned, copy.path, [], rundir.choices())
+    execute(pinned, copy.path, rundir.overrides(), rundir.choices())
     parse_events(repeated := read_metrics(copy), summary.metric)
     return compare_lines(_lines_on_cadence(original, config), _lines_on_cadence(repeated, config))
 

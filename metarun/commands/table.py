@@ -25,9 +25,9 @@ def main(args: argparse.Namespace) -> int:
     from metarun.results import compare, runs, table
 
     found, left_out = runs.collect(folders)
-    rows, more = compare.rows_of(found)
+    rows, more = compare.compare_runs(found)
     left_out += more
-    print(printable(table.formatted(rows, left_out, chosen)))
+    print(printable(table.format_table(rows, left_out, chosen)))
     if chosen == "csv":  # which has no place for them
         for left in left_out:
             print(printable(f"left out: {left.path}: {left.reason}"), file=sys.stderr)

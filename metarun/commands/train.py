@@ -22,13 +22,11 @@ from metarun.commands.console import print_run, set_up_logging
 from metarun.commands.sweep import FAILURES, check_objective, check_ranges, note_failure, run_sweep
 from metarun.config.compose import compose, hydra_settings
 from metarun.config.folders import ConfigFolders
-from metarun.config.keys import key_of
 from metarun.config.overrides import Overrides, combinations, parse
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import check
 from metarun.engine.ranks import alone, beside_others, is_first
 from metarun.errors import StoppedError, UsageError
-from metarun.text import reason
 
 log = logging.getLogger("metarun")
 HYDRA_DEFAULTS = {
@@ -36,11 +34,8 @@ HYDRA_DEFAULTS = {
     "hydra.job.config.override_dirname.exclude_keys": "[data.root]",
     "hydra.job.name": "metarun",
     "hydra.output_subdir": "null",  # a run writes .hydra itself, once it has seen what is there
-    # A file of choices may set up logging too, which can run code: without a root, Hydra leaves it alone.
     "hydra/job_logging": "none",
-    "hydra.job_logging.root": "null",
     "hydra/hydra_logging": "none",
-    "hydra.hydra_logging.root": "null",
 }
 
 
@@ -50,13 +45,13 @@ def main(argv: list[str]) -> int:
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue]
     args = parser.parse_intermixed_args(argv)  # overrides may stand before and after options
     if args.experimental_rerun:
-        _refuse("--experimental-rerun", "would unpickle a file, which can run code; use metarun reproduce DIR")
+        _refuse("--experimental-rerun: would unpickle a file, which can run code; use metarun reproduce DIR")
     if args.config_name:
-        _refuse(f"--config-name {args.config_name}", "metarun has one config; choose experiment=name")
+        _refuse(f"--config-name {args.config_name}: metarun has one config; choose experiment=name")
     if args.resolve and not args.cfg:
-        _refuse("--resolve", "expected --cfg job beside it")
+        _refuse("--resolve: expected --cfg job beside it")
     if args.cfg and args.multirun:
-        _refuse("--cfg", "prints one config, and -m makes several; leave out either")
+        _refuse("--cfg: shows one config, and -m makes several; leave out either")
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
         folders = _find_folders(args, temporary)
         args.config_path, args.overrides = None, list(args.overrides)
@@ -77,8 +72,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _refuse(option: str, rule: str = "see metarun --help") -> NoReturn:
-    raise UsageError(f"{option} (command line): {rule}")
+def _refuse(message: str) -> NoReturn:
+    raise UsageError(f"{message} (command line): see metarun --help")
 
 
 def _find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFolders:
@@ -139,10 +134,8 @@ def _check_folder(overrides: Overrides, sweep: bool) -> None:
 
 def _defaults(overrides: list[str]) -> list[str]:
     """The words of metarun's settings for Hydra itself, where the user has given none."""
-    given = {key_of(word) for word in overrides}
-    return [
-        f"{key}={value}" for key, value in HYDRA_DEFAULTS.items() if not {key_of(key), key.rpartition(".")[0]} & given
-    ]
+    given = {word.lstrip("+~").partition("=")[0] for word in overrides}
+    return [f"{key}={value}" for key, value in HYDRA_DEFAULTS.items() if key not in given]
 
 
 def _run_folder(overrides: list[str]) -> list[str]:
@@ -183,11 +176,7 @@ def _quote(path: Path) -> str:
 
 
 def _hand_over(args: argparse.Namespace, parser: argparse.ArgumentParser, config_path: str) -> None:
-    """Lets Hydra run the jobs, or print what was asked for; raises what ended a job.
-
-    Raises:
-        UsageError: Hydra, its sweeper or its launcher refuses its settings.
-    """
+    """Lets Hydra do it; raises what ended a job."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and cli.main() reports
     version.setbase("1.3")
     try:
@@ -196,15 +185,6 @@ def _hand_over(args: argparse.Namespace, parser: argparse.ArgumentParser, config
         if isinstance(exit_.__cause__, Exception):
             raise exit_.__cause__ from None
         raise
-    except (RuntimeError, ImportError, TypeError, ValueError) as error:  # of a sweeper or a launcher
-        raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
-            raise
-        raise UsageError(
-            f"{reason(error)} (hydra.sweeper.storage): expected null, or a database in a folder that is there, such as "
-            "sqlite:///study.db"
-        ) from error
 
 
 def job(composed: DictConfig) -> float | None:

@@ -1,26 +1,21 @@
-"""Runs compared: one row for each configuration, averaged over its seeds.
+"""Runs compared: a row for each configuration, averaged over its seeds.
 
-Two kinds of uncertainty are kept apart, because they answer different questions:
-
-    ± tasks   these trained models, on other tasks:   1.96 s/√T, over T tasks; of S models sqrt(Σ ci²)/S,
-              or Σ ci/S where they were tested on the same ones
-    ± seeds   other trained models:                   t s/√S, over S seeds, t of Student's distribution (95 %)
-
-Two rows that were tested on the very same tasks are compared task by task, which is far sharper than comparing their
-intervals: the mean of the differences, and their ± tasks.
+Rows whose seeds were all tested on the very same tasks are compared task by task, which is far sharper than comparing
+their intervals: the mean of the differences, and its interval over tasks. See intervals.py for the three intervals.
 """
 
 import json
-import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from metarun.results.differing import differing, identity
-from metarun.results.runs import LeftOut, Run, Tasks, left, over_tasks
+from metarun import intervals
+from metarun.config.keys import leaves, policy
+from metarun.results.runs import Digest, LeftOut, Run, leave_out
+from metarun.storage.records import Metric, Published
 
-# Student's t, two-sided 95 %, for 1 to 10 degrees of freedom (any table of it).
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+Results = dict[Digest, list[float]]  # the metric of every test task, by the digest of the tasks
 
 
 @dataclass(frozen=True)
@@ -38,171 +33,183 @@ class Verdict:
     meet: bool
 
 
-@dataclass
+@dataclass(frozen=True)
+class Difference:
+    """The difference to the best row on the same test tasks, with its 95% interval over tasks; zero for the best."""
+
+    mean: float = 0.0
+    ci95: float = 0.0
+    best: bool = False
+
+
+@dataclass(frozen=True)
 class Row:
-    """One configuration.
+    """A configuration.
 
     Attributes:
         runs: one for each seed.
-        keys: of the configuration, those in which the rows of the table differ.
+        keys: of the configuration, with their values, those in which the rows of the table differ.
         mean: over tasks and seeds.
         ci95_tasks: half the width of its 95% interval over tasks.
-        ci95_seeds: the same over seeds; None with one.
+        ci95_seeds: the same over seeds; None with one seed.
         validation: the mean over seeds of the best validation; None for an evaluation.
-        published: what the experiment says a paper reports; None where there is nothing, or the experiment is not the
-            published one any more, because a setting was typed beside it, or changed in an evaluation.
-        verdict: how the mean lies to that, or None.
-        best: whether no row on the same test tasks is better; None where there is none to compare with.
-        difference: to the best of them, over the tasks that all of them were tested on, with its 95% interval.
-        shared: whether some of the runs were tested on the same tasks, as evaluations of several models may be.
+        by_step: mean and ci95_tasks after those inner steps of which a paper reports the mean.
+        published: what a paper reports; None where nothing is known, or the experiment was changed.
+        verdict: how the mean lies to that.
+        to_best: None where no other row was tested on the same tasks.
     """
 
     runs: list[Run]
     keys: dict[str, Any]
-    mean: float = 0.0
-    ci95_tasks: float = 0.0
+    mean: float
+    ci95_tasks: float
     ci95_seeds: float | None = None
     validation: float | None = None
-    published: dict[str, Any] | None = None
-    verdict: Verdict | None = None
-    best: bool | None = None
-    difference: tuple[float, float] | None = None
     by_step: dict[int, tuple[float, float]] = field(default_factory=dict)
-    shared: bool = False
-
-    def __post_init__(self):
-        tests = [run.test for run in self.runs]
-        known = [run.tested_on for run in self.runs if run.tested_on]
-        self.shared = len(set(known)) < len(known)
-        self.mean, self.ci95_tasks = pooled(tests, self.shared)
-        self.ci95_seeds = over_seeds([test["mean"] for test in tests])
-        best = [run.validation for run in self.runs]
-        self.validation = None if None in best else statistics.fmean(value for value in best if value is not None)
-        self.published = next((run.published for run in self.runs if run.published), None)
-        if self.published:
-            self.verdict = verdict(self.mean, self.ci95_tasks, self.published)
-        steps = min(len(test["by_step"]) for test in tests)
-        wanted = [step for step in (self.published or {}).get("by_step") or {} if step < steps]
-        self.by_step = {step: pooled([test["by_step"][step] for test in tests], self.shared) for step in wanted}
+    published: Published | None = None
+    verdict: Verdict | None = None
+    to_best: Difference | None = None
 
     @property
-    def metric(self) -> str:
+    def metric(self) -> Metric:
         """`accuracy` or `mse`."""
         return self.runs[0].metric
 
     @property
     def tasks(self) -> int:
         """Test tasks of each seed."""
-        return self.runs[0].test["tasks"]
+        return self.runs[0].test.tasks
 
 
-def pooled(points: list[dict[str, Any]], shared: bool = False) -> tuple[float, float]:
-    """The mean of several models' means, and its interval over tasks.
-
-    Args:
-        points: mean and ci95 of each model.
-        shared: whether models were tested on the same tasks, instead of each on its own. The interval is then as wide
-            as it can be, for models may find the same tasks hard.
-    """
-    mean, widths = statistics.fmean(point["mean"] for point in points), [point["ci95"] for point in points]
-    return mean, statistics.fmean(widths) if shared else math.hypot(*widths) / len(points)
-
-
-def over_seeds(means: list[float]) -> float | None:
-    """Half the width of the 95% interval of the mean of S models, from their spread; None for one."""
-    if len(means) < 2:
-        return None
-    return student(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means))
-
-
-def student(freedom: int) -> float:
-    """The 97.5 % point of Student's t.
-
-    Above 10 degrees of freedom by its expansion around the normal distribution's (Abramowitz & Stegun, 26.7.5).
-    """
-    if freedom <= len(STUDENT):
-        return STUDENT[freedom - 1]
-    z = statistics.NormalDist().inv_cdf(0.975)
-    first = (z**3 + z) / 4 / freedom
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96 / freedom**2
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384 / freedom**3
-    return z + first + second + third
+def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
+    """The rows of a table, and the runs that repeat another one's configuration and seed."""
+    groups: dict[str, dict[int, Run]] = {}
+    repeated = []
+    for run in runs:
+        group = json.dumps([run.metric, run.evaluation, run.changes, identity(run)], sort_keys=True)
+        seeds = groups.setdefault(group, {})
+        if (first := seeds.setdefault(run.trained.seed, run)) is not run:
+            repeated.append(leave_out(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))
+    members = [[seeds[seed] for seed in sorted(seeds)] for seeds in groups.values()]
+    rows = []
+    for metric in dict.fromkeys(group[0].metric for group in members):
+        alike = [group for group in members if group[0].metric == metric]
+        keys = distinguish([next((run for run in group if run.experiment), group[0]) for group in alike])
+        differences = differences_to_best([results_of(group) for group in alike], higher=metric == "accuracy")
+        rows += [make_row(*parts) for parts in zip(alike, keys, differences, strict=True)]
+    return rows, repeated
 
 
-def verdict(mean: float, ci95: float, published: dict[str, Any]) -> Verdict:
-    """How a mean with this interval lies to a published one, which may have none."""
-    theirs, away = published.get("ci95"), mean - published["mean"]
+def make_row(runs: list[Run], keys: dict[str, Any], to_best: Difference | None = None) -> Row:
+    """The row of a configuration from its runs, one for each seed."""
+    tests = [run.test for run in runs]
+    digests = [run.digest for run in runs if run.digest]
+    shared = len(set(digests)) < len(digests)  # as evaluations of several models may have the same tasks
+    mean, ci95 = intervals.pooled([(test.mean, test.ci95) for test in tests], shared)
+    validations = [run.summary.validation.mean for run in runs if run.summary.validation]
+    published = next((run.published for run in runs if run.published), None)
+    steps = min(len(test.by_step) for test in tests)
+    points = {k: [(t.by_step[k].mean, t.by_step[k].ci95) for t in tests] for k in range(steps)}
+    return Row(
+        runs=runs,
+        keys=keys,
+        mean=mean,
+        ci95_tasks=ci95,
+        ci95_seeds=intervals.over_seeds([test.mean for test in tests]),
+        validation=statistics.fmean(validations) if len(validations) == len(runs) else None,
+        by_step={k: intervals.pooled(points[k], shared) for k in (published.by_step if published else ()) if k < steps},
+        published=published,
+        verdict=judge(mean, ci95, published) if published else None,
+        to_best=to_best,
+    )
+
+
+def judge(mean: float, ci95: float, published: Published) -> Verdict:
+    """How a mean with its interval over tasks lies to a published one, which may have no interval."""
+    theirs, away = published.ci95, mean - published.mean
     inside = abs(away) <= (ci95 if theirs is None else theirs)
     where = "inside" if inside else "above" if away > 0 else "below"
     return Verdict(where, away, inside or (theirs is not None and abs(away) <= theirs + ci95))
 
 
-def rows_of(runs: list[Run]) -> tuple[list[Row], list[LeftOut]]:
-    """The rows of a table, and the runs that repeat another one's configuration and seed."""
-    groups: dict[str, dict[int, Run]] = {}
-    again = []
+def results_of(runs: Sequence[Run]) -> Results:
+    """The metric of every test task, of several models on the same tasks their mean; {} where a run kept none."""
+    found: dict[Digest, list[list[float]]] = {}
     for run in runs:
-        said = None
-        group = [run.metric, run.evaluation, run.changes, identity(run), said]
-        seeds = groups.setdefault(json.dumps(group, sort_keys=True), {})
-        if (first := seeds.setdefault(run.trained.seed, run)) is not run:
-            again.append(left(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))
-    members = [[seeds[seed] for seed in sorted(seeds)] for seeds in groups.values()]
-    rows = []
-    for metric in dict.fromkeys(some[0].metric for some in members):  # what they are compared among
-        alike = [some for some in members if some[0].metric == metric]
-        first = [next((run for run in some if run.experiment), some[0]) for some in alike]
-        compared = [Row(some, keys) for some, keys in zip(alike, differing(first), strict=True)]
-        _compare(compared)
-        rows += compared
-    return rows, again
+        if run.digest is None:
+            return {}
+        found.setdefault(run.digest, []).append(run.each)
+    return {digest: [statistics.fmean(each) for each in zip(*models, strict=True)] for digest, models in found.items()}
 
 
-def _compare(rows: list[Row]) -> None:
-    """Puts into each row its difference to the best of those that were tested on the same tasks."""
-    results = [_by_tasks(row) for row in rows]
-    where: dict[Tasks, list[int]] = {}
-    for number, each in enumerate(results):
-        for tasks in each:
-            where.setdefault(tasks, []).append(number)
-    bests: dict[frozenset[Tasks], tuple[int, set[Tasks]] | None] = {}
-    for number, row in enumerate(rows):
-        tested = frozenset(results[number])
-        if tested not in bests:
-            bests[tested] = _best(tested, results, where, higher=row.metric == "accuracy")
-        if (found := bests[tested]) is None:
-            continue
-        best, common = found
-        row.best = best == number
-        if not row.best:
-            pairs = [zip(results[number][tasks], results[best][tasks], strict=True) for tasks in sorted(common)]
-            points = [over_tasks([a - b for a, b in pair]) for pair in pairs]
-            row.difference = pooled([{"mean": mean, "ci95": ci95} for mean, ci95 in points])
+def differences_to_best(results: Sequence[Results], *, higher: bool) -> list[Difference | None]:
+    """For each row its difference to the best row on exactly the same test tasks; None where it is alone on its tasks.
 
-
-def _best(
-    tested: frozenset[Tasks], results: list[dict[Tasks, list[float]]], where: dict[Tasks, list[int]], higher: bool
-) -> tuple[int, set[Tasks]] | None:
-    """The best row of those that share some of these tasks, and the tasks by which; None where there is but one row.
-
-    Those are what all of the rows were tested on, so that the best is best in every comparison; where there is nothing
-    that all were tested on, what most were.
+    Args:
+        results: of each row.
+        higher: whether a higher metric is better.
     """
-    same = sorted({number for tasks in tested for number in where[tasks]})
-    if len(same) < 2:
-        return None
-    common = set.intersection(*(set(results[number]) for number in same))
-    if not common:
-        common = {max(sorted(tested), key=lambda tasks: len(where[tasks]))}
-        same = where[next(iter(common))]
-    means = {n: statistics.fmean(statistics.fmean(results[n][tasks]) for tasks in common) for n in same}
-    return (max if higher else min)(same, key=means.__getitem__), common
+    found: list[Difference | None] = [None] * len(results)
+    for tasks in {frozenset(row) for row in results if row}:
+        same = [number for number, row in enumerate(results) if row.keys() == tasks]
+        means = {n: statistics.fmean(statistics.fmean(each) for each in results[n].values()) for n in same}
+        best = (max if higher else min)(same, key=means.__getitem__)
+        for number in same if len(same) > 1 else ():
+            pairs = [zip(results[number][digest], results[best][digest], strict=True) for digest in sorted(tasks)]
+            points = [intervals.over_tasks([a - b for a, b in pair]) for pair in pairs]
+            found[number] = Difference(best=True) if number == best else Difference(*intervals.pooled(points))
+    return found
 
 
-def _by_tasks(row: Row) -> dict[Tasks, list[float]]:
-    """The metric of every test task, by what they are tasks of; of several models their mean."""
-    found: dict[Tasks, list[list[float]]] = {}
-    for run in row.runs:
-        if run.tested_on:
-            found.setdefault(run.tested_on, []).append(run.each)
-    return {tasks: [statistics.fmean(each) for each in zip(*models, strict=True)] for tasks, models in found.items()}
+def identity(run: Run) -> dict[str, Any]:
+    """The settings, by key, in which two configurations are two; null is as good as absent, and 1 as 1.0."""
+    found = {}
+    for key, value in leaves(run.config.plain()):
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
+        rounding = key.startswith(("device.", "engine."))  # off is as good as absent, as in older saved configs
+        if policy(key).identity and value is not None and (value or not rounding):
+            found[key] = value
+    return found
+
+
+def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """For each run the keys, with their values, that tell it from the others.
+
+    Published experiments are told apart by their names, else algorithms, task sources and learners by theirs. A setting
+    has a column where it differs under one name, or differs and was typed.
+    """
+    named = all(run.experiment for run in runs)
+    names = [{} if named else _class_names(run) for run in runs]
+    experiments = [{"experiment": run.experiment} if run.experiment else {} for run in runs]
+    settings = [{**a, **b, **identity(run)} for a, b, run in zip(experiments, names, runs, strict=True)]
+    typed = {key for run in runs for key in run.typed}
+    columns = []
+    for key in dict.fromkeys(key for row in settings for key in row if not key.endswith("._target_")):
+        values = [repr(row.get(key)) for row in settings]
+        section = key.partition(".")[0]
+        sections = [run.experiment if named else row.get(section) for run, row in zip(runs, names, strict=True)]
+        within_a_name = len(set(zip(sections, values, strict=True))) > len(set(sections))
+        differs = len(set(values)) > 1
+        is_name = key in ("algo", "data", "model")
+        shorter = key == "budget" and set(values) != {"1"}
+        if within_a_name or (differs and (is_name or key in typed)) or shorter or key == "experiment":
+            columns.append(key)
+    return [
+        {key: row[key] for key in columns if key in row} | _describe_changes(run, columns)
+        for run, row in zip(runs, settings, strict=True)
+    ]
+
+
+def _class_names(run: Run) -> dict[str, str]:
+    """The names of the algorithm, the task source and the learner."""
+    sections = {"algo": run.config.algo, "data": run.config.data, "model": run.config.model}
+    names = {section: str(settings.get("_target_", "")).rpartition(".")[2] for section, settings in sections.items()}
+    return names | ({"algo": run.summary.algorithm} if run.summary.algorithm else {})
+
+
+def _describe_changes(run: Run, columns: list[str]) -> dict[str, str]:
+    """What was typed beside an experiment, and what an evaluation changed, where that has no column."""
+    typed = " ".join(word for key, word in run.typed.items() if run.experiment and key not in columns)
+    tested = " ".join(f"{key}={json.dumps(value)}" for key, value in run.changes.items() if key not in columns)
+    again = "again" if run.evaluation and not run.changes else ""
+    return {name: words for name, words in (("changed", typed), ("eval", tested or again)) if words}

@@ -28,7 +28,7 @@ from metarun.run import starting_point
 from metarun.run.build import build_logger, choose_chunks, device_of
 from metarun.run.environment import describe_session
 from metarun.run.loggers import Guarded
-from metarun.run.pictures import draw_curves
+from metarun.run.pictures import draw_curves, draw_examples
 from metarun.run.progress import Progress
 from metarun.run.signals import stop_at_once, stop_between_steps
 from metarun.run.starting_point import Best, StartingPoint
@@ -346,11 +346,14 @@ def _test(session: Session) -> Summary | None:
         return None
     session.recorder.sync()
     rundir.write("test_tasks.json", test_tasks_of(experiment, result))
-    summary = summarize(config, experiment, state, result, choices=rundir.choices())
-    return summary.model_copy(
+    summary = summarize(config, experiment, state, result, choices=rundir.choices()).model_copy(
         update={
-            "validations": {summary.metric: Validation(mean=best.value, step=best.step, tasks=config.val_tasks)},
+            "validations": {
+                experiment.source.metric: Validation(mean=best.value, step=best.step, tasks=config.val_tasks)
+            },
             "objective": best.value if config.objective == "val" else result.mean[-1],
             "wall_seconds": session.recorder.seconds(),
         }
     )
+    draw_examples(experiment, state.meta, result.each, rundir.examples)
+    return summary

@@ -10,7 +10,7 @@ def describe_source(source: Source) -> str:
     notes = [f"queries: {source.queries}"]
     if (source.train_shots, source.train_queries) != (source.shots, source.queries):
         notes.append(f"trained with shots: {source.train_shots}, queries: {source.train_queries}")
-    notes += [f"{name.replace('_', ' ')}: {value}" for name, value in source.more.items()]
+    notes += [f"{_spell_name(name)}: {value}" for name, value in source.more.items()]
     regression = " regression" if source.ways is None else ""
     return f"{source.name}{kind} {source.shots}-shot{regression} ({', '.join(notes)})"
 
@@ -56,18 +56,23 @@ def settings(summary: Summary) -> dict[str, str]:
     found = {"learner": f"{summary.learner.name}{form}, {summary.parameters:,} meta-parameters"}
     if summary.inner:
         found["inner loop"] = describe_inner(summary.inner)
-    found |= {name.replace("_", " "): words for name, words in summary.details.items()}
+    found |= {_spell_name(name): words for name, words in summary.details.items()}
     if summary.learner.norm != "none":
         found["batch norm"] = f"{summary.learner.norm} statistics"
     if trained := summary.trained:
         if trained.source:
             found["trained on"] = describe_source(trained.source)
         other = [describe_inner(trained.inner)] if trained.inner else []
-        other += [f"{name.replace('_', ' ')} {words}" for name, words in trained.details.items()]
+        other += [f"{_spell_name(name)} {words}" for name, words in trained.details.items()]
         found |= {"trained with": "; ".join(other)} if other else {}
     if summary.checkpoint:
         found["checkpoint"] = _describe_checkpoint(summary)
     return found
+
+
+def _spell_name(name: str) -> str:
+    """The name of a detail for people, such as 'meta-gradient' for meta_gradient."""
+    return name.replace("meta_", "meta-").replace("_", " ")
 
 
 def _describe_checkpoint(summary: Summary) -> str:

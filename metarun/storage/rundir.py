@@ -19,7 +19,10 @@ from metarun.text import reason, short_path, typed_path
 
 LARGEST_JSON = 10_000_000  # bytes
 FOLDERS = (".hydra", "checkpoints", "eval", "tensorboard", "wandb")  # all that metarun makes in a run directory
-FILES = ("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json", "curve.png")
+FILES = (
+    *("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
+    *("curve.png", "examples.png"),
+)
 
 R = TypeVar("R", bound=Record)
 
