@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from metarun.config.overrides import Overrides
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, StoppedError, UsageError
-from metarun.text import count_of, format_metric, printable, reason, short_path
+from metarun.text import count_of, format_metric, printable, short_path
 
 FAILURES = "METARUN_FAILURES"  # in the environment of each job: the file to which it adds a line when it fails
 LONGEST = 255  # bytes that file systems allow a name
@@ -79,6 +79,7 @@ def check_objective(configs: list[Config], sweeper: DictConfig) -> None:
 def note_failure(words: list[str], folder: Path, error: Exception) -> None:
     """Notes that a job of this sweep failed; its own folder may be in use or another run's, and then says nothing."""
     failure = {"words": words, "folder": str(folder.resolve()), "error": str(error) or type(error).__name__}
+    Path(os.environ[FAILURES]).parent.mkdir(parents=True, exist_ok=True)
     with open(os.environ[FAILURES], "a", encoding="utf-8") as file:
         file.write(json.dumps(failure) + "\n")
 
@@ -93,8 +94,7 @@ def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
 
     Raises:
         MetarunError: a job failed.
-        StoppedError: the sweep was stopped.
-        UsageError: the sweeper or the launcher refuses its settings.
+        StoppedError: the sweep was stopped; says how to go on.
     """
     failed = []
     try:
@@ -102,17 +102,6 @@ def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
     except StoppedError as error:
         again = f"for all other jobs repeat the sweep with hydra.sweep.dir={short_path(folder)}"
         raise StoppedError(f"{error}; {again}", error.code - 128) from error
-    except MetarunError:
-        raise
-    except (RuntimeError, ImportError, TypeError, ValueError) as error:  # of a sweeper or a launcher
-        raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
-            raise
-        raise UsageError(
-            f"{reason(error)} (hydra.sweeper.storage): expected null, or a database in a folder that is there, such as "
-            "sqlite:///study.db"
-        ) from error
     finally:
         if failures.exists():
             failed = [json.loads(line) for line in failures.read_text(encoding="utf-8").splitlines()]
@@ -120,7 +109,7 @@ def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
         _print_runs(folder, failed)
     if failed:
         raise MetarunError(
-            f"{count_of(len(failed), 'job')} failed (sweep): expected all to finish; see the lines above, and metarun.log "
+            f"{count_of(len(failed), 'job')} failed (sweep): expected all to finish; see above, and metarun.log "
             "in their directories"
         )
 

@@ -22,11 +22,13 @@ from metarun.commands.console import print_run, set_up_logging
 from metarun.commands.sweep import FAILURES, check_objective, check_ranges, note_failure, run_sweep
 from metarun.config.compose import compose, hydra_settings
 from metarun.config.folders import ConfigFolders
+from metarun.config.keys import key_of
 from metarun.config.overrides import Overrides, combinations, parse
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import check
 from metarun.engine.ranks import alone, beside_others, is_first
 from metarun.errors import StoppedError, UsageError
+from metarun.text import reason
 
 log = logging.getLogger("metarun")
 HYDRA_DEFAULTS = {
@@ -34,8 +36,11 @@ HYDRA_DEFAULTS = {
     "hydra.job.config.override_dirname.exclude_keys": "[data.root]",
     "hydra.job.name": "metarun",
     "hydra.output_subdir": "null",  # a run writes .hydra itself, once it has seen what is there
+    # A file of choices may set up logging too, which can run code: without a root, Hydra leaves it alone.
     "hydra/job_logging": "none",
+    "hydra.job_logging.root": "null",
     "hydra/hydra_logging": "none",
+    "hydra.hydra_logging.root": "null",
 }
 
 
@@ -45,13 +50,13 @@ def main(argv: list[str]) -> int:
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue]
     args = parser.parse_intermixed_args(argv)  # overrides may stand before and after options
     if args.experimental_rerun:
-        _refuse("--experimental-rerun: would unpickle a file, which can run code; use metarun reproduce DIR")
+        _refuse("--experimental-rerun", "would unpickle a file, which can run code; use metarun reproduce DIR")
     if args.config_name:
-        _refuse(f"--config-name {args.config_name}: metarun has one config; choose experiment=name")
+        _refuse(f"--config-name {args.config_name}", "metarun has one config; choose experiment=name")
     if args.resolve and not args.cfg:
-        _refuse("--resolve: expected --cfg job beside it")
+        _refuse("--resolve", "expected --cfg job beside it")
     if args.cfg and args.multirun:
-        _refuse("--cfg: shows one config, and -m makes several; leave out either")
+        _refuse("--cfg", "prints one config, and -m makes several; leave out either")
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
         folders = _find_folders(args, temporary)
         args.config_path, args.overrides = None, list(args.overrides)
@@ -72,8 +77,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _refuse(message: str) -> NoReturn:
-    raise UsageError(f"{message} (command line): see metarun --help")
+def _refuse(option: str, rule: str = "see metarun --help") -> NoReturn:
+    raise UsageError(f"{option} (command line): {rule}")
 
 
 def _find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFolders:
@@ -134,8 +139,10 @@ def _check_folder(overrides: Overrides, sweep: bool) -> None:
 
 def _defaults(overrides: list[str]) -> list[str]:
     """The words of metarun's settings for Hydra itself, where the user has given none."""
-    given = {word.lstrip("+~").partition("=")[0] for word in overrides}
-    return [f"{key}={value}" for key, value in HYDRA_DEFAULTS.items() if key not in given]
+    given = {key_of(word) for word in overrides}
+    return [
+        f"{key}={value}" for key, value in HYDRA_DEFAULTS.items() if not {key_of(key), key.rpartition(".")[0]} & given
+    ]
 
 
 def _run_folder(overrides: list[str]) -> list[str]:
@@ -176,7 +183,11 @@ def _quote(path: Path) -> str:
 
 
 def _hand_over(args: argparse.Namespace, parser: argparse.ArgumentParser, config_path: str) -> None:
-    """Lets Hydra do it; raises what ended a job."""
+    """Lets Hydra run the jobs, or print what was asked for; raises what ended a job.
+
+    Raises:
+        UsageError: Hydra, its sweeper or its launcher refuses its settings.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and cli.main() reports
     version.setbase("1.3")
     try:
@@ -185,6 +196,15 @@ def _hand_over(args: argparse.Namespace, parser: argparse.ArgumentParser, config
         if isinstance(exit_.__cause__, Exception):
             raise exit_.__cause__ from None
         raise
+    except (RuntimeError, ImportError, TypeError, ValueError) as error:  # of a sweeper or a launcher
+        raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
+            raise
+        raise UsageError(
+            f"{reason(error)} (hydra.sweeper.storage): expected null, or a database in a folder that is there, such as "
+            "sqlite:///study.db"
+        ) from error
 
 
 def job(composed: DictConfig) -> float | None:
