@@ -18,12 +18,13 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from metarun.algos.base import without_head
 from metarun.algos.gradient import GradientBased
 from metarun.algos.inner import prefixed, under
 from metarun.errors import at_least, boolean, one_of
-from metarun.models.functional import Params, call, under_parameters
+from metarun.models.functional import Params, call
 from metarun.models.lstm import LSTMCell
 from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource
@@ -95,7 +96,7 @@ class LSTMGenerator(GradientBased):
             y = F.one_hot(y, self.outputs).to(x.dtype)
         state = self.reader.start(1, x)
         for pair in torch.cat([x, y], dim=-1):
-            state = under_parameters(self.reader, under("reader", meta), (pair[:, None], state))
+            state = functional_call(self.reader, under("reader", meta), (pair[:, None], state))
         return state[0][:, 0]
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:

@@ -25,12 +25,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad_and_value
+from torch.func import functional_call, grad_and_value
 
 from metarun.algos.base import Algorithm
 from metarun.algos.inner import poisoned, prefixed, under
 from metarun.errors import at_least, boolean, one_of
-from metarun.models.functional import Params, under_parameters
+from metarun.models.functional import Params
 from metarun.models.lstm import LSTMCell, State
 from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource, example_losses, minibatches, score
@@ -123,7 +123,7 @@ class MetaLSTM(Algorithm):
         """One inner step on a minibatch, a unit: the coordinates, the LSTM's state and the gates as they go back."""
         g, loss = self._gradient(c, under("learner", meta), x, y)
         seen = torch.cat([preprocessed(loss)[:, None].expand(2, len(c)), preprocessed(g)])  # [4, P]
-        state = under_parameters(self.lstm, under("lstm", meta), (seen, state))
+        state = functional_call(self.lstm, under("lstm", meta), (seen, state))
         f = _gate(meta, "forget", state[0], c, f)
         i = _gate(meta, "input", state[0], c, i)
         c = torch.sigmoid(f) * c - torch.sigmoid(i) * g

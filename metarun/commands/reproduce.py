@@ -79,8 +79,8 @@ def reproduce(folder: Path, words: list[str]) -> str:
             print(printable(f"this run went on {changed}, so that the repetition may differ"))
     experiment = build_experiment(pinned)  # what can be refused is refused before there is a directory
     experiment.source.prepare(experiment.device)
-    choose_chunks(pinned, experiment, loop.start(experiment))
-    for line in _differing_environment(environment, describe_session(pinned, experiment)):
+    chunks = choose_chunks(pinned, experiment, loop.start(experiment))
+    for line in _differing_environment(environment, describe_session(pinned, experiment, chunks)):
         print(printable(line), flush=True)
     copy = RunDir(make_dated_folder(Path("outputs")))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)

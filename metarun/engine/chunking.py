@@ -1,15 +1,29 @@
-"""How much memory a computation needs, so that a meta-batch can be cut into chunks that fit."""
+"""Meta-batches in chunks that fit into memory."""
 
 import os
+import re
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from metarun.errors import MemoryShortError
+from metarun.tasks import Task
+
+AT_ONCE = 2  # chunks that a CPU works on at the same time; see engine.py
 CPU_BYTES = 256 << 20
+SMALL_BYTES = 16 << 20  # a meta-batch that takes less is not cut on a CPU; the sinusoid's 25 tasks take 3 MiB
+
+
+class Chunks(NamedTuple):
+    """How many tasks are computed at once. They decide the last digits of a gradient."""
+
+    train: int
+    test: int  # in validation too
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -47,12 +61,60 @@ def peak_bytes(work: Callable[[], object]) -> int:
     return count.peak
 
 
-def budget(device: torch.device) -> int:
+def bytes_for_a_chunk(device: torch.device) -> int:
     """Bytes that a chunk of tasks may take.
 
-    Half of a GPU's memory, whatever its load, so that a command chooses the same chunk every time. On a CPU
-    at most CPU_BYTES: more never helps there.
+    Half of a GPU's memory, whatever its load, so that a command chooses the same chunk every time. On a CPU at most
+    CPU_BYTES: more never helps there.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory // 2
     return min(CPU_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+
+
+def choose_size(work: Callable[[Task], object], tasks: Task, total: int, device: torch.device) -> int:
+    """The largest even share of `total` tasks whose memory fits.
+
+    The memory is extrapolated from that of one and of three tasks. On a CPU there is an even number of chunks, but of a
+    small meta-batch.
+
+    Args:
+        work: what is done with a chunk.
+        tasks: three tasks to measure with.
+        total: how many tasks are to be cut into chunks.
+        device: where they are computed.
+    """
+    one, three = (peak_bytes(lambda n=n: work(tasks.select(slice(0, n)))) for n in (1, 3))
+    each = max((three - one) // 2, 1)
+    fits = max((bytes_for_a_chunk(device) - (one - each)) // each, 1)
+    pieces = -(-total // min(fits, total))
+    if device.type == "cpu" and torch.get_num_threads() >= AT_ONCE and (pieces > 1 or each * total > SMALL_BYTES):
+        pieces = -(-pieces // AT_ONCE) * AT_ONCE
+    return -(-total // pieces)
+
+
+def cut(tasks: Task, size: int) -> list[Task]:
+    """The tasks in chunks of this size."""
+    return [tasks.select(slice(start, start + size)) for start in range(0, len(tasks.support_x), size)]
+
+
+@contextmanager
+def explaining_short_memory(setting: str, tasks: int) -> Iterator[None]:
+    """Turns torch's three ways to say that memory is short into one error with a remedy.
+
+    Args:
+        setting: that decides how many tasks are computed at once.
+        tasks: how many those are.
+
+    Raises:
+        MemoryShortError: memory is short.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
+            raise
+        remedy = f"{setting}={tasks // 2}" if tasks > 1 else "a smaller learner, fewer shots or fewer inner steps"
+        raise MemoryShortError(
+            f"out of memory with {tasks} tasks at once ({setting}): expected them to fit; try {remedy}"
+        ) from error

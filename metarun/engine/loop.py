@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metarun.algos.base import Algorithm
+from metarun.engine.chunking import Chunks
 from metarun.engine.engine import Engine
 from metarun.engine.processes import Processes
 from metarun.errors import DivergedError
@@ -40,6 +41,7 @@ class State:
     meta: Params
     optimizer: torch.optim.Optimizer
     step: int = 0  # outer steps done
+    chunks: Chunks | None = None  # of the engine
 
 
 class OuterStep(NamedTuple):
@@ -83,12 +85,9 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
             index %= algorithm.train_tasks
         mine = processes.share(index)
         tasks = experiment.source.sample(experiment.seed, "train", mine)
-        grads, losses, scores = experiment.engine.meta_gradient(algorithm, state.meta, tasks, meta_batch)
-        grads, losses, scores = (
-            processes.sum(grads),
-            processes.join(losses, meta_batch),
-            processes.join(scores, meta_batch),
-        )
+        gradient = experiment.engine.meta_gradient(algorithm, state.meta, tasks, state.chunks, meta_batch)
+        grads = processes.sum(gradient.grads)
+        losses, scores = (processes.join(part, meta_batch) for part in (gradient.losses, gradient.scores))
         if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
             found = processes.first_of(_first_not_finite(experiment.engine, algorithm, state, tasks, mine))
             what, where = found or ("the meta-gradient", "")
@@ -110,10 +109,9 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
 def _first_not_finite(
     engine: Engine, algorithm: Algorithm, state: State, tasks: Task, index: Tensor
 ) -> tuple[str, str] | None:
-    """The first of some tasks that is not finite by itself, and the inner step; None if all of them are."""
+    """The first task whose loss or gradient is not finite, and the inner step; None if all are, each by itself."""
     for t, number in enumerate(index.tolist()):
-        with engine.interpreted():
-            grads, losses, _ = engine.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
+        grads, losses, _ = engine.interpreted.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
         finite = bool(torch.isfinite(losses).all())
         if finite and all(grad.isfinite().all() for grad in grads.values()):
             continue
@@ -125,7 +123,14 @@ def _first_not_finite(
     return None
 
 
-def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, batch: int = EVAL_BATCH) -> Evaluation:
+def meta_test(
+    experiment: Experiment,
+    meta: Params,
+    split: Split,
+    tasks: int,
+    chunks: Chunks | None = None,
+    batch: int = EVAL_BATCH,
+) -> Evaluation:
     """Evaluates meta-parameters on tasks 0 .. tasks - 1 of a split. Changes nothing.
 
     Args:
@@ -133,6 +138,7 @@ def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, ba
         meta: the meta-parameters.
         split: val or test.
         tasks: how many; at least 2.
+        chunks: of the engine; None: see Engine.meta_gradient.
         batch: how many tasks are made at once.
 
     Raises:
@@ -141,7 +147,7 @@ def meta_test(experiment: Experiment, meta: Params, split: Split, tasks: int, ba
     curves = []
     for index in experiment.processes.share(torch.arange(tasks)).split(batch):
         some = experiment.source.sample(experiment.seed, split, index)
-        curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some).double())
+        curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some, chunks).double())
     return interval(experiment.processes.join(torch.cat(curves), tasks).cpu(), split)
 
 

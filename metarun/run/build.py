@@ -1,6 +1,7 @@
 """An experiment, built from a config."""
 
 import inspect
+import logging
 from typing import Any
 
 import torch
@@ -8,11 +9,14 @@ import torch
 from metarun import seeds
 from metarun.config.schema import Config
 from metarun.config.targets import build
+from metarun.engine.chunking import Chunks
 from metarun.engine.loop import EVAL_BATCH, Experiment, State
 from metarun.engine.ranks import count
 from metarun.errors import SettingError, UsageError
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
+
+log = logging.getLogger("metarun")
 
 
 def build_experiment(config: Config) -> Experiment:
@@ -31,7 +35,7 @@ def build_experiment(config: Config) -> Experiment:
     with seeds.forked(config.seed, "init"):
         model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
         algorithm = build("algo", config.algo, model=model)
-    engine.check(algorithm, config.outer_steps)
+    engine = engine.for_run(algorithm, config.outer_steps)
     try:
         algorithm.check(source, config.meta_batch)
     except SettingError as error:
@@ -65,9 +69,14 @@ def device_of(config: Config) -> torch.device:
     return build("device", config.device).torch_device
 
 
-def choose_chunks(config: Config, experiment: Experiment, state: State) -> None:
-    """Lets the engine choose its chunks."""
+def choose_chunks(config: Config, experiment: Experiment, state: State) -> Chunks:
+    """The engine's chunks for this experiment."""
+    if config.engine["mode"] == "compile" and experiment.engine.mode != "compile":
+        least = config.engine["compile_from"]
+        log.info("not compiled: %d outer steps, fewer than engine.compile_from=%d", config.outer_steps, least)
     few = torch.arange(MEASURING_TASKS)
-    train, val = (experiment.source.sample(config.seed, split, few) for split in ("train", "val"))
+    train, test = (experiment.source.sample(config.seed, split, few) for split in ("train", "val"))
     share = -(-config.meta_batch // experiment.processes.size)
-    experiment.engine.plan(experiment.algorithm, state.meta, train, share, EVAL_BATCH, config.outer_steps, val)
+    return experiment.engine.plan(
+        experiment.algorithm, state.meta, train, test, meta_batch=share, eval_batch=EVAL_BATCH
+    )

@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from metarun.config.schema import Config
+from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment
 from metarun.storage.records import Git, Session
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
 
 
-def describe_session(config: Config, experiment: Experiment) -> Session:
+def describe_session(config: Config, experiment: Experiment, chunks: Chunks) -> Session:
     """The session of this process. No secrets: no environment variables."""
     device, identity = experiment.device, experiment.source.identity()
     return Session(
@@ -29,8 +30,8 @@ def describe_session(config: Config, experiment: Experiment) -> Session:
         config=config.fingerprint,
         seed=config.seed,
         processes=experiment.processes.size,
-        chunk=experiment.engine.chunk,
-        eval_chunk=experiment.engine.eval_chunk,
+        chunk=chunks.train,
+        eval_chunk=chunks.test,
         **identity,
     )
 

@@ -10,6 +10,7 @@ from metarun.algos.base import Algorithm
 from metarun.config.keys import differing_keys, keys_that, policy
 from metarun.config.schema import Config
 from metarun.engine import loop
+from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment, State
 from metarun.errors import RunDirError, UsageError
 from metarun.run.build import build_experiment
@@ -104,9 +105,7 @@ def newest_step(config: Config, rundir: RunDir, changes: list[str]) -> StartingP
         )
     start.best = Best(*saved["best"], saved=saved["best"][0])
     if not any(key.startswith("engine.") for key in changes):
-        start.experiment.engine.chunk, start.experiment.engine.eval_chunk = saved[
-            "chunks"
-        ]  # they decide the last digits
+        start.state.chunks = Chunks(*saved["chunks"])  # they decide the last digits
     try:
         parse_events(saved["metrics"], start.experiment.source.metric)
     except ValueError as error:

@@ -20,6 +20,7 @@ from typing import Any
 from metarun.config.keys import policy
 from metarun.config.schema import Config
 from metarun.engine import loop
+from metarun.engine.chunking import Chunks
 from metarun.engine.device import memory_mb
 from metarun.engine.loop import Evaluation, Experiment, State
 from metarun.engine.processes import Processes, joined
@@ -87,7 +88,7 @@ class Session:
             **loop.snapshot(self.state),
             "config": self.config.fingerprint,
             "best": [best.step, best.value],
-            "chunks": [self.experiment.engine.chunk, self.experiment.engine.eval_chunk],
+            "chunks": list(self.state.chunks or ()),
             "split_hash": self.experiment.source.identity()["split_hash"],
             "metrics": self.recorder.metrics,
         }
@@ -225,7 +226,7 @@ def _begin(
     if state.step:
         log.info("going on after outer step %d of %d", state.step, config.outer_steps)
         checkpoint.drop_after(rundir.checkpoints, state.step)
-    choose_chunks(config, experiment, state)
+    state.chunks = state.chunks or choose_chunks(config, experiment, state)
     metric = experiment.source.metric
     recorder = Recorder(
         rundir,
@@ -251,7 +252,7 @@ def _record_environment(
     config: Config, rundir: RunDir, start: StartingPoint, choices: dict[str, str], changes: list[str]
 ) -> int:
     """Writes environment.json, or adds to it where a run goes on; returns how many sessions there were before."""
-    now, before = describe_session(config, start.experiment), rundir.environment()
+    now, before = describe_session(config, start.experiment, start.state.chunks), rundir.environment()
     if before is None:
         rundir.write("environment.json", Environment(**now.model_dump(), choices=choices))
         return 0
@@ -263,16 +264,16 @@ def _record_environment(
 def _agree(session: Session) -> bool:
     """Gives all ranks rank 0's state, chunks and best validation; False where rank 0 has nothing left to do."""
     experiment, state, best = session.experiment, session.state, session.best
-    engine = experiment.engine
     begin = None
     if session.recorder:
-        begin = loop.snapshot(state), (engine.chunk, engine.eval_chunk), (best.step, best.value)
+        begin = loop.snapshot(state), tuple(state.chunks), (best.step, best.value)
     begin = experiment.processes.from_first(begin)
     if begin is None:
         return False
     if session.recorder is None:
-        snapshot, (engine.chunk, engine.eval_chunk), (best.step, best.value) = begin
+        snapshot, chunks, (best.step, best.value) = begin
         loop.restore(state, snapshot)
+        state.chunks = Chunks(*chunks)
     return True
 
 
@@ -308,7 +309,7 @@ def _validate(session: Session) -> bool:
     """
     config, experiment, state, best = session.config, session.experiment, session.state, session.best
     try:
-        result = loop.meta_test(experiment, state.meta, "val", config.val_tasks)
+        result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, state.chunks)
     except DivergedError as error:
         log.warning("step %d/%d  no validation: %s", state.step, config.outer_steps, error)
         return False
@@ -337,7 +338,7 @@ def _test(session: Session) -> Summary | None:
     meta = experiment.processes.from_first(state.meta)
     state.meta = {name: value.to(experiment.device) for name, value in meta.items()}
     try:
-        result = loop.meta_test(experiment, state.meta, "test", config.test_tasks)
+        result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, session.state.chunks)
     except DivergedError as error:
         error.objective = best.value if config.objective == "val" else None
         raise
