@@ -17,7 +17,7 @@ from metarun.commands import eval as evaluate
 from metarun.commands import help as help_
 from metarun.commands import report, reproduce, resume, table
 from metarun.commands.console import set_up_logging
-from metarun.engine.ranks import is_first
+from metarun.engine.ranks import is_rank_zero
 from metarun.errors import DivergedError, MetarunError, ProcessEndedError, RunDirError, StoppedError, UsageError
 from metarun.run.signals import stop_at_once
 from metarun.text import nearest, printable, reason
@@ -95,7 +95,7 @@ def _report(error: Exception) -> int:
     """Prints the line of an error; returns the exit code."""
     if isinstance(error, (UsageError, RunDirError, DivergedError, StoppedError, ProcessEndedError)):
         with suppress(UsageError):
-            if not is_first():  # rank 0 says the same, and may have a checkpoint to save,
+            if not is_rank_zero():  # rank 0 says the same, and may have a checkpoint to save,
                 time.sleep(PATIENCE)  # before torchrun ends all ranks because this one has failed
                 return error.code
     if isinstance(error, MetarunError):

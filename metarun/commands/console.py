@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarun.engine.ranks import is_first
+from metarun.engine.ranks import is_rank_zero
 from metarun.text import printable, short_path, typed_path
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def set_up_logging() -> None:
     console.addFilter(lambda line: line.levelno < logging.ERROR)
     log.handlers = [console, *(handler for handler in log.handlers if not isinstance(handler, _Console))]
     log.propagate = False
-    log.setLevel(logging.INFO if is_first() else logging.WARNING)
+    log.setLevel(logging.INFO if is_rank_zero() else logging.WARNING)
 
 
 def print_run(summary: Summary, folder: Path) -> None:

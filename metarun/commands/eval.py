@@ -6,7 +6,7 @@ from pathlib import Path
 
 from metarun.commands.arguments import add_run, check_run
 from metarun.commands.console import print_result
-from metarun.engine.ranks import alone
+from metarun.engine.ranks import refuse_several_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Meta-tests the best checkpoint, and prints the result; returns the exit code."""
-    alone("eval")
+    refuse_several_processes("eval")
     evaluate(check_run(args.run), args.words)
     return 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from metarun.commands.arguments import add_run, check_run
 from metarun.config.keys import keys_that, policy
-from metarun.engine.ranks import alone
+from metarun.engine.ranks import refuse_several_processes
 from metarun.errors import DiffersError, RunDirError, UsageError
 from metarun.text import printable
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Repeats the run, and prints how much of it is identical; returns the exit code."""
-    alone("reproduce")
+    refuse_several_processes("reproduce")
     print(reproduce(check_run(args.run), args.words))
     return 0
 

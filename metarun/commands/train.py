@@ -26,7 +26,7 @@ from metarun.config.keys import key_of
 from metarun.config.overrides import Overrides, combinations, parse
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import check
-from metarun.engine.ranks import alone, beside_others, is_first
+from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
 from metarun.errors import StoppedError, UsageError
 from metarun.text import reason
 
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
             args.overrides += _defaults(args.overrides)
             run()
         elif args.multirun:
-            alone("a sweep")
+            refuse_several_processes("a sweep")
             _check_jobs(args, folders)
             _sweep(args, folders, run)
         else:
@@ -147,7 +147,7 @@ def _defaults(overrides: list[str]) -> list[str]:
 
 def _run_folder(overrides: list[str]) -> list[str]:
     """The word that gives a run its folder, where the user has not."""
-    if not is_first():  # Hydra wants a folder, and this process needs none
+    if not is_rank_zero():  # Hydra wants a folder, and this process needs none
         folder = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         overrides[:] = [word for word in overrides if not word.startswith("hydra.run.dir=")]
@@ -216,7 +216,7 @@ def job(composed: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     sweep = hydra.mode == RunMode.MULTIRUN
     if sweep:
-        beside_others(hydra.job.num, hydra.launcher)
+        share_the_machine(hydra.job.num, hydra.launcher)
     from metarun.run.train_and_test import execute  # imports torch, which reads the number of threads then
 
     set_up_logging()

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from metarun.engine import ranks as launch
+from metarun.engine.ranks import local_gpu
 from metarun.errors import SettingError, at_least, boolean, one_of
 
 MOST_THREADS = 1024  # far more crash OpenMP
@@ -36,7 +36,7 @@ class Device:
                 name, "name", "an NVIDIA GPU that torch can use, and found none; use device=cpu or device=auto"
             )
         gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-        self.torch_device = torch.device(f"cuda:{launch.gpu(torch.cuda.device_count())}" if gpu else "cpu")
+        self.torch_device = torch.device(f"cuda:{local_gpu(torch.cuda.device_count())}" if gpu else "cpu")
         if tf32 and not gpu:
             raise SettingError(tf32, "tf32", "false on a CPU, which has no such format")
         self.threads, self.deterministic, self.tf32 = threads, deterministic, tf32

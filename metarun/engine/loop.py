@@ -89,7 +89,7 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         grads = processes.sum(gradient.grads)
         losses, scores = (processes.join(part, meta_batch) for part in (gradient.losses, gradient.scores))
         if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
-            found = processes.first_of(_first_not_finite(experiment.engine, algorithm, state, tasks, mine))
+            found = processes.first_not_none(_first_not_finite(experiment.engine, algorithm, state, tasks, mine))
             what, where = found or ("the meta-gradient", "")
             rates = " or ".join(f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name))
             raise DivergedError(

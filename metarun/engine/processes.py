@@ -1,4 +1,4 @@
-"""Several processes that share the tasks of every meta-batch, as `torchrun -m metarun` starts them.
+"""Several processes (ranks) that share the tasks of every meta-batch, as `torchrun -m metarun` starts them.
 
     meta-gradient = 1/T Σ_p Σ_{t in share p} ∇_θ meta_loss(θ, task_t)
 
@@ -8,6 +8,7 @@ states stay equal. Tasks have addresses, so the result does not depend on P, but
 
 import gc
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,18 +18,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from metarun.engine.ranks import count
+from metarun.engine.ranks import world_size
 from metarun.errors import ProcessEndedError
 from metarun.models.functional import Params
 
 PATIENCE = timedelta(minutes=30)  # for the slowest process: it may be packing data
+# How gloo, which raises plain RuntimeErrors, says that a process is gone.
+GONE = r"(Connection|Socket) (was )?(closed|reset|refused)|Broken pipe|[Tt]imed out|[Rr]emote (process|peer)"
 
 
 class Processes:
-    """The processes of this command.
+    """The processes of this command. All of them make the same calls in the same order.
 
     Attributes:
-        rank: the number of this one. Number 0 writes, and decides.
+        rank: the number of this one. Rank 0 writes, and decides.
         size: how many there are.
     """
 
@@ -45,7 +48,7 @@ class Processes:
         if self.size == 1:
             return values
         flat = torch.cat([value.flatten() for value in values.values()])
-        with _told():
+        with _naming_a_dead_process():
             dist.all_reduce(flat)
         parts = flat.split([value.numel() for value in values.values()])
         named = zip(values.items(), parts, strict=True)
@@ -60,38 +63,38 @@ class Processes:
         """
         if self.size == 1:
             return part
-        shares = [len(some) for some in torch.arange(total).tensor_split(self.size)]
+        shares = [len(share) for share in torch.arange(total).tensor_split(self.size)]
         padded = part.new_zeros(max(shares), *part.shape[1:])
         padded[: len(part)] = part
         parts = [torch.empty_like(padded) for _ in shares]
-        with _told():
+        with _naming_a_dead_process():
             dist.all_gather(parts, padded)
-        return torch.cat([some[:length] for some, length in zip(parts, shares, strict=True)])
+        return torch.cat([part[:length] for part, length in zip(parts, shares, strict=True)])
 
-    def from_first(self, value: Any) -> Any:
-        """What process 0 has: tensors and plain values."""
+    def from_rank_zero(self, value: Any) -> Any:
+        """Rank 0's value: tensors and plain values."""
         if self.size == 1:
             return value
         holder = [value]
-        with _told():
+        with _naming_a_dead_process():
             dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
-    def first_of(self, value: Any) -> Any:
-        """What the first process has that has something else than None."""
+    def first_not_none(self, value: Any) -> Any:
+        """The value of the first rank that has another than None; None if none has."""
         if self.size == 1:
             return value
         found: list[Any] = [None] * self.size
-        with _told():
+        with _naming_a_dead_process():
             dist.all_gather_object(found, value)
-        return next((some for some in found if some is not None), None)
+        return next((value for value in found if value is not None), None)
 
     def largest(self, number: int, device: torch.device) -> int:
         """The largest number that any process has."""
         if self.size == 1:
             return number
         holder = torch.tensor([number], device=device)
-        with _told():
+        with _naming_a_dead_process():
             dist.all_reduce(holder, op=dist.ReduceOp.MAX)
         return int(holder)
 
@@ -99,10 +102,10 @@ class Processes:
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
     """Inside, the processes that torchrun started can talk to each other."""
-    if count() == 1 or dist.is_initialized():
+    if world_size() == 1 or dist.is_initialized():
         yield
         return
-    with _told():
+    with _naming_a_dead_process():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
@@ -112,11 +115,18 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What torch raises when another process is gone has pages, and no remedy."""
+def _naming_a_dead_process() -> Iterator[None]:
+    """Replaces torch's pages on a process that is gone by one line with a remedy; other errors go through.
+
+    Raises:
+        ProcessEndedError: another process of the run has ended.
+    """
     try:
         yield
     except RuntimeError as error:
+        network = isinstance(error, (dist.DistBackendError, dist.DistNetworkError)) and "EADDRINUSE" not in str(error)
+        if not network and not re.search(GONE, str(error)):
+            raise
         raise ProcessEndedError(
             f"another process of this run has ended (rank {os.environ.get('RANK')} was waiting for it): expected all "
             "to go on; its own words say why; the same command goes on from the last checkpoint"

@@ -1,4 +1,4 @@
-"""What torchrun, or a sweep's launcher, tells each process that it starts, by the environment. Imports no torch."""
+"""The ranks of this command, as torchrun or a sweep's launcher gives them by the environment. Imports no torch."""
 
 import os
 from typing import Any
@@ -15,32 +15,34 @@ def _number(name: str, default: int, least: int) -> int:
     return int(value)
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes share this run."""
     return _number("WORLD_SIZE", 1, 1)
 
 
-def is_first() -> bool:
-    """Whether this process is the one of them that writes and speaks."""
+def is_rank_zero() -> bool:
+    """Whether this process is the one that writes and speaks."""
     return _number("RANK", 0, 0) == 0
 
 
-def alone(what: str) -> None:
-    """Refuses what several processes would all do.
+def refuse_several_processes(command: str) -> None:
+    """Refuses a command that several processes would all carry out.
 
     Raises:
         UsageError: torchrun has started several.
     """
-    if count() > 1:
-        raise UsageError(f"{what} (torchrun): expected one process; torchrun is for training: a run, or metarun resume")
+    if world_size() > 1:
+        raise UsageError(
+            f"{command} (torchrun): expected one process; torchrun is for training: a run, or metarun resume"
+        )
 
 
-def gpu(gpus: int) -> int:
-    """Which of this machine's GPUs is this process's own: by its number here, or jobs of a sweep by turns."""
-    return _number("LOCAL_RANK", 0, 0) if count() > 1 else _number(JOB, 0, 0) % gpus
+def local_gpu(gpus: int) -> int:
+    """The number of this process's own GPU: its rank on this machine, or jobs of a sweep by turns."""
+    return _number("LOCAL_RANK", 0, 0) if world_size() > 1 else _number(JOB, 0, 0) % gpus
 
 
-def beside_others(job: int, launcher: dict[str, Any]) -> None:
+def share_the_machine(job: int, launcher: dict[str, Any]) -> None:
     """Gives a job of a sweep its part of the machine.
 
     Args:

@@ -11,7 +11,7 @@ from metarun.config.schema import Config
 from metarun.config.targets import build
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import EVAL_BATCH, Experiment, State
-from metarun.engine.ranks import count
+from metarun.engine.ranks import world_size
 from metarun.errors import SettingError, UsageError
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
@@ -26,9 +26,9 @@ def build_experiment(config: Config) -> Experiment:
         UsageError: a setting is refused.
     """
     device = build("device", config.device).set_up()
-    if config.meta_batch < count():
+    if config.meta_batch < world_size():
         raise UsageError(
-            f"{config.meta_batch} (meta_batch): expected at least {count()}, a task for each process of torchrun"
+            f"{config.meta_batch} (meta_batch): expected at least {world_size()}, a task for each process of torchrun"
         )
     source = build("data", config.data)
     engine = build("engine", config.engine)

@@ -157,7 +157,7 @@ def _execute(
     changes = starting_point.changed_keys(old, config)
     if old is not None and (summary := starting_point.finished_summary(rundir, changes)) is not None:
         log.info("%s is finished; this is its result", rundir.short)
-        Processes().from_first(None)
+        Processes().from_rank_zero(None)
         return summary
     # A run that goes on is left as it is until nothing is left that could be refused.
     start = starting_point.newest_step(config, rundir, changes) if old is not None else None
@@ -267,7 +267,7 @@ def _agree(session: Session) -> bool:
     begin = None
     if session.recorder:
         begin = loop.snapshot(state), tuple(state.chunks), (best.step, best.value)
-    begin = experiment.processes.from_first(begin)
+    begin = experiment.processes.from_rank_zero(begin)
     if begin is None:
         return False
     if session.recorder is None:
@@ -335,7 +335,7 @@ def _test(session: Session) -> Summary | None:
     state = loop.start(experiment)
     if session.recorder:
         starting_point.restore(experiment, state, starting_point.own_checkpoint(rundir, config, best.step))
-    meta = experiment.processes.from_first(state.meta)
+    meta = experiment.processes.from_rank_zero(state.meta)
     state.meta = {name: value.to(experiment.device) for name, value in meta.items()}
     try:
         result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, session.state.chunks)

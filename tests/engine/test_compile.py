@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.oracles import assert_same, maml, run_engine
+from metarun.engine.units import Runner
 
 from metarun import models
 from metarun.algos.averaging import Averaging
@@ -20,7 +21,6 @@ from metarun.engine import ranks as launch
 from metarun.engine.chunking import peak_bytes
 from metarun.engine.device import Device
 from metarun.engine.engine import Engine
-from metarun.engine.units import Runner
 from metarun.errors import SettingError, UsageError
 from metarun.models import MLP, Conv4
 from metarun.models.functional import Params
@@ -272,9 +272,9 @@ def test_jobs_take_gpus_by_turns(monkeypatch):
     assert Device().torch_device == torch.device("cuda:0")
     beside = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}
     for job, gpu in ((0, 0), (1, 1), (4, 1), (5, 2)):
-        launch.beside_others(job, beside)
+        launch.share_the_machine(job, beside)
         assert Device("cuda").torch_device == torch.device(f"cuda:{gpu}")
-    launch.beside_others(7, {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"})
+    launch.share_the_machine(7, {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"})
     assert Device().torch_device == torch.device("cuda:2"), "jobs in a row change nothing"
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
