@@ -52,6 +52,16 @@ def keys(seed: int, split: Split, index: Tensor) -> Tensor:
     return index + (seeds.key(seed, split, "task") >> 2)
 
 
+def owner_of(key: Tensor, learners: int) -> Tensor:
+    """[] int64 in [0, M): the number of the learner that a task belongs to, out of M learners.
+
+    Task number n belongs to learner n mod M, counted from a place that the seed decides, since the keys of a split are
+    consecutive. M tasks in a row therefore have M owners; and as meta-training takes `train_tasks` tasks over and over,
+    with train_tasks = meta_batch = M every learner has the same task in every outer step, and is the only one on it.
+    """
+    return key % learners
+
+
 def minibatches(key: Tensor, points: int, size: int | None, steps: int) -> Iterator[Tensor | None]:
     """Which points each inner step sees: shuffles of all points, one after the other, cut into equal pieces.
 

@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as cli.py does, and for the same reason; before torch is imported
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; inherited by the processes that tests start
+    os.environ["OMP_NUM_THREADS"] = "1"
+REAL_DATA = os.environ.get("METARUN_DATA")
 
 import pytest
 import torch
+from helpers.drawings import SPLIT_SIZES, RealOmniglot, draw
 from helpers.oracles import image_tasks
 from helpers.runs import QUICK, ROOT
 
@@ -26,27 +30,52 @@ def _a_terminal_that_can_be_closed():
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _small_omniglot(tmp_path_factory):
+    """In this process Omniglot is the small one of helpers/drawings.py; in those that tests start it is the real one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METARUN_DATA", str(tmp_path_factory.mktemp("data") / "small"))
+        patch.setattr(Omniglot, "split_sizes", SPLIT_SIZES)
+        patch.setattr(Omniglot, "alphabets", {})  # data_root draws them
+        yield
+
+
 @pytest.fixture(scope="session")
-def data_root() -> Path:
-    """The folder with the real Omniglot: $METARUN_DATA, or the one beside the checkout."""
-    root = Path(os.environ.get("METARUN_DATA") or ROOT.parent / "shared" / "data")
-    if not (root / "omniglot-py").is_dir():
-        if os.environ.get("CI"):
-            pytest.fail(f"no Omniglot in {root}")
-        pytest.skip("no Omniglot: set METARUN_DATA")
+def data_root(_small_omniglot) -> Path:
+    """The folder with the small Omniglot, which is also $METARUN_DATA."""
+    root = Path(os.environ["METARUN_DATA"])
+    Omniglot.alphabets = draw(root)
     return root
 
 
 @pytest.fixture(scope="session")
-def omniglot(data_root):
-    """Makes 5-way Omniglot sources from the real data."""
+def real_data_root() -> Path:
+    """The folder with the real Omniglot: $METARUN_DATA, or the one beside the checkout."""
+    root = Path(REAL_DATA or ROOT.parent / "shared" / "data")
+    if not (root / "omniglot-py").is_dir():
+        pytest.skip("no Omniglot: set METARUN_DATA")
+    return root
 
-    def make(**settings) -> Omniglot:
-        source = Omniglot(root=str(data_root), **settings)
+
+def _make_prepared(cls, root):
+    def make(**settings):
+        source = cls(root=str(root), download=False, **settings)
         source.prepare(torch.device("cpu"))
         return source
 
     return make
+
+
+@pytest.fixture(scope="session")
+def omniglot(data_root):
+    """Makes 5-way sources from the small Omniglot."""
+    return _make_prepared(Omniglot, data_root)
+
+
+@pytest.fixture(scope="session")
+def real_omniglot(real_data_root):
+    """Makes 5-way sources from the real Omniglot."""
+    return _make_prepared(RealOmniglot, real_data_root)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from helpers.runs import ROOT
 pytestmark = pytest.mark.slow
 
 
-def test_the_main_job_on_the_real_omniglot(metarun, data_root, monkeypatch):
+def test_the_main_job_on_the_real_omniglot(metarun, real_data_root, monkeypatch):
     """Finn et al. reach 98.7 after 60,000 outer steps; 1,500 have to give 94 at the least."""
-    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    monkeypatch.setenv("METARUN_DATA", str(real_data_root))
     code, _, err = metarun("algo=maml", "data=omniglot", "meta_steps=1500", "hydra.run.dir=run")
     assert code == 0, err
     test = json.loads(Path("run/summary.json").read_text())["test"]["accuracy"]

@@ -1,1 +1,1 @@
-"""Meta-learning algorithms, one file each, every one written for a single task."""
+"""Meta-learning algorithms, a file for each, all written for a single task."""

@@ -3,17 +3,19 @@
     average=predictions   p(y | x) = mean over m of p(y | x; θ^m_K),     θ^m meta-learned, each from its own start
     average=parameters    θ_0 = mean over m of θ^m,     θ^m <- θ^m - β ∇ (L_task m(θ^m) + λ R(θ^m))
 
-Predictions: M learners with different initial weights see the same tasks. Each is tuned on the support set, in training
-(`inner_steps`; first order) as on a new task, and its query loss trains it. Averaged are the class probabilities, or
-in regression the outputs.
+Predictions: M learners with different initial weights see the same tasks. A learner is tuned on the support set, in
+training (`inner_steps`; first order) as on a new task, and trained by its own query loss. The class probabilities are
+averaged, or in regression the outputs.
 
-Parameters: each of M learners is trained on one task of its own, again and again, on support and query points alike.
-On a new task the mean of their parameters is tuned on the support set. R is nothing, |θ^m|² (`l2`), or |θ^m - mean
-θ|² (`mean`). Reference: the multi-task baselines of Finn, Abbeel & Levine 2017, appendix C, arXiv 1703.03400. They
-train one learner after the other, each on ever new points of its function, and regularise to the mean of those trained
-so far; here all are trained at once, on the shots + queries points of their tasks (so let those be many), and it is the
-present mean of all. Whether theirs begin with the same weights we do not know. With `initial_weights=shared` the mean
-stays among them, and has the published errors; with weights of their own it is close to the function 0.
+Parameters: every learner is trained on a task of its own, again and again, on support and query points alike. On a new
+task the mean of their parameters is tuned on the support set. R is 0, |θ^m|² (`l2`), or |θ^m - mean θ|² (`mean`).
+
+Reference for parameters: the multi-task baselines of Finn, Abbeel & Levine 2017, appendix C, arXiv 1703.03400. We
+differ: they train one learner after the other, on ever new points of its function, and regularise towards the mean of
+the learners trained so far; here all are trained at once, on the shots + queries points of their tasks (so let those be
+many), and towards the present mean of all. The paper does not say whether its learners begin with the same weights.
+With `initial_weights=shared` the mean stays near the learners, and has the published errors; with weights of their own
+it is close to the function 0.
 """
 
 import copy
@@ -30,7 +32,7 @@ from torch.func import vmap
 from metarun.algos.gradient import GradientBased
 from metarun.errors import SettingError, at_least, one_of
 from metarun.models.functional import Params
-from metarun.tasks import Task, TaskSource, example_losses, score
+from metarun.tasks import Task, TaskSource, example_losses, owner_of, score
 
 
 @dataclass(eq=False, kw_only=True)
@@ -41,10 +43,10 @@ class Averaging(GradientBased):
         average: `predictions` or `parameters`.
         learners: M. With parameters also the number of training tasks, and `meta_batch` has to be the same, so that
             every learner is trained in every outer step.
-        inner_steps: with predictions, how often each learner is tuned in training before its query loss is taken, by
-            default once; 0: it is trained on support and query points directly. None with parameters.
-        initial_weights: `own`: every learner has others; with parameters also `shared`: all begin alike, so that their
-            mean is near each of them.
+        inner_steps: with predictions, the inner steps in training before the query loss, by default 1; 0: learners are
+            trained on support and query points directly. None with parameters.
+        initial_weights: `own`: the learners begin differently; with parameters also `shared`: they begin alike, so that
+            their mean is near all of them.
         regularize: with parameters `none`, `l2` or `mean`; with predictions `none`.
         strength: λ; 0 without regularisation.
     """
@@ -76,8 +78,8 @@ class Averaging(GradientBased):
         if shared and not self.of_parameters:
             expected = "own with algo.average=predictions, or all learners would be one"
             raise SettingError(self.initial_weights, "initial_weights", expected)
-        more = range(self.learners - 1)
-        self.initial = [self.model, *(self.model if shared else another(self.model) for _ in more)]
+        others = range(self.learners - 1)
+        self.initial = [self.model, *(self.model if shared else with_new_weights(self.model) for _ in others)]
 
     def _check_regularization(self) -> None:
         if self.regularize != "none" and not self.of_parameters:
@@ -89,7 +91,7 @@ class Averaging(GradientBased):
 
     @property
     def of_parameters(self) -> bool:
-        """Whether the parameters are averaged."""
+        """Whether parameters are averaged, rather than predictions."""
         return self.average == "parameters"
 
     @property
@@ -99,7 +101,7 @@ class Averaging(GradientBased):
 
     @property
     def train_tasks(self) -> int | None:
-        """With parameters one for each learner."""
+        """See Algorithm: with parameters, a task for each learner."""
         return self.learners if self.of_parameters else None
 
     def check(self, source: TaskSource, meta_batch: int) -> None:
@@ -110,42 +112,41 @@ class Averaging(GradientBased):
             )
 
     def init(self) -> Params:
-        """The weights of all learners, each with initial ones of its own."""
-        each = [dict(model.named_parameters()) for model in self.initial]
-        return {name: torch.stack([one[name].detach() for one in each]) for name in each[0]}
+        """{name: [M, ...]}: the initial weights of all learners."""
+        learners = [dict(model.named_parameters()) for model in self.initial]
+        return {name: torch.stack([weights[name].detach() for weights in learners]) for name in learners[0]}
 
     def start(self, meta: Params, task: Task) -> Params:
-        """With parameters: their mean."""
+        """With parameters their mean over the learners, else the meta-parameters themselves."""
         return {name: value.mean(dim=0) for name, value in meta.items()} if self.of_parameters else meta
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The learners' mean loss, where each learner has the gradient of its own; and the query metric."""
-        return (self._own_task if self.of_parameters else self._shared_task)(meta, task)
+        """The learners' mean loss, by which every learner has the gradient of its own loss; and the query metric."""
+        return (self._loss_of_the_owner if self.of_parameters else self._loss_of_all)(meta, task)
 
     def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
-        """See Algorithm; of all learners."""
+        """See Algorithm. Yields {name: [M, ...]}."""
         if self.of_parameters:
             return iter([meta])
         return iter(vmap(lambda params: list(self.adapt(params, task, self.training_steps)))(meta))
 
-    def _own_task(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The loss and the query metric of the learner whose task this is."""
-        number = task.key % self.learners  # keys are consecutive, so M tasks in a row have M remainders
+    def _loss_of_the_owner(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The loss and the query metric of the learner that owns the task."""
         # A product with a one-hot vector: indexing would have a gradient of the size of all learners for every task.
-        chosen = F.one_hot(number, self.learners)
-        mine = {name: torch.tensordot(chosen.to(value), value, dims=1) for name, value in meta.items()}
+        mask = F.one_hot(owner_of(task.key, self.learners), self.learners)
+        learner = {name: torch.tensordot(mask.to(value), value, dims=1) for name, value in meta.items()}
         x, y = task.points()
-        loss = example_losses(self.predict(mine, x), y).mean()
+        loss = example_losses(self.predict(learner, x), y).mean()
         if self.regularize != "none":
-            towards = self.start(meta, task) if self.regularize == "mean" else {}
-            loss = loss + self.strength * sum((mine[n] - towards.get(n, 0)).square().sum() for n in mine)
+            centre = self.start(meta, task) if self.regularize == "mean" else {}
+            loss = loss + self.strength * sum((learner[n] - centre.get(n, 0)).square().sum() for n in learner)
         # The engine takes the mean over the M tasks of a meta-batch; times M it is the learner's own gradient.
-        return _with_gradient_of(loss * self.learners, loss), score(self.query(mine, task), task.query_y)
+        return _with_gradient_of(loss * self.learners, loss), score(self.query(learner, task), task.query_y)
 
-    def _shared_task(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """Every learner's loss, and the metric of the averaged prediction."""
+    def _loss_of_all(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """The learners' mean loss, and the metric of the averaged prediction."""
 
-        def one(params: Params) -> tuple[Tensor, Tensor]:
+        def loss_and_outputs(params: Params) -> tuple[Tensor, Tensor]:
             *_, tuned = self.adapt(params, task, self.training_steps, first_order=True)
             outputs = self.query(tuned, task)
             if self.training_steps:
@@ -153,11 +154,11 @@ class Averaging(GradientBased):
             x, y = task.points()
             return example_losses(self.predict(params, x), y).mean(), outputs
 
-        losses, outputs = vmap(one)(meta)
-        return _with_gradient_of(losses.sum(), losses.mean()), score(averaged(outputs, task), task.query_y)
+        losses, outputs = vmap(loss_and_outputs)(meta)
+        return _with_gradient_of(losses.sum(), losses.mean()), score(average_outputs(outputs, task), task.query_y)
 
     def predictions(self, meta: Params, task: Task) -> Tensor:
-        """[K+1, Q, N] outputs of the mean learner, or the mean prediction of all."""
+        """[K+1, Q, N] outputs of the mean learner, or the mean prediction of all learners."""
         if self.of_parameters:
             return super().predictions(meta, task)
 
@@ -165,28 +166,28 @@ class Averaging(GradientBased):
             """[K+1, Q, N]."""
             return torch.stack([self.query(p, task) for p in self.adapt(params, task, self.test_steps)])
 
-        each = vmap(outputs)(meta)
-        return torch.stack([averaged(some, task) for some in each.unbind(1)])
+        by_step = vmap(outputs)(meta).unbind(1)  # K+1 of [M, Q, N]
+        return torch.stack([average_outputs(learners, task) for learners in by_step])
 
     @property
     def name(self) -> str:
-        """Averaging of what."""
+        """See Algorithm."""
         return f"Averaging of {self.learners} learners' {self.average}"
 
     def details(self, source: TaskSource) -> dict[str, str]:
-        """See Algorithm: the order of the meta-gradient, or what keeps the learners together."""
+        """See Algorithm: the order of the meta-gradient; or the learners' initial weights and regularisation."""
         if not self.of_parameters:
             return {"meta_gradient": "first order"}
-        toward = {"none": "none", "l2": "towards zero", "mean": "towards the mean of all learners"}[self.regularize]
-        words = toward if self.regularize == "none" else f"{toward}, strength {self.strength:g}"
+        centre = {"l2": "zero", "mean": "the mean of all learners"}.get(self.regularize)
+        words = f"towards {centre}, strength {self.strength:g}" if centre else "none"
         return {"learners": f"{self.initial_weights} initial weights", "regularised": words}
 
 
-def another(model: nn.Module) -> nn.Module:
-    """The same learner with other initial weights.
+def with_new_weights(model: nn.Module) -> nn.Module:
+    """A copy of a learner with newly drawn initial weights.
 
     Raises:
-        SettingError: a part of it cannot draw its weights anew.
+        SettingError: one of its modules has weights and no reset_parameters().
     """
     new = copy.deepcopy(model)
     for name, module in new.named_modules():
@@ -198,11 +199,11 @@ def another(model: nn.Module) -> nn.Module:
 
 
 def _with_gradient_of(scaled: Tensor, loss: Tensor) -> Tensor:
-    """`loss`, with the gradient of `scaled`."""
+    """The value of `loss`, with the gradient of `scaled`."""
     return loss.detach() + scaled - scaled.detach()
 
 
-def averaged(outputs: Tensor, task: Task) -> Tensor:
+def average_outputs(outputs: Tensor, task: Task) -> Tensor:
     """[Q, N] mean over learners of [M, Q, N]: of probabilities (as logits) for classes, of outputs in regression."""
     if task.query_y.is_floating_point():
         return outputs.mean(dim=0)

@@ -1,4 +1,4 @@
-"""What an algorithm is: pure functions over one task.
+"""The base class of algorithms: pure functions over one task.
 
 An algorithm knows no meta-batch, no device and no file. Its meta-parameters are plain tensors by name; the engine maps
 `meta_loss` and `adaptation_curve` (the metric of its `predictions`) over the tasks of a meta-batch.
@@ -23,19 +23,19 @@ from metarun.tasks import Task, TaskSource, score
 
 @dataclass(eq=False, kw_only=True)
 class Algorithm(ABC):
-    """One meta-learning algorithm.
+    """A meta-learning algorithm.
 
     Args:
         model: the learner. Its present parameters are the initial ones.
         meta_lr: rate of the outer optimiser.
-        meta_lr_schedule: what becomes of that rate over meta-training: `constant`, or down to zero, `linear` or
-            `cosine` (half a period).
+        meta_lr_schedule: of that rate over meta-training: `constant`, or down to zero, `linear` or `cosine` (half a
+            period).
         meta_clip: the largest norm of a meta-gradient; a longer one is shortened to it. None: no limit.
         meta_optimizer: makes the outer optimiser from the meta-parameters, called with lr=meta_lr.
 
     Attributes:
         training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
-        origin: the algorithm that this is a stage of (see at), mostly itself. All stages have the same units.
+        origin: the algorithm that this is a stage of (see `at`), by default itself. All stages have the same units.
     """
 
     training_only: ClassVar[tuple[str, ...]] = ("meta_lr", "meta_lr_schedule", "meta_clip", "meta_optimizer")
@@ -56,60 +56,68 @@ class Algorithm(ABC):
             raise SettingError(given["lr"], "meta_optimizer.lr", "no rate here; set algo.meta_lr")
 
     def init(self) -> Params:
-        """The meta-parameters before the first outer step, new tensors by name: by default the learner's own."""
+        """{name: tensor}: the meta-parameters before the first outer step; by default copies of the learner's."""
         return {name: value.detach().clone() for name, value in self.model.named_parameters()}
 
     @abstractmethod
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """What meta-training lowers, on one task.
+        """The loss of one task that meta-training lowers, and the query metric that it reports.
+
+        Args:
+            meta: the meta-parameters.
+            task: without a batch dimension.
 
         Returns:
-            The meta-loss, a scalar to differentiate; and the query metric after adaptation, a scalar to report.
+            The meta-loss, [], to differentiate; and the query metric after adaptation, [].
         """
 
     @abstractmethod
     def predictions(self, meta: Params, task: Task) -> Tensor:
-        """[K+1, Q, N]: outputs (logits for classes) on the query set after 0, 1, ..., K inner steps of testing."""
+        """[K+1, Q, N] outputs (logits for classes) on the query set, after 0, 1, ..., K inner steps of a test."""
 
     def adaptation_curve(self, meta: Params, task: Task) -> Tensor:
-        """[K+1]: the query metric of one task after each of those steps."""
+        """[K+1] the query metric of one task, after 0, 1, ..., K inner steps of a test."""
         return torch.stack([score(outputs, task.query_y) for outputs in self.predictions(meta, task).unbind()])
 
     def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
-        """The learner after 0, 1, ..., K inner steps of training: by default there are none.
+        """Yields the learner's parameters after 0, 1, ..., K inner steps of training; by default K is 0.
 
-        Meta-training does not need it, but a message that says where numbers ceased to be finite.
+        It serves the message that names the first inner step whose numbers are not finite.
         """
         yield meta
 
     @property
     def name(self) -> str:
-        """For people: what the field calls the algorithm."""
+        """The algorithm's name in the field, for people."""
         return type(self).__name__
 
     @property
     def train_tasks(self) -> int | None:
-        """How many different tasks meta-training takes, over and over; None: new ones in every outer step."""
+        """The number of different training tasks, taken over and over; None: new ones in every outer step."""
         return None
 
     def at(self, progress: float) -> "Algorithm":
-        """The algorithm as it is when this share of meta-training is done, in [0, 1]: by default always the same."""
+        """The algorithm as it is when this share of meta-training, in [0, 1], is done; by default itself."""
         return self
 
     @property
     def scheduled(self) -> bool:
-        """Whether anything about it depends on the progress of meta-training."""
+        """Whether it depends on the progress of meta-training: its rate or its meta-loss."""
         return self.meta_lr_schedule != "constant" or self.at(0.0) is not self
 
     def check(self, source: TaskSource, meta_batch: int) -> None:  # noqa: B027
-        """Raises SettingError if the algorithm makes no sense on this source, or with meta-batches of this size."""
+        """Refuses a source, or a size of meta-batch, on which the algorithm makes no sense.
+
+        Raises:
+            SettingError: it makes none; by default never.
+        """
 
     def optimizer(self, tensors: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The outer optimiser over the meta-parameters."""
+        """The outer optimiser of these meta-parameters."""
         return self.meta_optimizer(tensors, lr=self.meta_lr)
 
     def meta_lr_at(self, progress: float) -> float:
-        """The rate of the outer optimiser when this share of meta-training is done, in [0, 1]."""
+        """The outer optimiser's rate when this share of meta-training, in [0, 1], is done."""
         left = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
         return self.meta_lr * left[self.meta_lr_schedule]
 
@@ -118,16 +126,17 @@ class Algorithm(ABC):
         return None
 
     def details(self, source: TaskSource) -> dict[str, str]:
-        """Further facts that a reader of the result has to know, by name, such as {"meta_gradient": "first order"}."""
+        """Further facts for the summary, such as {"meta_gradient": "first order"}; values are short words."""
         return {}
 
     def predict(self, params: Params, x: Tensor, support: Tensor | None = None) -> Tensor:
-        """The learner's outputs under these parameters.
+        """The learner's outputs under the given parameters.
 
         Args:
-            params: of the learner, all of them.
+            params: all parameters of the learner.
             x: [n, *input_shape].
-            support: the support inputs where x is a query; a learner with norm=support takes its statistics there.
+            support: [S, *input_shape], the task's support inputs where x is its query set. A learner with norm=support
+                takes the statistics of its batch norm from them.
 
         Returns:
             [n, N].
@@ -135,18 +144,22 @@ class Algorithm(ABC):
         return call(self.model, params, x, support)
 
 
-def need_classes(algorithm: Algorithm, source: TaskSource) -> None:
-    """Raises SettingError on a source of regression tasks."""
+def require_classes(algorithm: Algorithm, source: TaskSource) -> None:
+    """Refuses a source of regression tasks.
+
+    Raises:
+        SettingError: it is one.
+    """
     if source.metric != "accuracy":
         why = f"{type(algorithm).__name__} has no meaning in regression"
         raise SettingError(source.facts()["name"], "data", f"a source of classes, such as data=omniglot: {why}")
 
 
-def head_of(model: nn.Module) -> nn.Linear:
+def find_head(model: nn.Module) -> nn.Linear:
     """A learner's last layer.
 
     Raises:
-        SettingError: it has none that can be told from the rest.
+        SettingError: it has no linear layer named head.
     """
     head = getattr(model, "head", None)
     if not isinstance(head, nn.Linear):
@@ -155,7 +168,7 @@ def head_of(model: nn.Module) -> nn.Linear:
 
 
 def without_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
-    """A copy of a learner that ends at its features, and the layer that was left out."""
-    body, head = copy.deepcopy(model), head_of(model)
+    """A copy of a learner that ends at its features, and the last layer, which the copy lacks."""
+    body, head = copy.deepcopy(model), find_head(model)
     body.head = nn.Identity()
     return body, head

@@ -1,8 +1,8 @@
-"""What the algorithms share that tune a learner on the support set by gradient steps.
+"""The base class of algorithms that tune a learner on the support set by gradient steps.
 
     θ_{k+1} = θ_k - rule(∇ L_support(θ_k)),     k = 0 .. K-1
 
-They differ in where θ_0 and the rule come from, and in what the meta-loss makes of the θ_k.
+Subclasses say where θ_0 and the rule come from, and how the meta-loss depends on the θ_k.
 """
 
 from collections.abc import Iterator
@@ -27,9 +27,8 @@ class GradientBased(Algorithm):
     Args:
         inner_lr: rate of the inner loop.
         eval_inner_steps: K in validation and test; None: as in training.
-        inner_loss_reduction: what the support loss is. `mean`: over all S support examples. `per_shot`: their sum
-            divided by the shots, that is N times the mean, as the code of Finn et al. has it. Regression has one way,
-            so both are the same there.
+        inner_loss_reduction: of the support loss. `mean`: over all S support examples. `per_shot`: their sum divided by
+            the shots, that is N times the mean, as in the code of Finn et al.; in regression the same as `mean`.
 
     Attributes:
         fixed: names of the learner's parameters that the inner loop leaves as they are: by default batch norm's.
@@ -57,26 +56,26 @@ class GradientBased(Algorithm):
         return self.training_steps if self.eval_inner_steps is None else self.eval_inner_steps
 
     def start(self, meta: Params, task: Task) -> Params:
-        """The learner before the first inner step: by default the meta-parameters themselves."""
+        """The learner's parameters before the first inner step; by default the meta-parameters themselves."""
         return meta
 
     def rule(self, meta: Params) -> Rule:
-        """The update rule: by default SGD."""
+        """The update rule; by default SGD at inner_lr."""
         return SGD(self.inner_lr)
 
     def batches(self, task: Task, steps: int) -> list[tuple[Tensor, Tensor]]:
-        """The points of each inner step: by default the whole support set."""
+        """Inputs and targets for each inner step; by default the whole support set."""
         return [(task.support_x, task.support_y)] * steps
 
     def loss(self, params: Params, x: Tensor, y: Tensor) -> Tensor:
-        """The inner loss of some points."""
+        """[] the inner loss of these points."""
         outputs = self.predict(params, x)
         classes = not y.is_floating_point()
         ways = outputs.shape[-1] if classes and self.inner_loss_reduction == "per_shot" else 1
         return example_losses(outputs, y).mean() * ways
 
     def adapt(self, meta: Params, task: Task, steps: int, *, first_order: bool = False) -> Iterator[Params]:
-        """The learner's parameters after 0, 1, ..., `steps` inner steps on the support set."""
+        """Yields the learner's parameters after 0, 1, ..., `steps` inner steps on the support set."""
         learner = self.start(meta, task)
         fixed = {name: value for name, value in learner.items() if name in self.fixed}
         adapted = {name: value for name, value in learner.items() if name not in self.fixed}
@@ -86,13 +85,13 @@ class GradientBased(Algorithm):
     def trajectory(
         self, meta: Params, params: Params, fixed: list[Params], batches: list[tuple[Tensor, Tensor]], first_order: bool
     ) -> Iterator[tuple[Params, Any]]:
-        """What the inner loop changes and the rule's state, before the first step and after each.
+        """Yields the adapted parameters and the rule's state after 0, 1, ... inner steps.
 
         Args:
             meta: the meta-parameters, for the rule.
-            params: where the inner loop starts.
-            fixed: for each step the rest of the learner.
-            batches: for each step the points.
+            params: the adapted parameters before the first step.
+            fixed: for each step the learner's other parameters.
+            batches: for each step its points.
             first_order: treat the inner gradients as constants.
         """
         state = self.rule(meta).init(params)
@@ -104,7 +103,7 @@ class GradientBased(Algorithm):
     def step(
         self, meta: Params, fixed: Params, x: Tensor, y: Tensor, params: Params, state: Any, first_order: bool
     ) -> tuple[Params, Any]:
-        """One inner step, a unit."""
+        """The adapted parameters and the rule's state after one inner step. A unit."""
 
         def loss(params: Params) -> Tensor:
             return self.loss({**fixed, **params}, x, y)
@@ -120,11 +119,11 @@ class GradientBased(Algorithm):
         return self.predict(params, task.query_x, task.support_x)
 
     def judge(self, params: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The mean query loss and the query metric of the learner."""
-        return unit(self.judged, params, task)
+        """The mean query loss and the query metric under these parameters, both []."""
+        return unit(self._judge, params, task)
 
-    def judged(self, params: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The same, a unit."""
+    def _judge(self, params: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """See judge. A unit."""
         outputs = self.query(params, task)
         return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
 
@@ -146,8 +145,8 @@ class GradientBased(Algorithm):
         }
 
 
-def rule(optimizer: str, lr: float, betas: tuple[float, float] | None) -> Rule:
-    """The update rule that these settings name.
+def make_rule(optimizer: str, lr: float, betas: tuple[float, float] | None) -> Rule:
+    """The update rule that the settings name.
 
     Args:
         optimizer: `sgd`, or `adam` with fresh moments in every task.

@@ -15,21 +15,21 @@ from torch.func import grad_and_value
 from metarun.models.functional import Params
 
 
-def prefixed(prefix: str, params: Params) -> Params:
-    """The same tensors, each named `prefix.name`."""
+def with_prefix(prefix: str, params: Params) -> Params:
+    """The same tensors, named `prefix.name`."""
     return {f"{prefix}.{name}": value for name, value in params.items()}
 
 
-def under(prefix: str, params: Params) -> Params:
-    """Those whose names begin with `prefix.`, without it."""
+def without_prefix(prefix: str, params: Params) -> Params:
+    """The tensors whose names begin with `prefix.`, named without it."""
     return {name.removeprefix(f"{prefix}."): value for name, value in params.items() if name.startswith(f"{prefix}.")}
 
 
 class Rule(Protocol):
-    """An update rule: a state for each inner loop, and a step.
+    """An update rule of the inner loop: the state of a loop, and a step.
 
     Attributes:
-        name: for people.
+        name: for people, such as SGD.
     """
 
     name: str
@@ -47,7 +47,7 @@ class SGD:
     """θ <- θ - lr g.
 
     Args:
-        lr: one rate for all parameters, or for each name a tensor that broadcasts to its parameter.
+        lr: a rate for all parameters, or {name: tensor} of learned rates that broadcast to the parameters.
     """
 
     def __init__(self, lr: float | Params):
@@ -55,7 +55,7 @@ class SGD:
         self.name = "learned rates" if isinstance(lr, dict) else "SGD"
 
     def init(self, params: Params) -> None:
-        """SGD has no state."""
+        """None: SGD has no state."""
 
     def step(self, params: Params, grads: Params, state: None) -> tuple[Params, None]:
         """One step."""
@@ -74,7 +74,7 @@ class Adam:
     def init(self, params: Params) -> tuple[Tensor, Params, Params]:
         """The step count and both moments, zero."""
         zeros = {name: torch.zeros_like(value) for name, value in params.items()}
-        return count(params), zeros, zeros
+        return step_counter(params), zeros, zeros
 
     def step(self, params: Params, grads: Params, state: tuple[Tensor, Params, Params]):
         """One step."""
@@ -91,19 +91,19 @@ class Adam:
         return new, (t, m, v)
 
 
-def count(params: Params) -> Tensor:
-    """[] zero, to count steps in: as a tensor, so that the same compiled step serves all of them.
+def step_counter(params: Params) -> Tensor:
+    """[] float64 zero, on the parameters' device: the number of steps done.
 
-    In float64, where powers of β are as exact as Python's.
+    A tensor, so that one compiled step serves all steps; float64, where powers of β are as exact as Python's.
     """
     return torch.zeros((), dtype=torch.float64, device=next(iter(params.values())).device)
 
 
-def poisoned(grads: Params, loss: Tensor) -> Params:
-    """The same gradients, but with a nan among them where the loss is not finite.
+def nan_if_loss_is_not_finite(grads: Params, loss: Tensor) -> Params:
+    """The same gradients, with nan in the first of them if the loss is not finite.
 
-    An infinite loss may have a finite gradient, as (1e20)² has in float32. The nan reaches every output, so that no
-    such step goes unnoticed. One parameter is enough for that.
+    An infinite loss may have a finite gradient, as (1e20)² has in float32. From one parameter the nan reaches every
+    output, so that no such step goes unnoticed.
     """
     first = next(iter(grads))
     return {**grads, first: grads[first] + 0 * loss.detach()}
@@ -115,13 +115,13 @@ def inner_step(
     """The learner and the rule's state after one inner step.
 
     Args:
-        loss: of the parameters that are adapted, a scalar.
-        params: the learner before the step.
+        loss: [] of the parameters that are adapted.
+        params: the adapted parameters before the step.
         rule: the update rule.
         state: its state.
-        first_order: treat the gradient as a constant. The graph of the second derivatives is then never built.
+        first_order: treat the gradient as a constant; the graph of the second derivatives is then never built.
     """
     # torch.func.grad differentiates inside a no_grad block all the same, but nothing outside sees through it.
     with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
         grads, value = grad_and_value(loss)(params)
-    return rule.step(params, poisoned(grads, value), state)
+    return rule.step(params, nan_if_loss_is_not_finite(grads, value), state)

@@ -3,13 +3,13 @@
     θ(task) = θ + W h_S,     h_s = LSTM([φ(x_s), y_s], h_{s-1})   for each support point s = 1 .. S
 
 The support set is the description of the task, read as a sequence of (x, y) pairs in the order in which the source
-gives it; φ are the learner's features under the shared weights θ, and y is one-hot or a number. What is generated may
-be all parameters of the learner or its last layer only, on features that all tasks share; it may then be tuned by
-gradient steps on the support set, in training (`inner_steps`) as in test. θ, W and the LSTM are meta-learned.
+gives it; φ are the learner's features under the shared weights θ, and y is one-hot or a number. All parameters of the
+learner are generated, or those of its last layer, on features that all tasks share. Gradient steps on the support set
+may tune them, in training (`inner_steps`) as in test. θ, W and the LSTM are meta-learned.
 
 References: Hochreiter, Younger & Conwell 2001, "Learning to learn using gradient descent" (an LSTM reads examples); Ha,
-Dai & Le 2017, "HyperNetworks", arXiv 1609.09106 (a network writes another's weights). No paper describes just this
-combination; the tuning is that of MAML.
+Dai & Le 2017, "HyperNetworks", arXiv 1609.09106 (a network writes the weights of a second). The combination is ours and
+described in no paper; the tuning is that of MAML.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from torch.func import functional_call
 
 from metarun.algos.base import without_head
 from metarun.algos.gradient import GradientBased
-from metarun.algos.inner import prefixed, under
+from metarun.algos.inner import with_prefix, without_prefix
 from metarun.errors import at_least, boolean, one_of
 from metarun.models.functional import Params, call
 from metarun.models.lstm import LSTMCell
@@ -32,14 +32,16 @@ from metarun.tasks import Task, TaskSource
 
 @dataclass(eq=False, kw_only=True)
 class LSTMGenerator(GradientBased):
-    """Its meta-parameters are `learner.*`, θ; `reader.*`, the LSTM; and `writer` [generated numbers, hidden], W.
+    """The LSTM generator.
+
+    Its meta-parameters are `learner.*`, θ; `reader.*`, the LSTM; and `writer` [generated numbers, hidden], W.
 
     Args:
         generate: `all` parameters of the learner, or its `head`, the last layer.
         hidden: size of the LSTM's state.
-        inner_steps: gradient steps on what was generated, in training; at least 0.
+        inner_steps: gradient steps from the generated parameters, in training; at least 0.
         eval_inner_steps: the same in validation and test.
-        first_order: leave out the second derivatives of those steps.
+        first_order: leave out the second derivatives of these steps.
     """
 
     training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "first_order")
@@ -70,37 +72,39 @@ class LSTMGenerator(GradientBased):
 
     @property
     def name(self) -> str:
-        """LSTM generator."""
+        """See Algorithm."""
         return "LSTM generator"
 
     def init(self) -> Params:
-        """The learner's own weights, and those of the LSTM and of W."""
+        """{name: tensor}: the learner's own weights, and those of the LSTM and of W."""
         learner = super().init()
         like = next(iter(learner.values()))
         reader = {name: value.detach().to(like, copy=True) for name, value in self.reader.named_parameters()}
-        return {**prefixed("learner", learner), **prefixed("reader", reader), "writer": self.writer.to(like, copy=True)}
+        writer = {"writer": self.writer.to(like, copy=True)}
+        return {**with_prefix("learner", learner), **with_prefix("reader", reader), **writer}
 
     def start(self, meta: Params, task: Task) -> Params:
-        """The learner that was written for the task."""
-        learner = under("learner", meta)
+        """The learner's parameters as written for the task."""
+        learner = without_prefix("learner", meta)
         shift = meta["writer"] @ unit(self.read, meta, task)
         pieces = zip(self.shapes.items(), shift.split([shape.numel() for shape in self.shapes.values()]), strict=True)
         return {**learner, **{name: learner[name] + piece.view(shape) for (name, shape), piece in pieces}}
 
     def read(self, meta: Params, task: Task) -> Tensor:
-        """[hidden] the LSTM's state after the support set, a unit."""
-        shared = {name: value for name, value in under("learner", meta).items() if not name.startswith("head.")}
+        """[hidden] the LSTM's state after the support set. A unit."""
+        learner = without_prefix("learner", meta)
+        shared = {name: value for name, value in learner.items() if not name.startswith("head.")}
         x = call(self.body, shared, task.support_x)  # [S, F]
         y = task.support_y
         if not y.is_floating_point():
             y = F.one_hot(y, self.outputs).to(x.dtype)
         state = self.reader.start(1, x)
         for pair in torch.cat([x, y], dim=-1):
-            state = functional_call(self.reader, under("reader", meta), (pair[:, None], state))
+            state = functional_call(self.reader, without_prefix("reader", meta), (pair[:, None], state))
         return state[0][:, 0]
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The mean query loss of the learner that was written and tuned, and the query metric."""
+        """The mean query loss of the written and tuned learner, and the query metric, both []."""
         *_, params = self.adapt(meta, task, self.inner_steps, first_order=self.first_order)
         return self.judge(params, task)
 

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from metarun.algos.base import head_of
-from metarun.algos.gradient import GradientBased, rule
+from metarun.algos.base import find_head
+from metarun.algos.gradient import GradientBased, make_rule
 from metarun.algos.inner import Rule
 from metarun.errors import at_least, boolean, one_of
 from metarun.models.functional import Params
@@ -32,8 +32,8 @@ class MAML(GradientBased):
         inner_steps: K in training; at least 1.
         inner_optimizer: `sgd`, or `adam` with fresh moments in every task.
         inner_betas: Adam's (β1, β2) in the inner loop, by default (0.9, 0.999). None with sgd.
-        inner_parameters: what the inner loop changes: `weights` (all but batch norm's shift and scale), `head` (the
-            last layer), or `all`.
+        inner_parameters: the parameters that the inner loop changes: `weights` (all but batch norm's shift and scale),
+            `head` (the last layer), or `all`.
         first_order: leave out the second derivatives.
     """
 
@@ -50,25 +50,25 @@ class MAML(GradientBased):
         at_least(1, inner_steps=self.inner_steps, eval_inner_steps=self.test_steps)
         boolean(first_order=self.first_order)
         one_of("inner_parameters", self.inner_parameters, ["weights", "head", "all"])
-        self.inner_rule = rule(self.inner_optimizer, self.inner_lr, self.inner_betas)
+        self.inner_rule = make_rule(self.inner_optimizer, self.inner_lr, self.inner_betas)
         if self.inner_parameters == "all":
             self.fixed = set()
         elif self.inner_parameters == "head":
-            head = {f"head.{name}" for name, _ in head_of(self.model).named_parameters()}
+            head = {f"head.{name}" for name, _ in find_head(self.model).named_parameters()}
             self.fixed = {name for name, _ in self.model.named_parameters()} - head
 
     @property
     def name(self) -> str:
-        """MAML, FOMAML or ANIL."""
+        """MAML, FOMAML, ANIL or first-order ANIL."""
         order = "first-order " if self.first_order and self.inner_parameters == "head" else "FO" * self.first_order
         return order + ("ANIL" if self.inner_parameters == "head" else "MAML")
 
     def rule(self, meta: Params) -> Rule:
-        """SGD or Adam."""
+        """The update rule: SGD or Adam."""
         return self.inner_rule
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The mean query loss after the training number of inner steps, and the query metric there."""
+        """The mean query loss after `inner_steps` inner steps, and the query metric, both []."""
         *_, params = self.adapt(meta, task, self.inner_steps, first_order=self.first_order)
         return self.judge(params, task)
 

@@ -3,7 +3,7 @@
     θ, α, γ <- minus β_t ∇ mean over tasks of Σ_k v_k(t) L_query(θ_k; γ_k)
     θ_{k+1} = θ_k - α_{layer,k} ∇ L_support(θ_k; γ_k)
 
-γ_k is batch norm's shift (and scale) at step k; the inner loop leaves it alone. Over meta-training three things change:
+γ_k is batch norm's shift (and scale) at step k; the inner loop leaves it alone. Three schedules run over meta-training:
 the step weights v go from 1/K for every step to the last step alone; the first meta-gradients are of first order; and
 the outer rate β falls along a cosine.
 
@@ -11,11 +11,11 @@ Reference: Antoniou, Edwards & Storkey 2019, "How to train your MAML", arXiv 181
 those of the authors' code: v_k = max(1 - a, 0.03) / K for k < K, the rest for the last, where a is the share of
 `multi_step_until` that has passed.
 
-We differ: γ has K + 1 members, one for the query set after the last step (the authors' code judges a query with the γ
-of the step before it); a rate belongs to one tensor (a layer's weight and bias have one each, as in the authors'
-code); the statistics of batch norm are those of the learner's mode, not running ones for each step (the authors' code
-keeps those, and then normalises by the batch all the same); the rate falls to zero, and the schedules are shares of
-meta-training rather than numbers of epochs.
+As in the authors' code, a rate belongs to a tensor: a layer's weight and its bias have different ones. We differ:
+γ has K + 1 members, the last for the query set after the last step (the authors' code judges a query with the γ of the
+step before it); the statistics of batch norm are those of the learner's mode, not running ones for each step (the
+authors' code keeps those, and then normalises by the batch all the same); the outer rate falls to zero; and the
+schedules are shares of meta-training rather than numbers of epochs.
 """
 
 import copy
@@ -28,12 +28,12 @@ from torch import Tensor
 
 from metarun.algos.base import Algorithm
 from metarun.algos.gradient import GradientBased
-from metarun.algos.inner import Rule, count, prefixed, under
+from metarun.algos.inner import Rule, step_counter, with_prefix, without_prefix
 from metarun.errors import SettingError, at_least
 from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource
 
-LEAST = 0.03  # of 1/K, the weight of an inner step before the last while several count
+LEAST = 0.03  # share of 1/K: the least weight of an early inner step, while early steps count
 
 
 class StepRates:
@@ -45,8 +45,8 @@ class StepRates:
         self.rates = rates
 
     def init(self, params: Params) -> Tensor:
-        """The first k."""
-        return count(params)
+        """[] the number k of the first step, 0."""
+        return step_counter(params)
 
     def step(self, params: Params, grads: Params, state: Tensor) -> tuple[Params, Tensor]:
         """One step."""
@@ -93,7 +93,7 @@ class MAMLpp(GradientBased):
 
     @property
     def name(self) -> str:
-        """MAML++."""
+        """See Algorithm."""
         return "MAML++"
 
     def details(self, source: TaskSource) -> dict[str, str]:
@@ -104,34 +104,34 @@ class MAMLpp(GradientBased):
 
     def at(self, progress: float) -> Algorithm:
         """See Algorithm."""
-        then = copy.copy(self)
-        then.progress = progress
-        return then
+        stage = copy.copy(self)
+        stage.progress = progress
+        return stage
 
     def init(self) -> Params:
-        """The learner's own weights, equal rates, and the same batch norm at every step."""
+        """{name: tensor}: the learner's own weights, equal rates, and the same batch norm at every step."""
         learner = super().init()
         weights = {name: value for name, value in learner.items() if name not in self.fixed}
         norms = {
             name: torch.stack([value] * (self.inner_steps + 1)) for name, value in learner.items() if name in self.fixed
         }
         rates = {name: value.new_full((self.inner_steps,), self.inner_lr) for name, value in weights.items()}
-        return {**prefixed("learner", weights), **prefixed("rate", rates), **prefixed("norm", norms)}
+        return {**with_prefix("learner", weights), **with_prefix("rate", rates), **with_prefix("norm", norms)}
 
     def rule(self, meta: Params) -> Rule:
-        """A rate for each tensor and step."""
-        return StepRates(under("rate", meta))
+        """The update rule: SGD with a learned rate for each tensor and step."""
+        return StepRates(without_prefix("rate", meta))
 
     def adapt(self, meta: Params, task: Task, steps: int, *, first_order: bool = False) -> Iterator[Params]:
-        """The learner after 0, 1, ..., K inner steps, each with its batch norm."""
-        norms = [{name: value[k] for name, value in under("norm", meta).items()} for k in range(steps + 1)]
+        """Yields the learner's parameters after 0, 1, ..., K inner steps, with the batch norm of that step."""
+        norms = [{name: value[k] for name, value in without_prefix("norm", meta).items()} for k in range(steps + 1)]
         batches = self.batches(task, steps)
-        weights = self.trajectory(meta, under("learner", meta), norms[:-1], batches, first_order)
+        weights = self.trajectory(meta, without_prefix("learner", meta), norms[:-1], batches, first_order)
         for norm, (params, _) in zip(norms, weights, strict=True):
             yield {**params, **norm}
 
     def weights(self) -> list[float]:
-        """v_1 .. v_K, which add up to 1."""
+        """v_1 .. v_K at the present progress; they add up to 1."""
         steps = self.inner_steps
         if self.progress >= self.multi_step_until:
             return [0.0] * (steps - 1) + [1.0]
@@ -139,7 +139,7 @@ class MAMLpp(GradientBased):
         return [early] * (steps - 1) + [1 - (steps - 1) * early]
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The query losses after each inner step, weighted, and the query metric after the last."""
+        """The weighted sum of the query losses after 1 .. K inner steps, and the query metric after K, both []."""
         first_order = self.progress < self.first_order_until
         _, *learners = self.adapt(meta, task, self.inner_steps, first_order=first_order)
         counted = [(weight, self.judge(p, task)) for weight, p in zip(self.weights(), learners, strict=True) if weight]

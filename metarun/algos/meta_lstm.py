@@ -1,10 +1,10 @@
-"""Meta-LSTM: an LSTM that reads losses and gradients is the optimiser, and the learner's weights are its cell state.
+"""Meta-LSTM: an LSTM that reads losses and gradients updates the learner's weights, which are its cell state.
 
     c_t = σ(f_t) ∘ c_{t-1} - σ(i_t) ∘ g_t,     g_t = ∇ L_minibatch(c_{t-1})
     f_t = w_f · [h_t, c_{t-1}, f_{t-1}] + b_f,   i_t = w_i · [h_t, c_{t-1}, i_{t-1}] + b_i,   h_t = LSTM(p(L), p(g_t))
 
-One set of weights serves all P coordinates of the learner, each with a state of its own. c_0, the initialisation, is
-meta-learned with them. p gives two numbers for one: (log|x| / 10, sign x) if |x| > e^-10, else (-1, e^10 x).
+One set of weights serves all P coordinates of the learner, whose states differ. c_0, the initialisation, is
+meta-learned with them. p makes two numbers of one: (log|x| / 10, sign x) if |x| > e^-10, else (-1, e^10 x).
 
 Reference: Ravi & Larochelle 2017, "Optimization as a model for few-shot learning". The graph of the meta-gradient
 runs through c, h, f and i, and through the final loss; gradients, losses and the weights they are taken at are
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from metarun.algos.base import Algorithm
-from metarun.algos.inner import poisoned, prefixed, under
+from metarun.algos.inner import nan_if_loss_is_not_finite, with_prefix, without_prefix
 from metarun.errors import at_least, boolean, one_of
 from metarun.models.functional import Params
 from metarun.models.lstm import LSTMCell, State
@@ -48,10 +48,10 @@ class MetaLSTM(Algorithm):
     Args:
         inner_steps: in training; at least 1.
         eval_inner_steps: in validation and test; at least 0. None: as in training.
-        inner_batch: support points of a minibatch; None, or as many as there are: all of them.
+        inner_batch: support points of a minibatch; None, or more than there are: all.
         hidden: size of h.
-        feedback: which gates the second cell gets back: `logits`, before the sigmoid, as in the authors' code; or
-            `gates`, after it, as the paper writes it. Both start at 0.
+        feedback: the form in which the second cell gets its gates back: `logits`, before the sigmoid, as in the
+            authors' code; or `gates`, after it, as the paper writes it. Both start at 0.
         divide_gradient: whether to divide each gradient by the size of its minibatch once more.
         second_order: let the meta-gradient also run through the gradients and losses.
     """
@@ -88,26 +88,26 @@ class MetaLSTM(Algorithm):
         }
         self.optimizer_weights = {
             name: value.detach().to(like)
-            for name, value in {**prefixed("lstm", dict(self.lstm.named_parameters())), **cell}.items()
+            for name, value in {**with_prefix("lstm", dict(self.lstm.named_parameters())), **cell}.items()
         }
 
     @property
     def test_steps(self) -> int:
-        """Inner steps in validation and test."""
+        """K in validation and test."""
         return self.inner_steps if self.eval_inner_steps is None else self.eval_inner_steps
 
     @property
     def name(self) -> str:
-        """Meta-LSTM."""
+        """See Algorithm."""
         return "Meta-LSTM"
 
     def init(self) -> Params:
-        """The learner's own weights, and those of the optimiser."""
-        return {**prefixed("learner", super().init()), **{k: v.clone() for k, v in self.optimizer_weights.items()}}
+        """{name: tensor}: the learner's own weights, and those of the two cells."""
+        return {**with_prefix("learner", super().init()), **{k: v.clone() for k, v in self.optimizer_weights.items()}}
 
     def adapt(self, meta: Params, task: Task, steps: int) -> Iterator[Params]:
-        """The learner's parameters after 0, 1, ..., `steps` inner steps on the support set."""
-        start = under("learner", meta)
+        """Yields the learner's parameters after 0, 1, ..., `steps` inner steps on the support set."""
+        start = without_prefix("learner", meta)
         c = torch.cat([value.flatten() for value in start.values()])  # [P]
         state = self.lstm.start(len(c), c)
         f, i = torch.zeros_like(c), torch.zeros_like(c)
@@ -115,17 +115,17 @@ class MetaLSTM(Algorithm):
         for places in minibatches(task.key, len(task.support_x), self.inner_batch, steps):
             x, y = (t if places is None else t[places] for t in (task.support_x, task.support_y))
             c, state, f, i = unit(self.step, meta, x, y, c, state, f, i)
-            yield _unflattened(c, start)
+            yield _unflatten(c, start)
 
     def step(
         self, meta: Params, x: Tensor, y: Tensor, c: Tensor, state: State, f: Tensor, i: Tensor
     ) -> tuple[Tensor, State, Tensor, Tensor]:
-        """One inner step on a minibatch, a unit: the coordinates, the LSTM's state and the gates as they go back."""
-        g, loss = self._gradient(c, under("learner", meta), x, y)
-        seen = torch.cat([preprocessed(loss)[:, None].expand(2, len(c)), preprocessed(g)])  # [4, P]
-        state = functional_call(self.lstm, under("lstm", meta), (seen, state))
-        f = _gate(meta, "forget", state[0], c, f)
-        i = _gate(meta, "input", state[0], c, i)
+        """The coordinates c, the LSTM's state, and the gates that are fed back, after one inner step. A unit."""
+        g, loss = self._gradient(c, without_prefix("learner", meta), x, y)
+        seen = torch.cat([preprocess(loss)[:, None].expand(2, len(c)), preprocess(g)])  # [4, P]
+        state = functional_call(self.lstm, without_prefix("lstm", meta), (seen, state))
+        f = _gate_logits(meta, "forget", state[0], c, f)
+        i = _gate_logits(meta, "input", state[0], c, i)
         c = torch.sigmoid(f) * c - torch.sigmoid(i) * g
         return c, state, *((torch.sigmoid(f), torch.sigmoid(i)) if self.feedback == "gates" else (f, i))
 
@@ -134,23 +134,23 @@ class MetaLSTM(Algorithm):
         return self.adapt(meta, task, self.inner_steps)
 
     def _gradient(self, c: Tensor, like: Params, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """[P] and []: gradient and loss of a minibatch of the support set."""
+        """[P] gradient and [] loss of a minibatch, at the coordinates c."""
 
         def loss(c: Tensor) -> Tensor:
-            return example_losses(self.predict(_unflattened(c, like), x), y).mean()
+            return example_losses(self.predict(_unflatten(c, like), x), y).mean()
 
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.second_order):
             g, value = grad_and_value(loss)(c)
-        g = poisoned({"c": g}, value)["c"]
+        g = nan_if_loss_is_not_finite({"c": g}, value)["c"]
         return g / len(x) if self.divide_gradient else g, value
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The mean query loss after the inner steps, and the metric, both with the query's own norm statistics."""
+        """The mean query loss and metric after the inner steps, both [], with the query's own norm statistics."""
         *_, params = self.adapt(meta, task, self.inner_steps)
-        return unit(self.judged, params, task.query_x, task.query_y)
+        return unit(self._judge, params, task.query_x, task.query_y)
 
-    def judged(self, params: Params, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean loss and the metric of some points, a unit."""
+    def _judge(self, params: Params, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss and the metric of these points, both []. A unit."""
         outputs = self.predict(params, x)
         return example_losses(outputs, y).mean(), score(outputs, y)
 
@@ -174,21 +174,21 @@ class MetaLSTM(Algorithm):
         }
 
 
-def preprocessed(x: Tensor) -> Tensor:
-    """[2, ...]: the size and the sign of each number, on scales that a network can read."""
+def preprocess(x: Tensor) -> Tensor:
+    """[2, ...] the size and the sign of the numbers x, on scales that a network can read: p of the paper."""
     size = x.abs()
     large = size > math.exp(-P)
-    logarithm = torch.where(large, size, 1.0).log() / P  # where it does not count, the logarithm of 1 has a slope
+    logarithm = torch.where(large, size, 1.0).log() / P  # of 1 where it is not used: log 0 has an infinite slope
     return torch.stack([torch.where(large, logarithm, -1.0), torch.where(large, x.sign(), math.exp(P) * x)])
 
 
-def _gate(meta: Params, name: str, h: Tensor, c: Tensor, before: Tensor) -> Tensor:
-    """[P]: w · [h, c, before] + b for each coordinate."""
+def _gate_logits(meta: Params, name: str, h: Tensor, c: Tensor, before: Tensor) -> Tensor:
+    """[P] w · [h, c, before] + b of the named gate, for each coordinate."""
     weight = meta[f"{name}.weight"]
     return weight[:-2] @ h + weight[-2] * c + weight[-1] * before + meta[f"{name}.bias"]
 
 
-def _unflattened(c: Tensor, like: Params) -> Params:
-    """The coordinates as the parameters of the learner."""
+def _unflatten(c: Tensor, like: Params) -> Params:
+    """{name: tensor}: the coordinates as the learner's parameters, shaped like `like`."""
     pieces = c.split([value.numel() for value in like.values()])
     return {name: piece.view(value.shape) for (name, value), piece in zip(like.items(), pieces, strict=True)}

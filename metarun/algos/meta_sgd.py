@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from metarun.algos.gradient import GradientBased
-from metarun.algos.inner import SGD, Rule, prefixed, under
+from metarun.algos.inner import SGD, Rule, with_prefix, without_prefix
 from metarun.errors import at_least
 from metarun.models.functional import Params
 from metarun.tasks import Task
@@ -42,24 +42,24 @@ class MetaSGD(GradientBased):
 
     @property
     def name(self) -> str:
-        """Meta-SGD."""
+        """See Algorithm."""
         return "Meta-SGD"
 
     def init(self) -> Params:
-        """The learner's own weights, and equal rates."""
+        """{name: tensor}: the learner's own weights, and equal rates."""
         learner = super().init()
         rates = {name: torch.full_like(w, self.inner_lr) for name, w in learner.items() if name not in self.fixed}
-        return {**prefixed("learner", learner), **prefixed("rate", rates)}
+        return {**with_prefix("learner", learner), **with_prefix("rate", rates)}
 
     def start(self, meta: Params, task: Task) -> Params:
-        """θ."""
-        return under("learner", meta)
+        """The learner's initial parameters θ."""
+        return without_prefix("learner", meta)
 
     def rule(self, meta: Params) -> Rule:
-        """SGD with a rate for each weight."""
-        return SGD(under("rate", meta))
+        """The update rule: SGD with a learned rate for each weight."""
+        return SGD(without_prefix("rate", meta))
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The mean query loss after the training number of inner steps, and the query metric there."""
+        """The mean query loss after `inner_steps` inner steps, and the query metric, both []."""
         *_, params = self.adapt(meta, task, self.inner_steps)
         return self.judge(params, task)

@@ -5,8 +5,8 @@
 Reference: the baseline of Finn, Abbeel & Levine 2017, section 5.1, arXiv 1703.03400. They choose the rate of
 fine-tuning for it; here it is `inner_lr`, to be chosen by validation.
 
-The `Oracle` is their upper bound on sinusoids: the same, where each input comes with the truth about its task, so that
-there is nothing left to adapt to.
+The `Oracle` is their upper bound on sinusoids: the same, where every input comes with the truth about its task, so that
+nothing is left to adapt to.
 """
 
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ from metarun.tasks import Task, TaskSource, example_losses, score
 
 @dataclass(eq=False, kw_only=True)
 class Pretrain(GradientBased):
-    """Joint training. There is no inner loop in training, so what it reports there is before any adaptation."""
+    """Joint training. As training has no inner loop, its training metrics are those before any adaptation."""
 
     @property
     def name(self) -> str:
-        """Pretraining."""
+        """See Algorithm."""
         return "Pretraining"
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The mean loss of all the task's points, and the query metric, both without adaptation."""
-        return unit(self.joint, meta, task)
+        """The mean loss of all the task's points, and the query metric, both [] and without adaptation."""
+        return unit(self._joint_loss, meta, task)
 
-    def joint(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The same, a unit."""
+    def _joint_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """See meta_loss. A unit."""
         x, y = task.points()
         return example_losses(self.predict(meta, x), y).mean(), score(self.query(meta, task), task.query_y)
 
@@ -45,7 +45,7 @@ class Oracle(Pretrain):
 
     @property
     def name(self) -> str:
-        """Oracle."""
+        """See Algorithm."""
         return "Oracle"
 
     def check(self, source: TaskSource, meta_batch: int) -> None:

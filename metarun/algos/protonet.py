@@ -6,7 +6,7 @@ Reference: Snell, Swersky & Zemel 2017, "Prototypical networks for few-shot lear
 learner without its last layer, and all its parameters are meta-learned; nothing is adapted to a task but the c_n.
 
 As in the authors' code, support and query set are normalised together where batch norm is transductive. We differ in
-the training tasks, which have as many ways as those of test (theirs 60), and in the outer rate, which stays (theirs
+the ways of training tasks, which are those of test tasks (theirs 60), and in the outer rate, which is constant (theirs
 is halved again and again).
 """
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metarun.algos.base import Algorithm, need_classes, without_head
+from metarun.algos.base import Algorithm, require_classes, without_head
 from metarun.models.functional import Params
 from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource, example_losses, score
@@ -33,15 +33,15 @@ class ProtoNet(Algorithm):
 
     @property
     def name(self) -> str:
-        """Prototypical networks."""
+        """See Algorithm."""
         return "Prototypical networks"
 
     def check(self, source: TaskSource, meta_batch: int) -> None:
         """See Algorithm."""
-        need_classes(self, source)
+        require_classes(self, source)
 
     def logits(self, meta: Params, task: Task) -> Tensor:
-        """[Q, N] minus the squared distance of each query point to each prototype."""
+        """[Q, N] minus the squared distance between query points and prototypes."""
         features = self.predict(meta, torch.cat([task.support_x, task.query_x]), task.support_x)
         support, query = features.tensor_split([len(task.support_x)])
         members = F.one_hot(task.support_y, self.ways).to(support.dtype)  # [S, N]
@@ -49,11 +49,11 @@ class ProtoNet(Algorithm):
         return -(query[:, None] - prototypes).square().sum(dim=-1)
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The mean cross-entropy of the query set, and its accuracy."""
-        return unit(self.judged, meta, task)
+        """The mean cross-entropy of the query set, and its accuracy, both []."""
+        return unit(self._judge, meta, task)
 
-    def judged(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The same, a unit."""
+    def _judge(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """See meta_loss. A unit."""
         logits = self.logits(meta, task)
         return example_losses(logits, task.query_y).mean(), score(logits, task.query_y)
 

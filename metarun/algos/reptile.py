@@ -1,15 +1,15 @@
-"""Reptile: move the initialisation towards where each task's own training ends.
+"""Reptile: move the initialisation towards the weights at which training on a task ends.
 
     θ <- θ + ε mean over tasks of (θ_K - θ),     θ_0 = θ,  θ_{k+1} = θ_k - Adam(∇ L_minibatch(θ_k))
 
 Reference: Nichol, Achiam & Schulman 2018, "On first-order meta-learning algorithms", arXiv 1803.02999. Inner Adam has
 β1 = 0, and ε falls linearly from 1 to 0. In meta-training a task is not divided: the inner loop sees support and
-query points alike, so shots + queries of a source are the paper's training shots, and the query metric of the
-training rows is of points that were trained on.
+query points alike, so shots + queries of a source are the paper's training shots, and the query metric of training
+events is of points that were trained on.
 
-In the authors' code Adam's second moment v is not reset between tasks (`inner_moments=carried`, the default here).
-Theirs goes from one task to the next; here all tasks of a meta-batch start from the same v, which then moves as θ does,
-v <- v + ε mean over tasks of (v_K - v), and is meta-tested with. `fresh` starts every task with v = 0, so that Adam's
+In the authors' code Adam's second moment v is not reset between tasks (`inner_moments=carried`, the default here). We
+differ: theirs goes from task to task; here all tasks of a meta-batch start from the same v, which then moves as θ does,
+v <- v + ε mean over tasks of (v_K - v), and is used in tests too. `fresh` starts every task with v = 0, so that Adam's
 first step has the same length for every weight.
 """
 
@@ -20,8 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metarun.algos.gradient import GradientBased, rule
-from metarun.algos.inner import Adam, Rule, prefixed, under
+from metarun.algos.gradient import GradientBased, make_rule
+from metarun.algos.inner import Adam, Rule, with_prefix, without_prefix
 from metarun.errors import SettingError, at_least, one_of
 from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource, minibatches
@@ -35,7 +35,7 @@ class Reptile(GradientBased):
         inner_steps: K in training; at least 1.
         inner_optimizer: `adam` with fresh moments in every task, or `sgd`.
         inner_betas: Adam's (β1, β2). None with sgd.
-        inner_moments: with Adam, `carried` or `fresh`; with sgd None. Carried ones want β1 = 0, so that there is one.
+        inner_moments: with Adam, `carried` or `fresh`; with sgd None. `carried` needs β1 = 0: only v is carried.
         inner_batch: points of a minibatch in training; None, or more than there are: all.
         eval_inner_batch: the same in validation and test.
     """
@@ -56,7 +56,7 @@ class Reptile(GradientBased):
         for name in ("inner_batch", "eval_inner_batch"):
             if getattr(self, name) is not None:
                 at_least(1, **{name: getattr(self, name)})
-        self.inner_rule = rule(self.inner_optimizer, self.inner_lr, self.inner_betas)
+        self.inner_rule = make_rule(self.inner_optimizer, self.inner_lr, self.inner_betas)
         self._check_moments()
         self.fixed = set()
 
@@ -77,16 +77,16 @@ class Reptile(GradientBased):
             raise SettingError(self.inner_moments, "inner_moments", expected)
 
     def init(self) -> Params:
-        """The learner; and where it is carried the second moment, zero, and β2 to the power of its steps, 1."""
+        """{name: tensor}: the learner's weights; and where moments are carried, v = 0 and β2^0 = 1."""
         learner = super().init()
         if not self.carries:
             return learner
         zeros = {name: torch.zeros_like(value) for name, value in learner.items()}
-        return {**learner, **prefixed("second", zeros), "power": torch.ones((), dtype=torch.float64)}
+        return {**learner, **with_prefix("second", zeros), "power": torch.ones((), dtype=torch.float64)}
 
     def start(self, meta: Params, task: Task) -> Params:
-        """The learner alone."""
-        return learner_of(meta)
+        """The learner's initial parameters θ."""
+        return without_moments(meta)
 
     def details(self, source: TaskSource) -> dict[str, str]:
         """See Algorithm: the minibatches, and where Adam's moments come from."""
@@ -96,48 +96,50 @@ class Reptile(GradientBased):
         return {"minibatch": batches, **moments.get(self.inner_moments or "", {})}
 
     def rule(self, meta: Params) -> Rule:
-        """Adam or SGD."""
+        """The update rule: Adam or SGD."""
         if not self.carries:
             return self.inner_rule
-        return CarriedAdam(self.inner_lr, self.beta2, under("second", meta), meta["power"])
+        return CarriedAdam(self.inner_lr, self.beta2, without_prefix("second", meta), meta["power"])
 
     def batches(self, task: Task, steps: int) -> list[tuple[Tensor, Tensor]]:
-        """Minibatches of the support set."""
-        return cut(task.support_x, task.support_y, task.key, self.eval_inner_batch, steps)
+        """Inputs and targets for each inner step: minibatches of the support set."""
+        return minibatches_of(task.support_x, task.support_y, task.key, self.eval_inner_batch, steps)
 
     def inner_loop(self, meta: Params, task: Task) -> Iterator[Params]:
         """See Algorithm. Takes minibatches of all the task's points."""
-        return (learner_of(point) for point in self._path(meta, task))
+        return (without_moments(point) for point in self._path(meta, task))
 
     def _path(self, meta: Params, task: Task) -> Iterator[Params]:
-        """What the meta-parameters become, before the inner loop and after each step of it."""
-        now = {name: value.detach() for name, value in meta.items()}
-        batches = cut(*task.points(), task.key, self.inner_batch, self.inner_steps)
-        for params, state in self.trajectory(now, learner_of(now), [{}] * len(batches), batches, first_order=True):
+        """Yields the meta-parameters after 0, 1, ..., K inner steps of training, without a graph."""
+        meta = {name: value.detach() for name, value in meta.items()}
+        batches = minibatches_of(*task.points(), task.key, self.inner_batch, self.inner_steps)
+        steps = self.trajectory(meta, without_moments(meta), [{}] * len(batches), batches, first_order=True)
+        for params, state in steps:
             yield {**params, **(CarriedAdam.named(state) if self.carries else {})}
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The query loss after the inner loop, with θ - θ_K for its gradient; and the query metric there."""
+        """The mean query loss after the inner loop, with θ - θ_K for its gradient, and the query metric, both []."""
         start, *_, end = self._path(meta, task)
-        loss, metric = self.judge(learner_of(end), task)
-        towards = ((meta[name] * (start[name] - end[name])).sum().to(loss.dtype) for name in meta)
-        direction = sum(towards, start=loss.new_zeros(()))
-        return loss + direction - direction.detach(), metric
+        loss, metric = self.judge(without_moments(end), task)
+        products = ((meta[name] * (start[name] - end[name])).sum().to(loss.dtype) for name in meta)
+        product = sum(products, start=loss.new_zeros(()))  # <θ, θ_0 - θ_K>
+        return loss + product - product.detach(), metric
 
 
-def learner_of(meta: Params) -> Params:
-    """The meta-parameters without the second moment."""
+def without_moments(meta: Params) -> Params:
+    """The learner's parameters: the meta-parameters without the carried moment."""
     return {name: value for name, value in meta.items() if name != "power" and not name.startswith("second.")}
 
 
 class CarriedAdam:
-    """Adam with β1 = 0 and a second moment that goes on: θ <- θ - lr g / (√(v / (1 - β2^t)) + eps).
+    """Adam with β1 = 0 and a carried second moment: θ <- θ - lr g / (√(v / (1 - β2^t)) + eps).
 
     Args:
         lr: its rate.
         beta2: of v <- β2 v + (1 - β2) g².
-        second: v before the first step here.
+        second: v before the first step of the inner loop.
         power: β2^t before it. v and 1 - β2^t move alike in outer steps, so that their ratio stays an average of g².
+        eps: as Adam's.
     """
 
     name = "Adam"
@@ -146,7 +148,7 @@ class CarriedAdam:
         self.lr, self.beta2, self.second, self.power, self.eps = lr, beta2, second, power, eps
 
     def init(self, params: Params) -> tuple[Tensor, Params]:
-        """See Rule."""
+        """β2^t and v before the first step."""
         return self.power, self.second
 
     def step(self, params: Params, grads: Params, state: tuple[Tensor, Params]) -> tuple[Params, tuple[Tensor, Params]]:
@@ -162,10 +164,10 @@ class CarriedAdam:
 
     @staticmethod
     def named(state: tuple[Tensor, Params]) -> Params:
-        """A state as meta-parameters."""
-        return {**prefixed("second", state[1]), "power": state[0]}
+        """The meta-parameters that hold a state."""
+        return {**with_prefix("second", state[1]), "power": state[0]}
 
 
-def cut(x: Tensor, y: Tensor, key: Tensor, size: int | None, steps: int) -> list[tuple[Tensor, Tensor]]:
-    """For each step a minibatch of these points."""
+def minibatches_of(x: Tensor, y: Tensor, key: Tensor, size: int | None, steps: int) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and targets of a minibatch of these points, for each step; see tasks.minibatches."""
     return [(x, y) if p is None else (x[p], y[p]) for p in minibatches(key, len(x), size, steps)]

@@ -1,1 +1,1 @@
-"""Task sources, one file each."""
+"""Task sources, a file for each."""

@@ -1,9 +1,9 @@
-"""Omniglot: tell handwritten characters apart after seeing one or a few drawings of each.
+"""Omniglot: tell handwritten characters apart after seeing a few drawings of them.
 
-1623 characters (classes) of 50 alphabets, each drawn by 20 people, 28x28 pixels, bright ink on black, antialiased.
-1100 / 100 / 423 classes for train / val / test (Finn et al. 2017, whose split depends on the order of the file system;
-ours is a shuffle of the sorted class names by `split_seed`, and recorded as a hash). A character and its rotations are
-always in the same split.
+1623 characters (classes) of 50 alphabets, drawn by 20 people, 28x28 pixels, bright ink on black, antialiased. 1100 /
+100 / 423 classes for train / val / test, as in Finn et al. 2017. We differ: their split depends on the order of the
+file system; ours is a shuffle of the sorted class names by `split_seed`, and recorded as a hash. A character and its
+rotations are always in the same split.
 
 T tasks, N ways, K shots, Q queries of a class.
 """
@@ -11,18 +11,16 @@ T tasks, N ways, K shots, Q queries of a class.
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from metarun import seeds
-from metarun.data import omniglot_files as files
-from metarun.data.omniglot_index import DRAWERS
+from metarun.data import omniglot_archive as archive
+from metarun.data.omniglot_archive import ALPHABETS, DRAWERS, SIZE, Alphabets
 from metarun.errors import SettingError, at_least, boolean, one_of
 from metarun.tasks import Metric, Split, Task, keys, sizes
-
-SIZES: dict[Split, int] = {"train": 1100, "val": 100, "test": 423}
 
 
 class Omniglot:
@@ -39,11 +37,13 @@ class Omniglot:
             `train` only, or in `none`.
         split_seed: shuffles the classes before they are split.
         root: the folder that omniglot-py is in; None: $METARUN_DATA, else the user's cache folder.
-        download: whether torchvision may download what is missing.
+        download: whether torchvision may download missing archives.
     """
 
-    input_shape = (1, files.SIZE, files.SIZE)
+    input_shape = (1, SIZE, SIZE)
     metric: Metric = "accuracy"
+    alphabets: Alphabets = ALPHABETS
+    split_sizes: ClassVar[dict[Split, int]] = {"train": 1100, "val": 100, "test": 423}
 
     def __init__(
         self,
@@ -62,63 +62,67 @@ class Omniglot:
         at_least(0, split_seed=split_seed)
         boolean(download=download)
         one_of("rotations", rotations, ["all", "train", "none"])
-        if ways > min(SIZES.values()):
-            raise SettingError(ways, "ways", f"at most {min(SIZES.values())}, the classes of the smallest split (val)")
-        for prefix, each in {"": self.sizes.train, "eval_": self.sizes.test}.items():
-            if sum(each) > DRAWERS:
-                one, other = f"{prefix}shots", f"{prefix}queries"
-                rule = f"at most {DRAWERS}, the drawings of a class; lower {one} or {other}"
-                raise SettingError(sum(each), f"{one} + {other}", rule)
+        if ways > (most := min(self.split_sizes.values())):
+            raise SettingError(ways, "ways", f"at most {most}, the classes of the smallest split (val)")
+        for prefix, (k, q) in {"": self.sizes.train, "eval_": self.sizes.test}.items():
+            if k + q > DRAWERS:
+                names = f"{prefix}shots", f"{prefix}queries"
+                rule = f"at most {DRAWERS}, the drawings of a class; lower {' or '.join(names)}"
+                raise SettingError(k + q, " + ".join(names), rule)
         self.ways = ways
         self.rotations, self.split_seed, self.download = rotations, split_seed, download
-        self.root = Path(root or os.environ.get("METARUN_DATA") or files.cache()).expanduser()
+        self.root = Path(root or os.environ.get("METARUN_DATA") or archive.cache()).expanduser()
         self.outputs = ways
 
     def classes(self, split: Split) -> list[str]:
         """The class names of a split, in the split's order."""
-        shuffled = sorted(
-            files.classes(), key=lambda name: hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
-        )
-        start = {"train": 0, "val": SIZES["train"], "test": SIZES["train"] + SIZES["val"]}[split]
-        return shuffled[start : start + SIZES[split]]
+
+        def digest(name: str) -> bytes:
+            return hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
+
+        shuffled, sizes = sorted(archive.class_names(self.alphabets), key=digest), self.split_sizes
+        start = {"train": 0, "val": sizes["train"], "test": sizes["train"] + sizes["val"]}[split]
+        return shuffled[start : start + sizes[split]]
 
     def prepare(self, device: torch.device) -> None:
         """See TaskSource."""
-        packed = files.load(self.root, self.download)
+        packed = archive.load(self.root, self.download, self.alphabets)
         self.pixels_digest = hashlib.sha256(packed.data).hexdigest()
         images = torch.from_numpy(packed.copy())
-        number = {name: place for place, name in enumerate(files.classes())}
-        self.images = images.flatten(0, 1).flatten(1).to(device)  # [1623 * 20, 784] uint8
-        self.members = {split: torch.tensor([number[c] for c in self.classes(split)], device=device) for split in SIZES}
-        pixels = torch.arange(files.SIZE**2).view(files.SIZE, files.SIZE)
+        number = {name: place for place, name in enumerate(archive.class_names(self.alphabets))}
+        self.images = images.flatten(0, 1).flatten(1).to(device)  # [classes * 20, 784] uint8
+        self.members = {
+            split: torch.tensor([number[c] for c in self.classes(split)], device=device) for split in self.split_sizes
+        }
+        pixels = torch.arange(SIZE**2).view(SIZE, SIZE)
         self.turns = torch.stack([torch.rot90(pixels, quarter).flatten() for quarter in range(4)]).to(device)
 
     def sample(self, seed: int, split: Split, index: Tensor) -> Task:
         """See TaskSource."""
         index = index.to(self.images.device)
         shots, queries = self.sizes.of(split)
-        each, members = shots + queries, self.members[split]
-        chosen = members[seeds.distinct((seed, split, "classes"), index, 1, len(members), self.ways).squeeze(1)]
-        drawings = seeds.distinct((seed, split, "drawings"), index, self.ways, DRAWERS, each)
-        images = self.images[chosen[..., None] * DRAWERS + drawings]  # [T, N, K + Q, 784]
+        per_class, members = shots + queries, self.members[split]
+        classes = members[seeds.distinct((seed, split, "classes"), index, 1, len(members), self.ways).squeeze(1)]
+        drawings = seeds.distinct((seed, split, "drawings"), index, self.ways, DRAWERS, per_class)
+        images = self.images[classes[..., None] * DRAWERS + drawings]  # [T, N, K + Q, 784]
         if self.rotations == "all" or (self.rotations == "train" and split == "train"):
             quarter = seeds.words((seed, split, "rotations"), index, self.ways) % 4
             images = images.gather(-1, self.turns[quarter][:, :, None].expand_as(images))
-        images = images.view(len(index), self.ways, each, *self.input_shape)
+        images = images.view(len(index), self.ways, per_class, *self.input_shape)
         labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
 
-        def part(some: Tensor) -> tuple[Tensor, Tensor]:
-            return some.flatten(1, 2).float() / 255, labels.repeat_interleave(some.shape[2], dim=1)
+        def with_labels(images: Tensor) -> tuple[Tensor, Tensor]:
+            return images.flatten(1, 2).float() / 255, labels.repeat_interleave(images.shape[2], dim=1)
 
-        support, query = part(images[:, :, :shots]), part(images[:, :, shots:])
+        support, query = with_labels(images[:, :, :shots]), with_labels(images[:, :, shots:])
         return Task(*support, *query, keys(seed, split, index))
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
-        splits = "\n\n".join("\n".join(self.classes(split)) for split in SIZES)
+        splits = "\n\n".join("\n".join(self.classes(split)) for split in self.split_sizes)
         return {
             "split_hash": hashlib.sha256(splits.encode()).hexdigest(),
-            "data_digest": files.digest(),
+            "data_digest": archive.digest_of(self.alphabets),
             "pixels_digest": self.pixels_digest,  # of the 28x28 images, whose last bits depend on Pillow
         }
 

@@ -1,10 +1,10 @@
-"""Symbol sequences: tell apart the random processes that wrote them, after seeing a few sequences of each.
+"""Symbol sequences: tell apart the Markov chains that wrote them, after seeing a few sequences of each.
 
-    s_1 ~ uniform,   s_{l+1} ~ row s_l of A_n,     each row of A_n uniform on the simplex, drawn for class n of the task
+    s_1 ~ uniform,   s_{l+1} ~ row s_l of A_n,     rows of A_n uniform on the simplex, drawn for class n of the task
 
-Every class of a task is a Markov chain of its own, so single symbols say little and their order says much.
+Every class of a task has a chain of its own, so single symbols say little and their order says much.
 
-T tasks, N ways, E sequences of a class (support and query), L symbols of a sequence, V symbols there are.
+T tasks, N ways, E sequences of a class (support and query), L symbols of a sequence, V different symbols.
 """
 
 from typing import Any
@@ -55,7 +55,7 @@ class Sequences:
         self.device = device
 
     def chains(self, seed: int, split: Split, index: Tensor) -> Tensor:
-        """[T, N, V, V] float64: the transition probabilities of each class, row by row."""
+        """[T, N, V, V] float64 transition probabilities; rows add up to 1."""
         # Exponential numbers divided by their sum are uniform on the simplex.
         draws = -torch.log1p(-seeds.uniform((seed, split, "chains"), index, self.ways * self.symbols**2))
         weights = draws.view(-1, self.ways, self.symbols, self.symbols)
@@ -65,23 +65,23 @@ class Sequences:
         """See TaskSource."""
         index = index.to(self.device)
         shots, queries = self.sizes.of(split)
-        each = shots + queries
-        draws = seeds.uniform((seed, split, "symbols"), index, self.ways * each * self.length)
-        draws = draws.view(-1, self.ways, each, self.length)
+        per_class = shots + queries
+        draws = seeds.uniform((seed, split, "symbols"), index, self.ways * per_class * self.length)
+        draws = draws.view(-1, self.ways, per_class, self.length)
         below = self.chains(seed, split, index).cumsum(dim=-1)[..., :-1]  # [T, N, V, V-1]
         symbol = (draws[..., 0] * self.symbols).long()
-        written = [symbol]
+        symbols = [symbol]
         for place in range(1, self.length):
             row = below.gather(2, symbol[..., None].expand(-1, -1, -1, self.symbols - 1))  # [T, N, E, V-1]
             symbol = (draws[..., place, None] >= row).sum(dim=-1)
-            written.append(symbol)
-        x = F.one_hot(torch.stack(written, dim=-1), self.symbols).float()  # [T, N, E, L, V]
+            symbols.append(symbol)
+        x = F.one_hot(torch.stack(symbols, dim=-1), self.symbols).float()  # [T, N, E, L, V]
         labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
 
-        def part(some: Tensor) -> tuple[Tensor, Tensor]:
-            return some.flatten(1, 2), labels.repeat_interleave(some.shape[2], dim=1)
+        def with_labels(x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.flatten(1, 2), labels.repeat_interleave(x.shape[2], dim=1)
 
-        support, query = part(x[:, :, :shots]), part(x[:, :, shots:])
+        support, query = with_labels(x[:, :, :shots]), with_labels(x[:, :, shots:])
         return Task(*support, *query, keys(seed, split, index))
 
     def identity(self) -> dict[str, str]:

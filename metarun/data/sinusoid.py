@@ -1,4 +1,4 @@
-"""Sinusoid regression: from a few points of a sine wave, draw the rest of it.
+"""Sinusoid regression: predict a sine wave from a few of its points.
 
     y = A sin(x - φ),     A ~ U[0.1, 5],  φ ~ U[0, π],  x ~ U[-5, 5]
 
@@ -22,14 +22,14 @@ INPUT = (-5.0, 5.0)
 
 
 class Sinusoid:
-    """Sine waves of random amplitude and phase. The splits are different waves, since each has its own address.
+    """Sine waves of random amplitude and phase. The waves of the splits differ, as their random addresses do.
 
     Args:
         shots: support points, S.
         queries: query points, Q.
         eval_shots: S in validation and test; None: as in training.
         eval_queries: Q in validation and test; None: as in training.
-        tell: whether every input comes with the wave's amplitude and phase: (x, A, φ) instead of x.
+        tell: whether inputs come with the wave's amplitude and phase: (x, A, φ) instead of x.
     """
 
     outputs = 1
@@ -59,7 +59,7 @@ class Sinusoid:
         return self._tasks(amplitude, phase, x, self.sizes.of(split)[0], keys(seed, split, index.to(self.device)))
 
     def on_grid(self, seed: int, split: Split, index: Tensor, points: int) -> Task:
-        """The tasks of these numbers, but with queries spread evenly over the inputs: for a picture of the function."""
+        """The tasks of these numbers, with `points` queries spread evenly over the inputs, for a picture."""
         amplitude, phase, x = self._waves(seed, split, index)
         shots = self.sizes.of(split)[0]
         grid = torch.linspace(*INPUT, points, dtype=x.dtype, device=x.device).expand(len(x), -1)
@@ -75,8 +75,8 @@ class Sinusoid:
         return amplitude, phase, INPUT[0] + (INPUT[1] - INPUT[0]) * x
 
     def _tasks(self, amplitude: Tensor, phase: Tensor, x: Tensor, shots: int, key: Tensor) -> Task:
-        """The first `shots` points are the support set, the others the query set."""
-        # In float64 until here: the last bits of a sine depend on the device, those of its rounding do not.
+        """The tasks of these waves; the first `shots` points are the support set, the others the query set."""
+        # Computed in float64 and then rounded: the last bits of a sine depend on the device, those of float32 do not.
         y = (amplitude * torch.sin(x - phase)).float()[..., None]
         x = x.float()[..., None]
         if self.tell:

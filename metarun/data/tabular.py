@@ -1,9 +1,9 @@
-"""Random tabular tasks: each task has a teacher of its own that labels random feature vectors.
+"""Random tabular tasks: every task has a teacher of its own that labels random feature vectors.
 
-    class(x) = which of N equal parts of the task's points, ordered by teacher(r ⊙ x), holds x;     x ~ N(0, 1)^F
+    class(x) = ⌊N rank(x) / P⌋,     rank(x) = place of x among the task's P points by teacher(r ⊙ x),  x ~ N(0, 1)^F
 
-The scales r (log-uniform in [0.03, 3], drawn once, by `split_seed`) are what all tasks share: the teachers look at some
-features closely and at others hardly. A learner sees x alone, so knowing r is what there is to learn across tasks.
+All tasks share the scales r (log-uniform in [0.03, 3], drawn by `split_seed`): the teachers look closely at features
+with large scales and hardly at the others. A learner sees x alone, so across tasks there is r to learn.
 
 T tasks, P points of a task (support and query), F features, N ways, H hidden units.
 """
@@ -32,9 +32,9 @@ class Tabular:
         queries: query points of each class.
         eval_shots: shots in validation and test; None: as in training.
         eval_queries: queries in validation and test; None: as in training.
-        teacher: drawn anew for every task. `linear`: w·(r⊙x). `mlp`: one hidden layer of 16 tanh units. `tree`: a
+        teacher: drawn anew for every task. `linear`: w·(r⊙x). `mlp`: a hidden layer of 16 tanh units. `tree`: a
             decision tree of depth 3 with a small slope in its leaves, which keeps all scores different. `noise`: a
-            random number that has nothing to do with x; nothing can be learned from it, so it has to stay at chance.
+            random number that has nothing to do with x, so that every learner has to stay at chance.
         split_seed: draws the feature scales.
     """
 
@@ -63,9 +63,8 @@ class Tabular:
 
     def prepare(self, device: torch.device) -> None:
         """See TaskSource."""
-        draws = seeds.uniform((self.split_seed, "tabular", "scales"), torch.zeros(1, dtype=torch.int64), self.features)[
-            0
-        ]
+        address, first = (self.split_seed, "tabular", "scales"), torch.zeros(1, dtype=torch.int64)
+        draws = seeds.uniform(address, first, self.features)[0]
         low, high = torch.tensor(SCALES, dtype=torch.float64).log()
         self.scales = (low + (high - low) * draws).exp().to(device)
 
@@ -73,22 +72,22 @@ class Tabular:
         """See TaskSource."""
         index = index.to(self.scales.device)
         shots, queries = self.sizes.of(split)
-        each = shots + queries
-        points = self.ways * each
+        per_class = shots + queries
+        points = self.ways * per_class
         x = seeds.normal((seed, split, "features"), index, points * self.features).view(-1, points, self.features)
         scores = self.teachers[self.teacher]((seed, split, "teacher"), index, self.scales * x)
-        # Ranks cut into N equal runs are the classes; the shuffle below decides which points of a run are the support.
-        by_class = scores.argsort(dim=1, stable=True).view(-1, self.ways, each)
-        shuffle = seeds.distinct((seed, split, "roles"), index, self.ways, each, each)
+        # N equal runs of ranks are the classes; a shuffle decides which points of a run are the support.
+        by_class = scores.argsort(dim=1, stable=True).view(-1, self.ways, per_class)
+        shuffle = seeds.distinct((seed, split, "roles"), index, self.ways, per_class, per_class)
         by_class = by_class.gather(2, shuffle)
         labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
 
-        def part(columns: slice, n: int) -> tuple[Tensor, Tensor]:
+        def with_labels(columns: slice, n: int) -> tuple[Tensor, Tensor]:
             rows = by_class[:, :, columns].flatten(1)
             inputs = x.gather(1, rows[..., None].expand(-1, -1, self.features)).float()
             return inputs, labels.repeat_interleave(n, dim=1)
 
-        support, query = part(slice(0, shots), shots), part(slice(shots, None), queries)
+        support, query = with_labels(slice(0, shots), shots), with_labels(slice(shots, None), queries)
         return Task(*support, *query, keys(seed, split, index))
 
     def _linear(self, address: tuple, index: Tensor, x: Tensor) -> Tensor:
@@ -104,7 +103,7 @@ class Tabular:
         return (hidden * outer[:, None]).sum(-1)
 
     def _tree(self, address: tuple, index: Tensor, x: Tensor) -> Tensor:
-        """Every level asks one question; features with large scales are asked about most."""
+        """[T, P] scores. Every level asks about one feature, mostly about those with large scales."""
         draws = seeds.normal(address, index, DEPTH * self.features + 2**DEPTH + self.features)
         votes, leaves, slope = draws.split([DEPTH * self.features, 2**DEPTH, self.features], dim=1)
         asked = (votes.view(-1, DEPTH, self.features).abs() * self.scales).argmax(-1)

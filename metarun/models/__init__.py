@@ -1,4 +1,4 @@
-"""Learners: the networks that solve one task, as plain torch modules."""
+"""Learners: the networks that solve a task, as plain torch modules."""
 
 from metarun.models.conv4 import Conv4
 from metarun.models.lstm import LSTM

@@ -22,9 +22,9 @@ class Conv4(Learner):
         filters: of every block.
         downsampling: `stride`: stride 2, the Omniglot form of Finn et al.; `max_pool`: stride 1 and 2x2 max-pooling,
             the form of Vinyals et al. and of most ports.
-        positions: what becomes of the positions that are left of an image: their `mean`, or with `flatten` the last
-            layer sees each. None: the mean after strides, as Finn et al. have it, and flattened after pooling.
-        norm: batch-norm mode, transductive or support (see the module's docstring).
+        positions: of the last feature map, as the last layer sees them: their `mean`, or all of them with `flatten`.
+            None: the mean after strides, as Finn et al. have it, and flattened after pooling.
+        norm: batch-norm mode, transductive or support (see models/learner.py).
         norm_scale: whether batch norm has a scale beside its shift. Finn's code has none.
         norm_eps: added to the variance. Finn's code has 1e-3.
     """
@@ -56,8 +56,8 @@ class Conv4(Learner):
         channels, height, width = input_shape
         self.norm, self.pool = norm, downsampling == "max_pool"
         self.flat = positions == "flatten" or (positions is None and self.pool)
-        chosen = {"mean": ", averaged over positions", "flatten": ", flattened"}.get(positions or "", "")
-        self.form = ("max-pooling" if self.pool else "stride 2") + chosen
+        last = {"mean": ", averaged over positions", "flatten": ", flattened"}.get(positions or "", "")
+        self.form = ("max-pooling" if self.pool else "stride 2") + last
         self.blocks = nn.ModuleList()
         for _ in range(4):
             stride = 1 if self.pool else 2
@@ -79,7 +79,7 @@ class Conv4(Learner):
 
 
 class Conv(nn.Conv2d):
-    """A 3x3 convolution, padded by one pixel, without a bias: batch norm, which follows, would take it away."""
+    """A 3x3 convolution, padded by one pixel, without a bias, which the batch norm after it would cancel."""
 
     def __init__(self, channels: int, filters: int, stride: int):
         super().__init__(channels, filters, 3, stride, padding=1, bias=False)
@@ -88,15 +88,15 @@ class Conv(nn.Conv2d):
         """[n, filters, h, w] of [n, channels, H, W]."""
         if not compiling():
             return super().forward(input)
-        # One product for all positions. Compiled, what prepares it is fused, and it maps over tasks as a batch of
-        # products; a convolution maps as a grouped one, whose second derivative takes the groups one by one.
+        # A product for all positions at once. Compiled, its preparation is fused, and it maps over tasks as a batch of
+        # products; a convolution maps as a grouped one, whose second derivative takes the groups one after the other.
         patches = _patches(input.permute(0, 2, 3, 1), self.stride[0])  # [n, h, w, 9 channels]
         weight = self.weight.permute(2, 3, 1, 0).reshape(-1, self.out_channels)
         return (patches.flatten(0, 2) @ weight).view(*patches.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def _patches(x: Tensor, stride: int) -> Tensor:
-    """[n, h, w, 9 C]: of [n, H, W, C] what each 3x3 window sees, in the order row, column, channel."""
+    """[n, h, w, 9 C] the 3x3 windows of [n, H, W, C], in the order row, column, channel."""
     padded = F.pad(x, (0, 0, 1, 1, 1, 1))
     h, w = (padded.shape[1] - 3) // stride + 1, (padded.shape[2] - 3) // stride + 1
     ends = (h - 1) * stride + 1, (w - 1) * stride + 1

@@ -1,10 +1,10 @@
-"""Learners: the networks that solve one task, as plain torch modules.
+"""The base class of learners, and their batch norm.
 
-n examples, C channels, N outputs. A learner keeps no running statistics: what batch norm uses is part of the call.
+n examples, C channels, N outputs. A learner keeps no running statistics: those that batch norm uses come from the call.
 
-Batch norm has two modes, and results must say which:
+Batch norm has two modes, which results have to name:
     transductive   the query is normalised by the statistics of the query itself (Finn et al. 2017)
-    support        the query is normalised by the statistics of the support set, so each answer stands alone
+    support        the query is normalised by the statistics of the support set, so that every answer stands alone
 In both, the support set is normalised by its own statistics.
 """
 
@@ -28,38 +28,39 @@ class TaskNorm(nn.Module):
         self.eps = eps
 
     def reset_parameters(self) -> None:
-        """A shift of zero and a scale of one."""
+        """Sets the shift to zero and the scale to one."""
         nn.init.zeros_(self.shift)
         if self.scale is not None:
             nn.init.ones_(self.scale)
 
     def forward(self, x: Tensor, statistics_from: int | None) -> Tensor:
-        """Normalises [n, C, ...] by the first `statistics_from` examples, or by all of them if it is None."""
+        """[n, C, ...] x, normalised by its first `statistics_from` examples, or by all of them if that is None."""
         # Written out: the second derivative of torch's own batch norm is wrong under vmap where tasks have different
-        # scales, which the central differences in tests/test_maml.py notice. Sums rather than torch's mean and
+        # scales, which the central differences in tests/algos/test_maml.py notice. Sums rather than torch's mean and
         # variance: those take several times as long, and the slope of a mean writes its share to every element.
         shape, dims = [-1, *[1] * (x.dim() - 2)], [0, *range(2, x.dim())]
-        some = x if statistics_from is None else x[:statistics_from]
-        share = x.shape[1] / some.numel()
-        centred = x - some.sum(dims, keepdim=True) * share
-        some = centred if statistics_from is None else centred[:statistics_from]
-        factor = torch.rsqrt((some * some).sum(dims, keepdim=True) * share + self.eps)
+        sample = x if statistics_from is None else x[:statistics_from]
+        share = x.shape[1] / sample.numel()
+        centred = x - sample.sum(dims, keepdim=True) * share
+        sample = centred if statistics_from is None else centred[:statistics_from]
+        factor = torch.rsqrt((sample * sample).sum(dims, keepdim=True) * share + self.eps)
         if self.scale is not None:
             factor = factor * self.scale.view(shape)
         return torch.addcmul(self.shift.view(shape), centred, factor)
 
 
 class Learner(nn.Module):
-    """What the learners share: features and a linear head, and how the support set's statistics reach the norms.
+    """Features and a linear head; hands the support set's statistics to the norms.
 
     Attributes:
         norm: transductive, support, or none.
         head: from F features to N outputs. Algorithms that want the features put nn.Identity() in its place.
+        form: the published form, in words, such as "stride 2, averaged over positions"; "" where there is only one.
     """
 
     norm: str
     head: nn.Module
-    form = ""  # the published form, in words, such as "stride 2, averaged over positions"
+    form = ""
 
     @property
     def norm_parameters(self) -> set[str]:
@@ -68,14 +69,11 @@ class Learner(nn.Module):
         return {f"{norm}.{name}" for norm in norms for name, _ in self.get_submodule(norm).named_parameters()}
 
     def forward(self, x: Tensor, support: Tensor | None = None) -> Tensor:
-        """Outputs for examples.
+        """[n, N] outputs for examples.
 
         Args:
             x: [n, *input_shape].
-            support: [S, *input_shape], the task's support set when x is its query. Used with norm=support only.
-
-        Returns:
-            [n, N].
+            support: [S, *input_shape], the task's support set when x is its query set; used with norm=support only.
         """
         if self.norm != "support" or support is None:
             return self.outputs(x, None)
@@ -86,5 +84,5 @@ class Learner(nn.Module):
         return self.head(self.features(x, statistics_from))
 
     def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
-        """[n, F] what the head sees."""
+        """[n, F] the inputs of the head; norms as in outputs."""
         raise NotImplementedError

@@ -1,9 +1,9 @@
-"""The LSTM cell, written out: the fused one has no second derivative, and cannot be mapped over tasks.
+"""The LSTM learner and its cell, written out: torch's fused cell has no second derivative and no vmap.
 
     [i, f, o] = σ(W [x, h] + b),  g = tanh(W [x, h] + b),     c <- f c + i g,  h <- o tanh(c)
 
-Sequences are columns: one product serves all of them, and the gates are contiguous rows of it, which is twice as fast
-on a CPU as the usual layout.
+Sequences are columns: a single product serves all of them, and the gates are contiguous rows of it, which is twice as
+fast on a CPU as the usual layout.
 
 Reference: Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000 (the forget gate).
 """
@@ -20,7 +20,7 @@ State = tuple[Tensor, Tensor]  # h and c, each [hidden, n]
 
 
 class LSTMCell(nn.Module):
-    """One step of an LSTM, for n sequences.
+    """An LSTM cell, which takes n sequences one step on.
 
     Args:
         inputs: size of x.
@@ -35,17 +35,17 @@ class LSTMCell(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As torch's: all uniform within 1/√hidden."""
+        """Draws all parameters uniformly within 1/√hidden, as torch does."""
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(self.hidden**-0.5), self.hidden**-0.5)
 
     def start(self, n: int, like: Tensor) -> State:
-        """The state before the first step, zero, where and in the precision that `like` is."""
+        """The state before the first step, zero, on the device and in the precision of `like`."""
         zeros = like.new_zeros(self.hidden, n)
         return zeros, zeros
 
     def forward(self, x: Tensor, state: State) -> State:
-        """The state after one input [inputs, n]."""
+        """The state after the input x, [inputs, n]."""
         h, c = state
         gates = self.weight @ torch.cat([x, h]) + self.bias[:, None]
         i, f, o = torch.sigmoid(gates[: 3 * self.hidden]).chunk(3)
@@ -54,9 +54,9 @@ class LSTMCell(nn.Module):
 
 
 class LSTM(Learner):
-    """One LSTM layer over a sequence, the mean of its states, then a linear layer.
+    """An LSTM layer over a sequence, the mean of its states, then a linear layer.
 
-    The mean over positions, rather than the last state, lets every part of a sequence count alike.
+    By the mean over positions, rather than the last state, all parts of a sequence count alike.
 
     Args:
         input_shape: (length, symbols), one-hot.

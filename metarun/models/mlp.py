@@ -18,7 +18,7 @@ class MLP(Learner):
         input_shape: any shape; it is flattened.
         outputs: N.
         hidden: sizes of the hidden layers. Sinusoid: 40, 40. Omniglot: 256, 128, 64, 64 with batch norm.
-        norm: none, or batch norm before each ReLU: transductive or support (see the module's docstring).
+        norm: none, or batch norm before each ReLU: transductive or support (see models/learner.py).
         norm_scale: whether batch norm has a scale beside its shift.
         norm_eps: added to the variance.
     """

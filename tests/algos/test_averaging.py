@@ -9,7 +9,7 @@ from helpers.oracles import Linear, image_tasks
 from torch import nn
 
 from metarun import seeds
-from metarun.algos.averaging import Averaging, another, averaged
+from metarun.algos.averaging import Averaging, average_outputs, with_new_weights
 from metarun.data.sinusoid import Sinusoid
 from metarun.data.tabular import Tabular
 from metarun.engine import loop
@@ -49,7 +49,7 @@ def _networks(algorithm, meta):
 
 
 @pytest.mark.parametrize(("regularize", "strength"), [("none", 0.0), ("l2", 0.05), ("mean", 0.05)])
-def test_with_parameters_every_learner_is_trained_on_its_own_task_as_if_alone(regularize, strength):
+def test_with_parameters_every_learner_is_trained_on_its_loss_of_the_owner_as_if_alone(regularize, strength):
     """Five outer steps, against an Adam per network, each on one task (and for `mean` with the others' mean)."""
     experiment = _experiment(
         Sinusoid(shots=4, queries=3), average="parameters", regularize=regularize, strength=strength
@@ -144,7 +144,7 @@ def test_the_average_is_of_probabilities_not_of_logits():
     task = image_tasks(torch.Generator().manual_seed(0), ways=2, shots=1, queries=1).select(0)
     logits = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 50.0]]], dtype=torch.float64)
     expected = (2 * torch.tensor([[1.0, 0.0]], dtype=torch.float64).softmax(-1) + torch.tensor([[0.0, 1.0]])) / 3
-    torch.testing.assert_close(averaged(logits, task).exp(), expected.double(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(average_outputs(logits, task).exp(), expected.double(), rtol=1e-9, atol=1e-9)
 
 
 def test_learners_have_initial_weights_of_their_own():
@@ -157,7 +157,7 @@ def test_learners_have_initial_weights_of_their_own():
                 different = len({tuple(one.flatten().tolist()) for one in value})
                 assert different == (1 if name in model.norm_parameters else 4)
     with pytest.raises(SettingError, match="reset_parameters"):
-        another(Linear(3))
+        with_new_weights(Linear(3))
 
 
 def test_shared_initial_weights_are_the_model_s_and_part_ways_in_training():
@@ -174,7 +174,7 @@ def test_an_untrained_module_draws_as_it_was_built():
     """Every redrawn weight has the deviation of the first, here of a wide layer."""
     with seeds.forked("test", "redraw"):
         first = nn.Sequential(nn.Linear(400, 300))
-        again = another(first)
+        again = with_new_weights(first)
     for a, b in zip(first.parameters(), again.parameters(), strict=True):
         assert not torch.equal(a, b)
         assert abs(a.std() / b.std() - 1) < 0.1

@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from metarun import seeds
 from metarun.algos.maml import MAML
-from metarun.algos.meta_lstm import MetaLSTM, preprocessed
+from metarun.algos.meta_lstm import MetaLSTM, preprocess
 from metarun.engine.engine import Engine
 from metarun.models import MLP, Conv4
 from metarun.models.lstm import LSTMCell
@@ -32,11 +32,9 @@ def test_preprocessing_is_the_papers():
     x = torch.tensor([1.0, -1.0, math.exp(-5), -math.exp(-9.99), 1e-6, -1e-6, 0.0], dtype=torch.float64)
     sizes = [0, 0, -0.5, -0.999, -1, -1, -1]
     signs = [1, -1, 1, -1, 1e-6 * math.exp(10), -1e-6 * math.exp(10), 0]
-    torch.testing.assert_close(
-        preprocessed(x), torch.tensor([sizes, signs], dtype=torch.float64), rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(preprocess(x), torch.tensor([sizes, signs], dtype=torch.float64), rtol=1e-12, atol=1e-12)
     x = torch.tensor([0.0, 1e-6, 0.3], dtype=torch.float64, requires_grad=True)
-    slope = torch.autograd.grad(preprocessed(x).sum(), x)[0]
+    slope = torch.autograd.grad(preprocess(x).sum(), x)[0]
     torch.testing.assert_close(slope, torch.tensor([math.exp(10), math.exp(10), 1 / 3], dtype=torch.float64))
 
 

@@ -270,7 +270,7 @@ def _of_png(width, height):
 
 def _every(image):
     """An archive that has all of Omniglot's background names, each with this image."""
-    from metarun.data.omniglot_index import ALPHABETS
+    from metarun.data.omniglot_archive import ALPHABETS
 
     return [
         (f"images_background/{alphabet}/character{c:02d}/{c:04d}_{n:02d}.png", image)

@@ -165,8 +165,8 @@ def _status(run):
 
 
 @pytest.mark.parametrize(("algo", "source"), [("meta_lstm", "tabular"), ("averaging", "omniglot")])
-def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, data_root, monkeypatch, algo, source):
-    monkeypatch.setenv("METARUN_DATA", str(data_root))
+def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, real_data_root, monkeypatch, algo, source):
+    monkeypatch.setenv("METARUN_DATA", str(real_data_root))
     _kill_until_done(tmp_path, algo, source, 0, kills=2)
 
 
@@ -174,9 +174,9 @@ def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, data_root, monkeyp
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("algo", ALGORITHMS)
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_fifty_killed_runs(tmp_path, data_root, monkeypatch, algo, source, seed):
+def test_fifty_killed_runs(tmp_path, real_data_root, monkeypatch, algo, source, seed):
     """60 of them, most killed several times."""
-    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    monkeypatch.setenv("METARUN_DATA", str(real_data_root))
     killed_at = _kill_until_done(tmp_path, algo, source, seed, kills=3)
     with open(os.environ.get("KILLS", os.devnull), "a") as file:
         print(algo, source, seed, *killed_at, file=file)

@@ -58,14 +58,14 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, data_root):
+def report(tmp_path_factory, real_data_root):
     """The page of a small sweep, of evaluations with other shots, and of two Omniglot runs."""
     folder = tmp_path_factory.mktemp("report")
 
     def metarun(*words):
         done = subprocess.run(
             [sys.executable, "-m", "metarun", *words], cwd=folder, capture_output=True, text=True,
-            env={"METARUN_DATA": str(data_root), "PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(ROOT)},
+            env={"METARUN_DATA": str(real_data_root), "PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done
@@ -114,10 +114,10 @@ def test_the_page_says_what_the_runs_say(report):
     assert "seed=0,1" in text
 
 
-def test_the_drawings_are_those_of_the_test_task_and_mistakes_are_marked(report, omniglot):
+def test_the_drawings_are_those_of_the_test_task_and_mistakes_are_marked(report, real_omniglot):
     """Every marked query is one that the trained run gets wrong, and the other way round."""
     content = report.read_text()
-    source = omniglot()
+    source = real_omniglot()
     pictures = re.findall(
         r'<div class="tile( wrong)?"><div class=frame><img src="data:image/png;base64,([^"]+)" alt="([^"]+)"', content
     )

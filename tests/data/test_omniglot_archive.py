@@ -1,0 +1,205 @@
+"""Omniglot on disk: checked by content, packed once, downloaded whole, and refused in a line where it is not Omniglot."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.drawings import CHARACTERS
+from PIL import Image
+
+from metarun.data import omniglot_archive
+from metarun.data.omniglot import Omniglot
+from metarun.data.omniglot_archive import ALPHABETS
+from metarun.errors import DataError
+
+
+def _load(root, download=False, alphabets=None):
+    return omniglot_archive.load(root, download, alphabets or Omniglot.alphabets)
+
+
+def _extract(archives, root):
+    for name in ("images_background", "images_evaluation"):
+        with zipfile.ZipFile(archives / "omniglot-py" / f"{name}.zip") as archive:
+            archive.extractall(root / "omniglot-py")
+    return root
+
+
+@pytest.fixture(scope="module")
+def extracted(data_root, tmp_path_factory):
+    """A data folder with the extracted images, for tests to spoil a copy of."""
+    return _extract(data_root, tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def spoiled(extracted, tmp_path):
+    """A copy of the extracted folder, of hard links."""
+    shutil.copytree(
+        extracted / "omniglot-py",
+        tmp_path / "omniglot-py",
+        copy_function=os.link,
+        ignore=shutil.ignore_patterns("metarun-*"),
+    )
+    return tmp_path
+
+
+def test_extracted_folders_give_the_same_images_as_archives(extracted, data_root):
+    images = _load(extracted)
+    assert images.shape == (sum(count for _, count in CHARACTERS.values()), 20, 28, 28)
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, _load(data_root))
+
+
+@pytest.mark.slow
+def test_the_real_folders_give_the_same_images_as_the_real_archives(real_data_root, tmp_path):
+    _extract(real_data_root, tmp_path)
+    assert np.array_equal(_load(tmp_path, alphabets=ALPHABETS), _load(real_data_root, alphabets=ALPHABETS))
+
+
+def test_packed_once_and_again_when_damaged(spoiled, monkeypatch):
+    _load(spoiled)
+    packed = spoiled / "omniglot-py" / "metarun-omniglot-28.bin"
+    good = packed.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(omniglot_archive, "_decode", lambda *_: pytest.fail("decoded although packed"))
+        _load(spoiled)
+    for spoil in (good[:-1], good[:1000] + bytes([good[1000] ^ 1]) + good[1001:], b""):
+        packed.write_bytes(spoil)
+        _load(spoiled)
+        assert packed.read_bytes() == good
+    assert not list(packed.parent.glob("*.tmp"))
+
+
+def test_packed_again_when_the_source_changes(spoiled):
+    _load(spoiled)
+    shutil.rmtree(spoiled / "omniglot-py" / "images_evaluation" / "Tengwar" / "character07")
+    with pytest.raises(DataError, match="Tengwar/character07"):
+        _load(spoiled)
+
+
+def test_missing_classes_and_drawings_are_named(spoiled):
+    shutil.rmtree(spoiled / "omniglot-py" / "images_evaluation" / "Tengwar" / "character07")
+    next((spoiled / "omniglot-py" / "images_evaluation" / "ULOG" / "character01").glob("*.png")).unlink()
+    with pytest.raises(DataError, match=r"Tengwar/character07 \(0 of 20 drawings\), ULOG/character01 \(19 of 20"):
+        _load(spoiled)
+
+
+def test_a_missing_half_is_named(spoiled):
+    shutil.rmtree(spoiled / "omniglot-py" / "images_background")
+    with pytest.raises(DataError, match=r"omniglot-py/images_background.zip"):
+        _load(spoiled)
+
+
+def test_another_data_set_in_the_same_layout_is_refused(data_root):
+    with pytest.raises(DataError, match="incomplete Omniglot"):
+        _load(data_root, alphabets=ALPHABETS)
+
+
+@pytest.mark.parametrize("change", ["one pixel", "another drawing", "not a png", "huge", "other size"])
+def test_altered_drawings_are_noticed(spoiled, change):
+    folder = spoiled / "omniglot-py" / "images_background" / "Sanskrit" / "character12"
+    victim, other = sorted(folder.glob("*.png"))[:2]
+    image = Image.open(victim)
+    image.load()
+    content = other.read_bytes()
+    victim.unlink()  # a hard link: writing into it would spoil the original
+    if change == "one pixel":
+        image.putpixel((50, 50), 255 - image.getpixel((50, 50)))
+        image.save(victim)
+    elif change == "other size":
+        image.resize((104, 105)).save(victim)
+    else:
+        victim.write_bytes(
+            {"another drawing": content, "not a png": b"GIF89a" + content, "huge": content + bytes(100_000)}[change]
+        )
+    with pytest.raises(DataError, match="Sanskrit"):
+        _load(spoiled)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
+def test_a_broken_archive_is_refused(tmp_path, data_root, content):
+    (tmp_path / "omniglot-py").mkdir()
+    (tmp_path / "omniglot-py" / "images_background.zip").write_bytes(content)
+    shutil.copy(data_root / "omniglot-py" / "images_evaluation.zip", tmp_path / "omniglot-py")
+    with pytest.raises(DataError, match="not a readable zip"):
+        _load(tmp_path)
+
+
+def test_a_read_only_data_folder_is_packed_in_the_cache(spoiled, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    (spoiled / "omniglot-py").chmod(0o555)
+    try:
+        _load(spoiled)
+    finally:
+        (spoiled / "omniglot-py").chmod(0o755)
+    assert len(list((cache / "metarun").glob("*-metarun-omniglot-28.bin"))) == 1
+    assert not list((spoiled / "omniglot-py").glob("*.bin"))
+
+
+def test_processes_starting_together_pack_once(spoiled):
+    code = (
+        "import sys; from pathlib import Path; from metarun.data import omniglot_archive as a; original = a._decode\n"
+        "def decode(*args):\n    print('decoding', flush=True)\n    return original(*args)\n"
+        "a._decode = decode; print(a.load(Path(sys.argv[1]), False, eval(sys.argv[2])).sum())"
+    )
+    words = [sys.executable, "-c", code, str(spoiled), repr(Omniglot.alphabets)]
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    lines = [line for process in processes for line in process.communicate()[0].split("\n") if line]
+    assert lines.count("decoding") == 1
+    assert len(set(lines)) == 2
+    assert len(lines) == 4
+
+
+def test_a_torchvision_that_does_not_fit_is_named(tmp_path, monkeypatch):
+    """The wrong build raises RuntimeError on import; stood in for by a module that does the same."""
+    broken = tmp_path / "broken" / "torchvision"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(broken.parent))
+    with pytest.raises(DataError, match="reinstall both together: pip install"):
+        _load(Path(tmp_path), download=True)
+
+
+def test_downloads_come_whole_and_once(tmp_path, data_root, monkeypatch):
+    """With torchvision's class stood in for by one that brings the archives, and is watched by eight threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import torchvision.datasets
+
+    brought = []
+
+    def fake(root, background, download):
+        name = "images_background" if background else "images_evaluation"
+        brought.append(name)
+        assert not (tmp_path / "new" / "omniglot-py" / f"{name}.zip").exists()
+        (Path(root) / "omniglot-py" / name).mkdir(parents=True)
+        shutil.copy(data_root / "omniglot-py" / f"{name}.zip", Path(root) / "omniglot-py")
+
+    monkeypatch.setattr(torchvision.datasets, "Omniglot", fake)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: omniglot_archive._sources(tmp_path / "new", True), range(8)))
+    assert {p.name for p in (tmp_path / "new").iterdir()} == {"omniglot-py"}
+    assert sorted(brought) == ["images_background", "images_evaluation"]
+    assert {p.name for p in (tmp_path / "new" / "omniglot-py").glob("images*")} == {
+        "images_background.zip",
+        "images_evaluation.zip",
+    }
+
+
+def test_a_failed_download_leaves_nothing_behind(tmp_path, monkeypatch):
+    import torchvision.datasets
+
+    def fail(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision.datasets, "Omniglot", fail)
+    with pytest.raises(DataError, match=r"no network.*put them there by hand"):
+        _load(tmp_path / "new" / "folder", download=True)
+    assert not (tmp_path / "new").exists()
