@@ -9,8 +9,9 @@ from typing import Any
 
 
 def spell(value: Any) -> str:
-    """A value as one types it: null, true and false as in YAML, else as Python has it."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    """A value as one types it: null, true and false as in YAML, else as Python has it; cut after 200 characters."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def reason(error: Exception) -> str:

@@ -40,7 +40,12 @@ def compose(words: list[str], folders: ConfigFolders = OWN) -> Config:
     Raises:
         UsageError: a name, a type or a root value is wrong.
     """
-    choices = parse(words, folders).choices
+    overrides = parse(words, folders)
+    for word, override in zip(overrides.words, overrides.parsed, strict=True):
+        if word in overrides.choices and override.value() is None and not override.is_delete():
+            name = override.get_key_element()
+            raise UsageError(f"{word!r} (command line): expected {name}=NAME; see metarun --help, or leave it out")
+    choices = overrides.choices
     plain, reference = (plain_config(tuple(some), folders) for some in (words, choices))
     for section in SECTIONS:
         if section not in plain:

@@ -29,7 +29,7 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
         key = override.get_key_element()
         if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
             raise UsageError(f"{word!r} (command line): expected key=value for a key of the saved config")
-        if "." not in key and policy(key).by_name:
+        if "." not in key and policy(key).by_name and override.value() is not None:
             new[key] = copy.deepcopy(plain_config((word,))[key])
         else:
             changes.append((word, key, override.value()))

@@ -9,7 +9,6 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import OverrideParseException
 
 from metarun.config.folders import OWN, ConfigFolders
-from metarun.config.schema import SECTIONS
 from metarun.errors import UsageError
 
 
@@ -47,8 +46,6 @@ def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
         key = override.get_key_element().lstrip("+~")
         if not key:
             raise UsageError(f"{word!r} (command line): expected key=value")
-        if key in SECTIONS and override.value() is None:
-            raise UsageError(f"{word!r} (command line): expected {key}=name; see metarun --help")
         if key in seen:
             raise UsageError(f"{key!r} (command line): given twice, as {seen[key]} and {word}; give it once")
         seen[key] = word

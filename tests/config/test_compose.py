@@ -1,0 +1,133 @@
+"""Composed configs: every choice, what task sources suggest and algorithms need, and one line for what is wrong."""
+
+import pytest
+import yaml
+from helpers.runs import ROOT
+
+from metarun.config.compose import compose, hydra_settings
+from metarun.config.folders import OWN, ConfigFolders
+from metarun.errors import UsageError
+
+BAD = [
+    (["algo=mamll"], ["'mamll' (algo)", "fomaml, lstm_generator, maml,", "did you mean maml?"]),
+    (["data=omniglott"], ["'omniglott'", "omniglot, sequences, sinusoid, tabular", "did you mean omniglot?"]),
+    (["model=conv5"], ["'conv5'", "conv4, lstm, mlp"]),
+    (["engine=fast"], ["'fast'", "loop, vmap"]),
+    (["device=gpu"], ["'gpu'", "auto, cpu, cuda"]),
+    (["experiment=none"], ["'none'", "finn2017/omniglot_5w1s"]),
+    (["sweep=none"], ["'none'", "seeds"]),
+    (["algo.inner_lrr=1"], ["algo.inner_lrr", "did you mean inner_lr?"]),
+    (["meta_step=3"], ["meta_step", "did you mean meta_steps?"]),
+    (["foo.bar=3"], ["foo.bar"]),
+    (["suggested.inner=1"], ["suggested.inner", "inner_lr"]),
+    (["seed=abc"], ["'abc'", "seed", "integer"]),
+    (["seed=null"], ["null", "seed", "integer"]),
+    (["seed=1.5"], ["1.5", "integer"]),
+    (["meta_steps=1e3"], ["1000.0", "meta_steps", "integer"]),
+    (["test_tasks=true"], ["true", "integer"]),
+    (["algo.inner_lr=abc"], ["'abc'", "algo.inner_lr", "a number"]),
+    (["algo.inner_lr=[1,2]"], ["algo.inner_lr", "a number"]),
+    (["algo.first_order=maybe"], ["'maybe'", "true or false"]),
+    (["model.hidden=40"], ["40", "model.hidden", "a list"]),
+    (["model.hidden=[a]"], ["integer"]),
+    (["data.shotts=3"], ["did you mean shots?"]),
+    (["data.ways=5"], ["data.ways", "data has shots, queries"]),
+    (["algo=meta_lstm", "algo.inner_lr=0.1"], ["algo.inner_lr", "no such key"]),
+    (["algo=maml_pp", "algo.first_order=true"], ["algo.first_order", "did you mean first_order_until?"]),
+    (["engine=loop", "engine.chunk=3"], ["engine.chunk", "no such key"]),
+    (["engine.compiled=task"], ["engine.compiled", "no such key"]),
+    (["published={paper: x, mean: 1}"], ["published", "no such key"]),
+    (["+foo=1"], ["'foo'", "no such key"]),
+    (["+algo.foo=1"], ["algo.foo", "no such key"]),
+    (["data=null"], ["'data=null'", "data=NAME"]),
+    (["logger=null"], ["'logger=null'", "leave it out"]),
+    (["~seed"], ["'seed'", "missing"]),
+    (["~algo"], ["algo"]),
+    (["seed=0,1"], ["'seed=0,1'", "add -m"]),
+    (["algo._target_=os.system"], ["'os.system' (algo._target_)", "METARUN_TRUST"]),
+    (["algo.meta_optimizer._target_=subprocess.Popen"], ["'subprocess.Popen'", "METARUN_TRUST"]),
+    (["hydra.launcher._target_=os.system"], ["hydra.launcher._target_", "METARUN_TRUST"]),
+    (["hydra.launcher._target_=hydra_plugins.no"], ["hydra_plugins.no"]),
+    (["+hydra.callbacks.x._target_=logging.FileHandler"], ["hydra.callbacks.x._target_", "METARUN_TRUST"]),
+]
+
+
+@pytest.mark.parametrize("row", BAD, ids=lambda row: " ".join(row[0]))
+def test_what_is_wrong_is_said_in_a_line(row):
+    words, said = row
+    with pytest.raises(UsageError) as error:
+        compose(words)
+    assert "\n" not in str(error.value)
+    assert all(part in str(error.value) for part in said), error.value
+
+
+@pytest.mark.parametrize("group", ["algo", "data", "device", "engine", "logger", "experiment"])
+def test_every_choice_composes(group):
+    for name in OWN.options(group):
+        config = compose([f"{group}={name}"])
+        assert not {"suggested", "needs", "experiment"} & config.plain().keys()
+        text = (ROOT / "conf" / group / f"{name}.yaml").read_text()
+        assert group != "experiment" or text.splitlines()[1] == f"# metarun experiment={name}"
+
+
+def test_only_task_sources_suggest_and_only_algorithms_need():
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        root = yaml.safe_load(path.read_text()) or {}
+        room = path.relative_to(ROOT / "conf").parts[0]
+        assert "suggested" not in root or room in ("data", "config.yaml"), path
+        assert "needs" not in root or room in ("algo", "config.yaml"), path
+
+
+def test_what_is_suggested_and_needed_arrives():
+    config = compose(["algo=lstm_generator", "data=omniglot"])
+    assert (config.meta_batch, config.algo["generate"], config.algo["inner_lr"]) == (32, "head", 0.4)
+    assert config.model["norm"] == "transductive"
+    assert compose(["algo=meta_lstm", "data=omniglot"]).model["norm"] == "support"
+    assert compose(["algo=oracle"]).data["tell"] is True
+    assert compose(["suggested.inner_lr=7"]).algo["inner_lr"] == 7
+    assert compose(["data=omniglot", "algo.inner_lr=7"]).algo["inner_lr"] == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "target"),
+    [(["data=omniglot"], "Conv4"), (["data=omniglot", "model=mlp"], "MLP"), (["model=mlp", "data=omniglot"], "MLP")],
+)
+def test_a_learner_chosen_by_hand_wins(words, target):
+    assert compose(words).model["_target_"] == f"metarun.models.{target}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("_target_: os.mkdir\npath: owned\n", "'os.mkdir' (algo._target_)"),
+        ("# @package hydra.callbacks\nx:\n  _target_: os.mkdir\n  path: owned\n", "hydra.callbacks.x._target_"),
+        ("# @package hydra\nlauncher:\n  _target_: subprocess.Popen\n", "hydra.launcher._target_"),
+        ("x: !!python/object/apply:os.mkdir [owned]\n", "(--config-dir): expected YAML files of plain settings"),
+        ("x: " + "[" * 500 + "]" * 500, "(--config-dir)"),
+        ("x: [\n", "(--config-dir)"),
+        ("\x00", "(--config-dir)"),
+    ],
+)
+def test_a_strangers_choices_run_nothing(tmp_path, monkeypatch, content, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "algo").mkdir()
+    (tmp_path / "algo/evil.yaml").write_text(content)
+    with pytest.raises(UsageError) as error:
+        compose(["algo=evil"], ConfigFolders(None, tmp_path))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_task_source_of_ones_own_has_to_choose_a_learner(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/flat.yaml").write_text("_target_: metarun.data.tabular.Tabular\nways: 2\n")
+    for words in (["data=flat"], ["data=flat", "model=mlp"]):
+        with pytest.raises(UsageError, match="begin its YAML file as conf"):
+            compose(words, ConfigFolders(None, tmp_path))
+
+
+def test_hydras_settings_are_resolved_where_they_are_read():
+    hydra = hydra_settings(("sweep=seeds", "hydra.sweep.dir=${hydra.runtime.choices.algo}/x"))
+    assert hydra.sweep.dir == "maml/x"
+    assert hydra.sweeper.params.seed == "0,1,2,3,4"

@@ -1,0 +1,56 @@
+"""Changes of a saved config."""
+
+import pytest
+
+from metarun.config.compose import compose
+from metarun.config.edit import with_changes
+from metarun.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return compose(["algo.meta_lr=1"]).plain()
+
+
+def test_values_and_choices_that_may_have_another_name(plain):
+    config = with_changes(
+        plain, ["device.threads=2", "device=cpu", "data.shots=3", "logger=tensorboard", "engine=loop"]
+    )
+    assert (config.device["threads"], config.device["name"], config.data["shots"]) == (2, "cpu", 3)
+    assert config.engine["mode"] == "loop"
+    assert config.logger["_target_"].endswith("TensorBoard")
+    assert with_changes(plain, ["logger=null"]).logger is None
+    assert with_changes(plain, []).plain() == plain, "and the saved one stays as it was"
+
+
+def test_a_number_that_was_saved_as_an_integer_may_become_another(plain):
+    assert with_changes(plain, ["algo.meta_lr=0.5"]).algo["meta_lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("test_tasks=2.5", r"2\.5 \(test_tasks\): expected an integer"),
+        ("test_tasks=1", "at least 2"),
+        ("data.shotss=3", "did you mean shots"),
+        ("nothing.here=3", "no such key"),
+        ("data=tabular", "values, not choices"),
+        ("+algo.x=1", "key of the saved config"),
+        ("~algo.inner_lr", "key of the saved config"),
+        ("seed=1,2", "key of the saved config"),
+        ("hydra.run.dir=x", "key of the saved config"),
+        ("device=gpu", "auto, cpu, cuda"),
+        ("algo._target_=os.system", "METARUN_TRUST"),
+    ],
+)
+def test_what_is_no_change_of_a_saved_config(plain, word, said):
+    with pytest.raises(UsageError, match=said):
+        with_changes(plain, [word])
+
+
+def test_nothing_is_interpolated(plain):
+    with pytest.raises(UsageError, match=r"'\$\{oc.env:HOME\}' \(seed\)"):
+        with_changes(plain, ["seed=${oc.env:HOME}"])
+    assert with_changes(plain, ["data.eval_queries=${seed}"]).data["eval_queries"] == "${seed}", (
+        "left to the constructor"
+    )

@@ -1,0 +1,83 @@
+"""Constructors refuse what is out of range, and name the setting, the value and the rule; they are called as a run does."""
+
+import pytest
+
+from metarun.config.compose import compose
+from metarun.errors import UsageError
+from metarun.run.build import build_experiment
+
+BAD = [
+    ("algo.inner_lr=-1", "-1 (algo.inner_lr): expected a finite number above 0"),
+    ("algo.inner_lr=0", "0 (algo.inner_lr)"),
+    ("algo.inner_lr=nan", "nan (algo.inner_lr)"),
+    ("algo.inner_lr=inf", "inf (algo.inner_lr)"),
+    ("algo.inner_lr=null", "null (algo.inner_lr): expected a value"),
+    ("algo.inner_steps=0", "(algo.inner_steps): expected an integer of at least 1"),
+    ("algo.meta_lr=-0.1", "-0.1 (algo.meta_lr)"),
+    ("algo.meta_lr_schedule=step", "'step' (algo.meta_lr_schedule): expected one of constant, linear, cosine"),
+    ("algo.meta_clip=0", "0 (algo.meta_clip): expected a finite number above 0"),
+    ("algo.inner_parameters=body", "'body' (algo.inner_parameters): expected one of weights, head, all"),
+    ("algo.inner_optimizer=rmsprop", "expected one of sgd, adam"),
+    ("algo.inner_betas=[0.9,0.99]", "(algo.inner_betas): expected null with inner_optimizer=sgd"),
+    ("algo.inner_loss_reduction=per_shots", "did you mean per_shot?"),
+    ("+algo.meta_optimizer.lr=0.5", "0.5 (algo.meta_optimizer.lr)|set algo.meta_lr"),
+    ("+algo.meta_optimizer.momentumm=0.9", "momentumm|Adam"),
+    ("algo.meta_optimizer._target_=torch.optim.SGD +algo.meta_optimizer.betas=[0,1]", "betas|SGD"),
+    ("+algo.meta_optimizer.betas=[2,3]", "algo.meta_optimizer|beta"),
+    ("algo.meta_optimizer._target_=torch.optim.LBFGS", "LBFGS (algo.meta_optimizer)|Adam"),
+    ("algo._target_=metarun.algos.maml.Mamll", "Mamll"),
+    ("algo.meta_optimizer._target_=metarun.config.targets.Path", "(algo.meta_optimizer._target_)|define themselves"),
+    ("algo=meta_sgd algo.eval_inner_steps=-1", "-1 (algo.eval_inner_steps): expected an integer of at least 0"),
+    ("algo=protonet", "sinusoid|a source of classes|no meaning in regression"),
+    ("algo=oracle data=tabular", "tabular|tell the truth|data=sinusoid"),
+    ("algo=averaging algo.regularize=l2", "'l2' (algo.regularize): expected none with algo.average=predictions"),
+    ("algo=averaging algo.average=parameters algo.learners=3", "5 (meta_batch): expected 3, as algo.learners"),
+    ("algo=averaging algo.average=parameters algo.regularize=mean", "(algo.strength)|above 0"),
+    ("algo=averaging algo.average=parameters algo.inner_steps=1", "(algo.inner_steps)|null"),
+    ("algo=maml_pp algo.eval_inner_steps=3", "3 (algo.eval_inner_steps)|5, as inner_steps"),
+    ("algo=maml_pp algo.multi_step_until=15", "15 (algo.multi_step_until)|from 0 to 1"),
+    ("algo=reptile algo.inner_batch=0", "0 (algo.inner_batch)|at least 1"),
+    ("algo=reptile algo.inner_betas=[0,1]", "(algo.inner_betas)|[0, 1)"),
+    ("algo=reptile algo.inner_optimizer=sgd", "(algo.inner_betas)|null with inner_optimizer=sgd"),
+    ("algo=meta_lstm algo.feedback=raw", "'raw' (algo.feedback): expected one of logits, gates"),
+    ("algo=lstm_generator algo.generate=body", "'body' (algo.generate): expected one of all, head"),
+    ("algo=lstm_generator algo.hidden=0", "0 (algo.hidden)|at least 1"),
+    ("algo=lstm_generator algo.hidden=100000000", "algo: LSTMGenerator cannot be built|memory"),
+    ("data.shots=0", "0 (data.shots)|at least 1"),
+    ("data=sequences data.length=1", "1 (data.length)|at least 2"),
+    ("data=tabular data.teacher=forest", "'forest' (data.teacher): expected one of linear, mlp, tree, noise"),
+    ("data=omniglot data.ways=101", "101 (data.ways)|at most 100"),
+    ("data=omniglot data.ways=1", "1 (data.ways)|at least 2"),
+    ("data=omniglot data.shots=15 data.queries=6", "21|at most 20"),
+    ("data=omniglot data.shots=11", "22|at most 20"),
+    ("data=omniglot data.rotations=al", "did you mean all?"),
+    ("data=sequences model=conv4", "model|images|model=mlp"),
+    ("model=lstm", "model|sequences: length, symbols"),
+    ("model=conv4", "model|images|model=mlp"),
+    ("model.hidden=[0]", "(model.hidden)|at least 1"),
+    ("model.norm=batch", "'batch' (model.norm): expected one of none, transductive, support"),
+    ("device.threads=0", "0 (device.threads)|at least 1"),
+    ("device.threads=100000", "(device.threads)|at most 1024"),
+    ("device=cpu device.tf32=true", "(device.tf32)|CPU"),
+    ("engine.chunk=0", "0 (engine.chunk): expected auto, or an integer"),
+    ("engine.chunk=many", "'many' (engine.chunk)"),
+    ("engine.checkpoint_inner=2", "(engine.checkpoint_inner): expected true or false"),
+    ("engine.autocast=float16", "'float16' (engine.autocast)|bfloat16"),
+    ("engine=compile engine.compiled=all", "'all' (engine.compiled): expected one of step, task"),
+    ("engine=compile engine.compile_from=-1", "-1 (engine.compile_from)"),
+    ("engine=compile engine.compiled=task engine.compile_from=0 algo=maml_pp", "(engine.compiled)|step|MAML++"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD, ids=lambda value: value if "=" in value.partition(" ")[0] else "")
+def test_what_is_out_of_range_is_refused(words, said):
+    with pytest.raises(UsageError) as error:
+        build_experiment(compose(words.split()))
+    assert "\n" not in str(error.value)
+    assert all(part in str(error.value) for part in said.split("|")), error.value
+
+
+def test_the_gpu_has_to_be_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"'cuda'.*device=cpu"):
+        build_experiment(compose(["device=cuda"]))

@@ -1,0 +1,121 @@
+"""Saved configs are plain data: nothing in them is executed, followed, waited for or believed."""
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers.runs import ROOT
+
+from metarun.config.compose import compose
+from metarun.config.saved import dump, read_saved, read_words, saved_config
+from metarun.errors import RunDirError
+
+GOOD = dump(compose([]).plain())
+
+
+def _replace(old, new):
+    assert old in GOOD
+    return lambda path: path.write_text(GOOD.replace(old, new, 1))
+
+
+def _write(content):
+    return lambda path: path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _sparse(path):
+    with open(path, "wb") as file:
+        file.truncate(10**10)
+
+
+def _bomb():
+    lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
+    return "\n".join([*lines, *(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9))]) + "\n"
+
+
+BAD = {
+    "an alias bomb": (_write(_bomb()), "an alias"),
+    "an alias": (_replace("seed: 0\n", "seed: &s 0\nobjective: *s\n"), "an alias"),
+    "deep": (_write("seed: " + "[" * 500 + "]" * 500), "recursion"),
+    "deep within": (_replace("seed: 0\n", "seed: " + "[" * 100 + "]" * 100 + "\n"), "an integer"),
+    "wide": (_replace("seed: 0\n", "seed: [" + "0," * 9000 + "]\n"), "an integer"),
+    "huge": (_sparse, "over 64000"),
+    "a python tag": (_replace("seed: 0\n", "seed: !!python/object/apply:os.mkdir [owned]\n"), "a tag"),
+    "a python name": (_replace("seed: 0\n", "seed: !!python/name:os.mkdir\n"), "a tag"),
+    "a tag on a mapping": (_replace("algo:\n", "algo: !!map\n"), "a tag"),
+    "the environment": (_replace("seed: 0\n", "seed: ${oc.env:HOME}\n"), "the interpolation"),
+    "an interpolated key": (_replace("seed: 0\n", "${oc.env:HOME}: 0\n"), "the interpolation"),
+    "a resolver": (
+        _replace("objective: val", "objective: '${oc.create:{_target_: os.mkdir, path: owned}}'"),
+        "the interpolation",
+    ),
+    "a target": (_replace("metarun.algos.maml.MAML", "os.mkdir"), "'os.mkdir'"),
+    "a nested target": (_replace("torch.optim.Adam", "builtins.exec"), "'builtins.exec'"),
+    "hydra": (
+        _replace("seed: 0\n", "hydra: {callbacks: {x: {_target_: os.mkdir, path: owned}}}\nseed: 0\n"),
+        "'hydra'",
+    ),
+    "defaults": (_replace("seed: 0\n", "defaults: [evil]\nseed: 0\n"), "'defaults'"),
+    "a list": (_write("- seed\n"), "a mapping"),
+    "a word": (_write("seed"), "a mapping"),
+    "nothing": (_write(""), "a mapping"),
+    "keys that are no words": (_write("1: 2\n? [a, b]\n: 3\n"), "plain values"),
+    "a date for a key": (_write("2020-01-01: 1\n"), ""),
+    "half a list": (_write("seed: [\n"), "plain values"),
+    "two of a key": (_replace("seed: 0\n", "seed: 0\nseed: 1\n"), "duplicate key"),
+    "no text": (_write(b"seed: \xff\xfe\n"), "plain values"),
+    "control characters": (_replace("seed: 0\n", '"\\e]0;owned\\a": 1\nseed: 0\n'), ""),
+    "null bytes": (_write("\x00\x01"), "plain values"),
+    "a pipe": (os.mkfifo, "not a regular file"),
+    "a link": (lambda path: path.symlink_to("/etc/passwd"), "a symbolic link"),
+    "an endless file": (lambda path: path.symlink_to("/dev/zero"), "a symbolic link"),
+    "a folder": (Path.mkdir, "plain values"),
+    "not there": (lambda path: None, "not found"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_no_plain_config_is_refused_in_a_line(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    spoil, said = BAD[case]
+    path = tmp_path / "config.yaml"
+    spoil(path)
+    with pytest.raises(RunDirError) as error:
+        saved_config(path)
+    assert str(error.value).startswith(str(path))
+    assert said in str(error.value)
+    assert len(str(error.value)) < 600
+    assert not (tmp_path / "owned").exists()
+
+
+def test_what_was_saved_is_read_again(tmp_path):
+    path = tmp_path / "config.yaml"
+    for words in ([], ["algo.inner_lr=1e-12", "algo.meta_lr=1e20", "data.eval_shots=3"]):
+        config = compose(words)
+        path.write_text(dump(config.plain()))
+        assert saved_config(path) == config
+        assert saved_config(path).fingerprint == config.fingerprint
+    path.write_text("a: 1e-3\nb: null\nc: [yes, 1.0]\n")
+    assert read_saved(path) == {"a": 1e-3, "b": None, "c": ["yes", 1.0]} or read_saved(path)["c"][0] is True
+
+
+def test_published_configs_of_earlier_versions_are_read():
+    """They have `published` and old names of classes, and the fingerprint that their checkpoints had."""
+    import json
+
+    folders = sorted((ROOT / "outputs/published").glob("*/*/*/*"))
+    assert len(folders) > 10
+    for folder in folders:
+        config = saved_config(folder / ".hydra/config.yaml")
+        assert config.fingerprint == json.loads((folder / "environment.json").read_text())["config"]
+
+
+def test_words(tmp_path):
+    path = tmp_path / "overrides.yaml"
+    assert read_words(path) == []
+    words = ["seed=1", "published={paper: 'X 2020', mean: 1}", "algo.x=${seed}", "data.root=a b"]
+    path.write_text(dump(words))
+    assert read_words(path) == words
+    for content in ("a: 1\n", "[1, 2]", "- !!python/name:os.mkdir\n", "- &a x\n- *a\n", "[" * 500, b"\xff"):
+        _write(content)(path)
+        with pytest.raises(RunDirError, match="overrides"):
+            read_words(path)
