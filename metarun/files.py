@@ -1,15 +1,13 @@
-"""Files that are whole or as they were, and reading that no file can lead astray or hold up.
+"""Files that are whole or as they were; reading of bounded, regular files.
 
 Every byte of a run directory goes through here, by the system's own calls, so that a test can cut the power at each.
 """
 
 import errno
-import json
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -93,22 +91,6 @@ def read(path: Path, most: int) -> bytes:
             return file.read(facts.st_size)  # not `most`, for which Python would set memory aside
     finally:
         os.close(handle)
-
-
-def parse_json(content: bytes | str) -> Any:
-    """The value of strict JSON: no NaN, no infinity.
-
-    Raises:
-        ValueError: it is something else, or nested as deeply as no file of metarun.
-    """
-
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is not a number of JSON")
-
-    try:
-        return json.loads(content, parse_constant=refuse)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
 
 
 def _sync_folder(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How long an outer step takes, against other libraries and against what the machine could do.
+"""How long an outer step takes, against other libraries and a loop written by hand.
 
     python scripts/benchmark.py [--quick] [--growth] [--json FILE]
 
@@ -6,8 +6,8 @@ Every ratio is of two sides that take turns in the same process, so that a noisy
 over rounds of one side's time by the other's, with the smallest and the largest. Both sides compute the meta-gradient
 of the same tasks with the same learner; the outer optimiser is left out. `higher` and `torchopt` are in the extra
 `test`. The loop is written by hand with torch.func.functional_call and torch.autograd.grad, task by task, with nothing
-around it. Peers have glibc's own way with memory, which metarun changes (runtime.keep_memory). Compiling is left out of
-the times, and its own time said.
+around it. Peers have glibc's own way with memory, which metarun changes (engine.device.keep_memory). Compiling is left
+out of the times, and its own time printed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from metarun.engine import loop as training
 from metarun.engine.chunking import peak_bytes
 from metarun.engine.device import keep_memory
 from metarun.engine.engine import Engine
-from metarun.run.build import EVAL_BATCH, assemble
+from metarun.run.build import build_experiment, choose_chunks
 from metarun.tasks import Task
 
 Step = Callable[[], Any]
@@ -61,7 +61,7 @@ class Bench:
 
     def __init__(self, words: list[str]):
         self.config = compose(words)
-        self.experiment = assemble(self.config)
+        self.experiment = build_experiment(self.config)
         self.experiment.source.prepare(self.experiment.device)
         self.state = training.start(self.experiment)
         index = torch.arange(self.config.meta_batch)
@@ -69,27 +69,26 @@ class Bench:
         algorithm: Any = self.experiment.algorithm
         self.lr, self.steps, self.first_order = algorithm.inner_lr, algorithm.inner_steps, algorithm.first_order
         self.model = algorithm.model
-        engine = self.experiment.engine
-        engine.plan(algorithm, self.state.meta, self.tasks, self.config.meta_batch, EVAL_BATCH)
+        self.chunks = choose_chunks(self.config, self.experiment, self.state)
 
-    def metarun(self, engine: Engine | None = None) -> None:
+    def run_metarun(self, engine: Engine | None = None) -> None:
         """An engine's way, by default engine=vmap."""
         engine = engine or self.experiment.engine
-        engine.meta_gradient(self.experiment.algorithm, self.state.meta, self.tasks)
+        engine.meta_gradient(self.experiment.algorithm, self.state.meta, self.tasks, self.chunks)
 
     def compiled(self, what: str) -> Step:
         """The way of engine=compile; compiles."""
-        engine = Engine("compile", chunk=self.experiment.engine.chunk, compiled=what)
-        return lambda: self.metarun(engine)
+        engine = Engine("compile", compiled=what)
+        return lambda: self.run_metarun(engine)
 
-    def each(self):
+    def single_tasks(self):
         """The tasks one by one."""
         return (self.tasks.select(t) for t in range(len(self.tasks.support_x)))
 
-    def loop(self) -> None:
+    def run_loop(self) -> None:
         """By hand."""
         parameters = {name: value.detach().requires_grad_() for name, value in self.model.named_parameters()}
-        for task in self.each():
+        for task in self.single_tasks():
             learner = parameters
             for _ in range(self.steps):
                 value = loss(functional_call(self.model, learner, (task.support_x,)), task.support_y)
@@ -99,13 +98,13 @@ class Bench:
                 learner = {n: p - self.lr * g for (n, p), g in zip(learner.items(), grads, strict=True)}
             loss(functional_call(self.model, learner, (task.query_x,)), task.query_y).backward()
 
-    def higher(self) -> None:
+    def run_higher(self) -> None:
         """With higher; first order as its users have it, by not tracking the inner gradients."""
         import higher
 
         self.model.zero_grad()
         inner = torch.optim.SGD(self.model.parameters(), lr=self.lr)
-        for task in self.each():
+        for task in self.single_tasks():
             with higher.innerloop_ctx(
                 self.model, inner, copy_initial_weights=False, track_higher_grads=not self.first_order
             ) as (net, optimizer):
@@ -117,14 +116,14 @@ class Bench:
                 else:
                     value.backward()
 
-    def torchopt(self) -> None:
+    def run_torchopt(self) -> None:
         """With torchopt; second order only."""
         import torchopt
 
         inner = torchopt.MetaSGD(self.model, lr=self.lr)
         start = torchopt.extract_state_dict(self.model, by="reference")
         start_inner = torchopt.extract_state_dict(inner, by="reference")
-        for task in self.each():
+        for task in self.single_tasks():
             for _ in range(self.steps):
                 inner.step(loss(self.model(task.support_x), task.support_y))
             loss(self.model(task.query_x), task.query_y).backward()
@@ -137,8 +136,8 @@ def loss(outputs: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(outputs, y) if y.is_floating_point() else F.cross_entropy(outputs, y)
 
 
-def seconds(work: Step) -> float:
-    """One call, with the GPU's queue emptied before and after."""
+def measure(work: Step) -> float:
+    """Seconds of one call, with the GPU's queue emptied before and after."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     wait()
     began = time.perf_counter()
@@ -147,17 +146,19 @@ def seconds(work: Step) -> float:
     return time.perf_counter() - began
 
 
-def turns(sides: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+def take_turns(sides: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     """Seconds of each side in each round, the second of two calls: the first one finds the machine as another left it.
 
-    What is metarun's own is named so, or by its engine.
+    Args:
+        sides: by name; metarun's own are named metarun, or by their engine.
+        rounds: how many.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, work in sides.items():
             keep_memory(name in ("metarun", "vmap", "compile"))
             work()
-            took = seconds(work)
+            took = measure(work)
             if number:
                 times[name].append(took)
     keep_memory()
@@ -170,16 +171,21 @@ def ratio(a: list[float], b: list[float]) -> dict[str, float]:
     return {"median": statistics.median(each), "low": min(each), "high": max(each)}
 
 
-def against_peers(rounds: int) -> list[dict[str, Any]]:
+def compare_with_peers(rounds: int) -> list[dict[str, Any]]:
     """A row for each work, engine and peer."""
     rows = []
     for name, (words, what, goal_higher, goal_loop) in WORK.items():
         bench = Bench(words)
-        sides = {"vmap": bench.metarun, "compile": bench.compiled(what), "higher": bench.higher, "loop": bench.loop}
+        sides = {
+            "vmap": bench.run_metarun,
+            "compile": bench.compiled(what),
+            "higher": bench.run_higher,
+            "loop": bench.run_loop,
+        }
         if not bench.first_order:
-            sides["torchopt"] = bench.torchopt
-        compiling = seconds(sides["compile"])
-        times = turns(sides, rounds)
+            sides["torchopt"] = bench.run_torchopt
+        compiling = measure(sides["compile"])
+        times = take_turns(sides, rounds)
         for engine in ("vmap", "compile"):
             mine = 1000 * statistics.median(times[engine])
             took = f", compiled in {compiling:.0f} s" if engine == "compile" else ""
@@ -193,38 +199,14 @@ def against_peers(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def share_of_limit(rounds: int) -> dict[str, Any]:
-    """The products that an outer step needs, by the speed of one large product, as a share of the time it takes."""
-    bench = Bench(["data=omniglot"])
-    flops = products(bench)
-    a = torch.randn(2048, 2048)
-    times = turns({"metarun": bench.metarun, "product": lambda: a @ a}, rounds)
-    speed = [2 * 2048**3 / t for t in times["product"]]
-    found = ratio([flops / s for s in speed], times["metarun"])
-    show(
-        f"share of the matrix-product limit: {flops / 1e9:.1f} GFLOP at {statistics.median(speed) / 1e9:.0f} GFLOP/s: "
-        f"{100 * found['median']:.0f} % ({100 * found['low']:.0f} to {100 * found['high']:.0f}), goal 40 %"
-    )
-    return {"gflop": flops / 1e9, "gflops": statistics.median(speed) / 1e9, **found, "goal": 0.4}
-
-
-def products(bench: Bench) -> float:
-    """Floating-point operations of the products in one meta-gradient, by the engine's reference mode."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as count:
-        bench.loop()
-    return float(count.get_total_flops())
-
-
-def memory() -> list[dict[str, Any]]:
+def measure_memory() -> list[dict[str, Any]]:
     """Peak of new tensors: of a chunk of tasks, and of the loop times the tasks in that chunk."""
     rows = []
     for steps in (5, 10):
         bench = Bench(["data=omniglot", f"algo.inner_steps={steps}"])
-        chunk = int(bench.experiment.engine.chunk)
+        chunk = bench.chunks.train
         bench.tasks = bench.tasks.select(slice(0, chunk))
-        chunked, one = peak_bytes(bench.metarun), peak_bytes(lambda b=bench: one_task(b))
+        chunked, one = peak_bytes(bench.run_metarun), peak_bytes(lambda b=bench: one_task(b))
         row = {"inner_steps": steps, "chunk": chunk, "mib": chunked / 2**20, "of_the_loop": chunked / one / chunk}
         rows.append(row)
         show(
@@ -238,11 +220,11 @@ def one_task(bench: Bench) -> None:
     """One task of the loop."""
     whole = bench.tasks
     bench.tasks = whole.select(slice(0, 1))
-    bench.loop()
+    bench.run_loop()
     bench.tasks = whole
 
 
-def starting(rounds: int) -> dict[str, Any]:
+def measure_start(rounds: int) -> dict[str, Any]:
     """Seconds of `metarun --help`, and of an empty Hydra application's."""
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder, "app.py")
@@ -251,77 +233,19 @@ def starting(rounds: int) -> dict[str, Any]:
             "metarun": lambda: subprocess.run([sys.executable, "-m", "metarun", "--help"], stdout=subprocess.DEVNULL),
             "hydra": lambda: subprocess.run([sys.executable, empty, "--help"], stdout=subprocess.DEVNULL),
         }
-        times = turns(sides, rounds)
+        times = take_turns(sides, rounds)
     found = {name: statistics.median(values) for name, values in times.items()}
     show(f"metarun --help: {found['metarun']:.2f} s (an empty Hydra application: {found['hydra']:.2f} s), goal 0.6 s")
     return found
 
 
-def outside() -> dict[str, Any]:
-    """What share of a run's time is outside the engine: making tasks, the outer optimiser, logging, checkpoints."""
-    from metarun.run import train_and_test as run
-
-    engine_type = type(Bench(["data=omniglot"]).experiment.engine)
-    steps = 50
-    words = ["data=omniglot", f"meta_steps={steps}", "val_every=1000", "val_tasks=2", "test_tasks=2", "log_every=10"]
-    with tempfile.TemporaryDirectory() as folder:
-        config = compose([*words, "checkpoint_every=50"])
-        times = {"train": 0.0, "engine": 0.0}
-        train, engine = run._train, engine_type.meta_gradient
-
-        def timed(name, function):
-            def call(*args, **kwargs):
-                began = time.perf_counter()
-                try:
-                    return function(*args, **kwargs)
-                finally:
-                    times[name] += time.perf_counter() - began
-
-            return call
-
-        run._train = timed("train", train)
-        engine_type.meta_gradient = timed("engine", engine)
-        try:
-            run.execute(config, Path(folder, "run"), [])
-        finally:
-            run._train, engine_type.meta_gradient = train, engine
-    share, took = 1 - times["engine"] / times["train"], 1000 * times["train"] / steps
-    show(f"outside the engine: {100 * share:.1f} % of {took:.0f} ms a step, goal 5 %")
-    return {"share": share, "goal": 0.05}
-
-
-def profile() -> dict[str, float]:
-    """What share of a meta-gradient's time goes into which kind of operation, by torch's profiler."""
-    bench = Bench(["data=omniglot"])
-    bench.tasks = bench.tasks.select(slice(0, int(bench.experiment.engine.chunk)))  # one chunk, so in this thread
-    bench.metarun()
-    kinds = {
-        "products": ("conv", "mm", "bmm", "dot", "mkldnn"),
-        "copies": ("copy", "cat", "index", "fill", "zero", "contiguous", "clone"),
-        "reductions": ("sum", "mean", "var", "max"),
-    }
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
-        for _ in range(3):
-            bench.metarun()
-    shares = dict.fromkeys([*kinds, "other arithmetic and overhead"], 0.0)
-    for event in found.key_averages():
-        kind = next(
-            (k for k, words in kinds.items() if any(w in event.key for w in words)), "other arithmetic and overhead"
-        )
-        shares[kind] += event.self_cpu_time_total
-    total = sum(shares.values())
-    shares = {name: value / total for name, value in shares.items()}
-    show("time of a meta-gradient: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in shares.items()))
-    return shares
-
-
-def growth(rounds: int) -> list[dict[str, Any]]:
+def measure_growth(rounds: int) -> list[dict[str, Any]]:
     """Seconds of an outer step as one thing grows."""
     rows = []
     for key, values in GROWTH.items():
         for value in values:
             bench = Bench(["data=omniglot", f"{key}={value}"])
-            took = statistics.median(turns({"metarun": bench.metarun}, rounds)["metarun"])
+            took = statistics.median(take_turns({"metarun": bench.run_metarun}, rounds)["metarun"])
             rows.append({"key": key, "value": value, "seconds": took})
             show(f"{key}={value:<6} {1000 * took:9.1f} ms")
     return rows
@@ -337,7 +261,7 @@ def show(line: str) -> None:
     print(line, flush=True)
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Where the numbers come from."""
     models = (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
     return {
@@ -363,16 +287,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the results")
     args = parser.parse_args()
     rounds = 3 if args.quick else 9
-    found: dict[str, Any] = {"machine": machine()}
+    found: dict[str, Any] = {"machine": describe_machine()}
     show(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
-    found["peers"] = against_peers(rounds)
-    found["limit"] = share_of_limit(rounds)
-    found["memory"] = memory()
-    found["start"] = starting(rounds)
-    found["outside"] = outside()
-    found["profile"] = profile()
+    found["peers"] = compare_with_peers(rounds)
+    found["memory"] = measure_memory()
+    found["start"] = measure_start(rounds)
     if args.growth:
-        found["growth"] = growth(rounds)
+        found["growth"] = measure_growth(rounds)
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from metarun.files import Appended, parse_json, read, write_atomically
+from metarun.files import Appended, read, write_atomically
 
 
 def test_what_the_system_writes_in_pieces_is_written_whole(tmp_path, monkeypatch):
@@ -42,9 +42,3 @@ def test_reading_is_bounded_and_never_waits(tmp_path):
     for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
         with pytest.raises(OSError, match="not a regular file"):
             read(type(tmp_path)(path), 100)
-
-
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "[" * 100_000, "", "{", "1" * 5000])
-def test_json_is_strict(text):
-    with pytest.raises(ValueError, match=r"\S"):
-        parse_json(text)

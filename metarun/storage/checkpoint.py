@@ -1,18 +1,17 @@
 """Checkpoints that are whole or absent.
 
-A checkpoint is `step-N.pt` and, written after it, `step-N.json` with its size and SHA-256: without a manifest that
-matches, it does not exist. Both come by a temporary file, fsync, rename and fsync of the folder. They hold tensors and
-plain values, and are read with weights_only=True. torch itself does not notice a flipped bit; the digest does.
+A checkpoint is `step-N.pt` and, written after it, `step-N.json`, its manifest with its size and SHA-256: without a
+manifest that matches, it does not exist. Both come by a temporary file, fsync, rename and fsync of the folder. It holds
+tensors and plain values, and is read with weights_only=True, which runs no code. torch itself does not notice a flipped
+bit; the digest does.
 """
 
 import hashlib
 import io
-import json
 import logging
 import math
 import re
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from metarun import files
 from metarun.errors import RunDirError
+from metarun.storage.records import Manifest
 from metarun.text import reason
 
 LARGEST = 4 << 30  # bytes
@@ -45,9 +45,8 @@ def save(folder: Path, step: int, payload: dict[str, Any], keep: set[int]) -> No
     buffer = io.BytesIO()
     torch.save(payload, buffer)
     content = buffer.getvalue()
-    manifest = {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     files.write_atomically(_path(folder, step), content)
-    files.write_atomically(_path(folder, step).with_suffix(".json"), json.dumps(manifest).encode())
+    files.write_atomically(_path(folder, step).with_suffix(".json"), _manifest(step, content).to_json())
     for old in steps(folder)[2:]:
         if old not in keep:
             _remove(folder, old)
@@ -71,7 +70,7 @@ def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
         RunDirError: it is missing, damaged, of another run, or holds numbers that are not finite.
     """
     try:
-        return _checked(_path(folder, step), step, run)
+        return _check(_path(folder, step), step, run)
     except _RefusedError as error:
         raise RunDirError(f"{error}; {REMEDY}") from error
 
@@ -87,9 +86,9 @@ def newest(folder: Path, run: str | None = None) -> dict[str, Any] | None:
     refused: list[_RefusedError] = []
     for step in steps(folder):
         try:
-            found = _checked(_path(folder, step), step, run)
+            found = _check(_path(folder, step), step, run)
             if (best := found["best"][0]) not in (0, step):
-                _checked(_path(folder, best), best, run)
+                _check(_path(folder, best), best, run)
         except _RefusedError as error:
             refused.append(error)
             continue
@@ -109,27 +108,48 @@ def drop_after(folder: Path, step: int) -> None:
 
 
 class _RefusedError(Exception):
-    """What is wrong with a checkpoint."""
+    """Why a checkpoint is refused."""
 
 
-def _checked(path: Path, step: int, run: str | None) -> dict[str, Any]:
+def _manifest(step: int, content: bytes) -> Manifest:
+    return Manifest(step=step, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def _check(path: Path, step: int, run: str | None) -> dict[str, Any]:
+    """The checkpoint in a file; see load(). Raises _RefusedError."""
     try:
-        manifest = files.parse_json(files.read(path.with_suffix(".json"), 1000))
+        manifest = Manifest.from_json(files.read(path.with_suffix(".json"), 1000))
         content = files.read(path, LARGEST)
     except (OSError, ValueError) as error:
         raise _RefusedError(f"{path}: cannot be read ({reason(error)})") from error
-    if manifest != {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}:
+    if manifest != _manifest(step, content):
         raise _RefusedError(f"{path}: damaged: size or SHA-256 differ from its manifest")
     try:
-        payload = _unpacked(content)
+        payload = _unpack(content)
+        sound = finite([payload["meta"], payload["optimizer"], payload["best"]])
     except Exception as error:
         raise _RefusedError(
             f"{path}: not a checkpoint of metarun ({type(error).__name__}): expected tensors and plain values"
         ) from error
     if payload["step"] != step or (run is not None and payload["config"] != run):
         raise _RefusedError(f"{path}: belongs to another run or step")
-    if not finite([payload["meta"], payload["optimizer"], payload["best"]]):
+    if not sound:
         raise _RefusedError(f"{path}: holds numbers that are not finite")
+    return payload
+
+
+def _unpack(content: bytes) -> dict[str, Any]:
+    """The payload. A digest speaks of damage and not of intent: the shape of the content is checked all the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if type(payload) is not dict or {name: type(value) for name, value in payload.items()} != CONTENT:
+        raise ValueError("other content")
+    step, value = payload["best"]
+    sizes = len(payload["chunks"]) == 2 and all(type(size) is int and size > 0 for size in payload["chunks"])
+    weights = all(type(weight) is Tensor for weight in payload["meta"].values())
+    if type(step) is not int or type(value) not in (float, type(None)) or not (sizes and weights):
+        raise ValueError("other values")
     return payload
 
 
@@ -149,32 +169,3 @@ def finite(value: Any) -> bool:
 
 def _path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.pt"
-
-
-def _unpacked(content: bytes) -> dict[str, Any]:
-    """The payload. A digest speaks of damage and not of intent: what the file holds is checked all the same."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > len(content):
-            raise ValueError("compressed")  # torch does not compress, and a bomb would
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    if type(payload) is not dict or {name: type(value) for name, value in payload.items()} != CONTENT:
-        raise ValueError("other content")
-    step, value = payload["best"]
-    sizes = all(type(size) is int and size > 0 for size in payload["chunks"]) and len(payload["chunks"]) == 2
-    weights = all(isinstance(weight, Tensor) for weight in payload["meta"].values())
-    if type(step) is not int or type(value) not in (float, type(None)) or not (sizes and weights and _plain(payload)):
-        raise ValueError("other values")
-    return payload
-
-
-def _plain(value: Any) -> bool:
-    """Whether it is made of plain values, and of tensors that are no larger than what is in the file."""
-    if isinstance(value, Tensor):
-        size = value.numel() * value.element_size()
-        usual = type(value) is Tensor and value.layout is torch.strided and not value.is_quantized
-        return usual and value.device.type == "cpu" and size <= value.untyped_storage().nbytes()
-    if type(value) in (dict, list, tuple):
-        return all(map(_plain, [*value, *value.values()] if isinstance(value, dict) else value))
-    return type(value) in (str, int, float, bool, type(None))

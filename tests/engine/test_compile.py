@@ -1,28 +1,24 @@
 """Units run compiled, recomputed, mapped and in threads as they run alone."""
 
-import threading
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers.oracles import assert_same, maml, run_engine
-from metarun.engine.units import Runner
 
-from metarun import models
 from metarun.algos.averaging import Averaging
 from metarun.algos.maml_pp import MAMLpp
 from metarun.algos.meta_lstm import MetaLSTM
 from metarun.algos.meta_sgd import MetaSGD
 from metarun.algos.reptile import Reptile
 from metarun.data.sinusoid import Sinusoid
-from metarun.engine import compiled
-from metarun.engine import ranks as launch
 from metarun.engine.chunking import peak_bytes
-from metarun.engine.device import Device
+from metarun.engine.compile import Runner
 from metarun.engine.engine import Engine
 from metarun.errors import SettingError, UsageError
 from metarun.models import MLP, Conv4
+from metarun.models.conv4 import Conv
 from metarun.models.functional import Params
 from metarun.models.unit import running, unit
 
@@ -107,22 +103,6 @@ def test_compiled_convolutions_are_the_loop(downsampling, settings, dtype, omnig
     )
 
 
-@pytest.mark.parametrize(("size", "stride"), [((7, 6), 2), ((6, 7), 2), ((5, 4), 1), ((2, 2), 2), ((1, 1), 2)])
-def test_a_compiled_convolution_is_torchs(size, stride, monkeypatch):
-    """Values, and first and second derivatives against finite differences."""
-    monkeypatch.setattr(models, "compiling", lambda: True)
-    conv = models.Conv(2, 3, stride).double()
-    x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
-
-    def ours(x, weight):
-        return torch.func.functional_call(conv, {"weight": weight}, (x,))
-
-    weight = conv.weight.detach().requires_grad_()
-    torch.testing.assert_close(ours(x, weight), F.conv2d(x, weight, None, stride, 1), rtol=1e-12, atol=1e-12)
-    assert torch.autograd.gradcheck(ours, (x, weight))
-    assert torch.autograd.gradgradcheck(ours, (x, weight))
-
-
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_gradients_through_a_unit(compiled, recompute):
@@ -134,7 +114,7 @@ def test_gradients_through_a_unit(compiled, recompute):
     a, y = (torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
 
     def through(a, y):
-        with running(Runner(compiled=compiled, recompute=recompute)):
+        with running(Runner(compiles=compiled, recomputes=recompute)):
             found, power = unit(function, {"a": a}, 3, y)
         assert power == 3
         assert found["count"] == 3
@@ -166,60 +146,6 @@ def test_an_engine_keeps_algorithms_apart():
         assert_same(run_engine(engine, algorithm, tasks), run_engine(Engine("loop"), algorithm, tasks), 1e-12)
 
 
-def test_chunks_in_threads_are_chunks_one_after_the_other(omniglot):
-    """To the bit, where an operation has one thread in both."""
-    tasks = omniglot().sample(0, "train", torch.arange(6))
-    algorithm = maml(Conv4((1, 28, 28), 5, filters=8), inner_steps=2)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            engine = Engine(chunk=1, eval_chunk=1)
-            results.append([run_engine(engine, algorithm, tasks) for _ in range(3)][-1])
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert all(a.equal(b) for a, b in zip(*results, strict=True))
-
-
-def test_a_learner_can_be_called_in_several_threads_at_once():
-    """torch's functional_call puts parameters into the one module that all would share."""
-    algorithm = maml(MLP((1,), 1, hidden=(32, 32)))
-    x, wrong = torch.randn(10, 1), []
-
-    def work(number):
-        params = {name: value + number for name, value in algorithm.init().items()}
-        expected = None
-        for _ in range(300):
-            found = algorithm.predict(params, x)
-            expected = found if expected is None else expected
-            if not found.equal(expected) or any(p.requires_grad is False for p in algorithm.model.parameters()):
-                wrong.append(number)
-
-    alone = [algorithm.predict({n: v + k for n, v in algorithm.init().items()}, x) for k in range(4)]
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-    assert all(algorithm.predict({n: v + k for n, v in algorithm.init().items()}, x).equal(alone[k]) for k in range(4))
-
-
-def test_bfloat16_rounds_in_training_and_not_in_validation(omniglot):
-    tasks = omniglot().sample(0, "train", torch.arange(4))
-    algorithm = maml(Conv4((1, 28, 28), 5, filters=8))
-    exact, rounded = (
-        run_engine(Engine(chunk=2, autocast=autocast), algorithm, tasks) for autocast in (None, "bfloat16")
-    )
-    assert not exact[1].equal(rounded[1])
-    assert (exact[1] - rounded[1]).abs().max() < 0.1, "8 bits of mantissa, in a loss of about 1.6"
-    cosine = F.cosine_similarity(exact[0], rounded[0], dim=0)
-    assert 0.5 < cosine < 1 - 1e-6
-    assert exact[3].equal(rounded[3])
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -235,12 +161,12 @@ def test_settings_out_of_range_are_refused(settings):
 def test_what_cannot_be_compiled_is_refused(monkeypatch):
     algorithm = ALGORITHMS["maml++, all steps"]()
     with pytest.raises(UsageError, match="changes during meta-training"):
-        Engine("compile", compiled="task").check(algorithm, 100)
-    Engine("compile", compiled="task", compile_from=101).check(algorithm, 100)
+        Engine("compile", compiled="task").for_run(algorithm, 100)
+    assert Engine("compile", compiled="task", compile_from=101).for_run(algorithm, 100) == Engine("vmap")
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UsageError, match=r"no-such-compiler.*engine=vmap"):
-        Engine("compile").check(algorithm, 100)
-    Engine("vmap").check(algorithm, 100)
+        Engine("compile").for_run(algorithm, 100)
+    assert Engine("vmap").for_run(algorithm, 100) == Engine("vmap")
 
 
 def test_a_short_run_is_not_compiled(metarun):
@@ -264,24 +190,17 @@ def test_a_compiled_run_resumes_to_the_bit(metarun):
     assert last[0] == last[1]
 
 
-def test_jobs_take_gpus_by_turns(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    for name in ("OMP_NUM_THREADS", "METARUN_JOB"):
-        monkeypatch.delenv(name, raising=False)
-    assert Device().torch_device == torch.device("cuda:0")
-    beside = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}
-    for job, gpu in ((0, 0), (1, 1), (4, 1), (5, 2)):
-        launch.share_the_machine(job, beside)
-        assert Device("cuda").torch_device == torch.device(f"cuda:{gpu}")
-    launch.share_the_machine(7, {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"})
-    assert Device().torch_device == torch.device("cuda:2"), "jobs in a row change nothing"
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert Device().torch_device == torch.device("cuda:1")
+@pytest.mark.parametrize(("size", "stride"), [((7, 6), 2), ((6, 7), 2), ((5, 4), 1), ((2, 2), 2), ((1, 1), 2)])
+def test_a_compiled_convolution_is_torchs(size, stride, monkeypatch):
+    """Values, and first and second derivatives against finite differences."""
+    monkeypatch.setattr("metarun.models.conv4.compiling", lambda: True)
+    conv = Conv(2, 3, stride).double()
+    x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
 
+    def ours(x, weight):
+        return torch.func.functional_call(conv, {"weight": weight}, (x,))
 
-def test_tf32_is_for_gpus():
-    with pytest.raises(SettingError, match="tf32"):
-        Device("cpu", tf32=True)
-    assert compiled.compiling() is False
+    weight = conv.weight.detach().requires_grad_()
+    torch.testing.assert_close(ours(x, weight), F.conv2d(x, weight, None, stride, 1), rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(ours, (x, weight))
+    assert torch.autograd.gradgradcheck(ours, (x, weight))

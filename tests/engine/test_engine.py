@@ -1,15 +1,22 @@
 """loop, vmap and every chunk are the same meta-gradient; a task's result does not depend on its company."""
 
+import threading
+from collections import defaultdict
+from dataclasses import FrozenInstanceError
+from typing import ClassVar
 from unittest.mock import Mock
 
 import pytest
 import torch
-from helpers.oracles import assert_same, image_tasks, maml, run_engine
+import torch.nn.functional as F
+from helpers.oracles import Linear, assert_same, image_tasks, maml, quadratic, run_engine
 
-from metarun.engine import engine as engine_module
+from metarun.algos.maml_pp import MAMLpp
+from metarun.engine import chunking
 from metarun.engine.chunking import peak_bytes
 from metarun.engine.engine import Engine
 from metarun.errors import SettingError
+from metarun.models import Conv4
 from metarun.tasks import Task
 
 
@@ -90,26 +97,6 @@ def test_peak_bytes_counts_what_lives_at_once():
     assert peak_bytes(work) == 8000
 
 
-def test_auto_chunk_fits_the_memory_and_is_even(learner, monkeypatch):
-    model, tasks = learner
-    algorithm = maml(model)
-    needed = {
-        n: peak_bytes(lambda n=n: Engine().meta_gradient(algorithm, algorithm.init(), tasks.select(slice(0, n))))
-        for n in (1, 2, 3, 4)
-    }
-    monkeypatch.setattr(engine_module, "budget", lambda device: needed[4])
-    engine = Engine()
-    engine.plan(algorithm, algorithm.init(), tasks, meta_batch=6, most=6)
-    assert engine.chunk == 3, "four tasks fit, so six go in two chunks of three"
-    monkeypatch.setattr(engine_module, "budget", lambda device: 1)
-    engine = Engine()
-    engine.plan(algorithm, algorithm.init(), tasks, meta_batch=6, most=6)
-    assert (engine.chunk, engine.eval_chunk) == (1, 1), "a task at a time is the least there is"
-    engine = Engine(chunk=5, eval_chunk=2)
-    engine.plan(algorithm, algorithm.init(), tasks, meta_batch=6, most=6)
-    assert (engine.chunk, engine.eval_chunk) == (5, 2), "what was asked for is not changed"
-
-
 @pytest.mark.parametrize(
     "settings",
     [("map",), ("vmap", 0), ("vmap", -1), ("vmap", "many"), ("vmap", True), ("loop", 4), ("vmap", "auto", 2.5)],
@@ -175,3 +162,88 @@ def test_memory_that_is_really_short_is_said_in_a_line(tmp_path):
     assert "Traceback" not in short.stderr
     enough = run(10)
     assert enough.returncode == 0, "the same directory, with a smaller chunk: " + enough.stderr
+
+
+def test_chunks_in_threads_are_chunks_one_after_the_other(omniglot):
+    """To the bit, where an operation has one thread in both."""
+    tasks = omniglot().sample(0, "train", torch.arange(6))
+    algorithm = maml(Conv4((1, 28, 28), 5, filters=8), inner_steps=2)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            engine = Engine(chunk=1, eval_chunk=1)
+            results.append([run_engine(engine, algorithm, tasks) for _ in range(3)][-1])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(a.equal(b) for a, b in zip(*results, strict=True))
+
+
+def test_bfloat16_rounds_in_training_and_not_in_validation(omniglot):
+    tasks = omniglot().sample(0, "train", torch.arange(4))
+    algorithm = maml(Conv4((1, 28, 28), 5, filters=8))
+    exact, rounded = (
+        run_engine(Engine(chunk=2, autocast=autocast), algorithm, tasks) for autocast in (None, "bfloat16")
+    )
+    assert not exact[1].equal(rounded[1])
+    assert (exact[1] - rounded[1]).abs().max() < 0.1, "8 bits of mantissa, in a loss of about 1.6"
+    cosine = F.cosine_similarity(exact[0], rounded[0], dim=0)
+    assert 0.5 < cosine < 1 - 1e-6
+    assert exact[3].equal(rounded[3])
+
+
+class Watched(Linear):
+    """Notes the threads in which each copy of it is called."""
+
+    calls: ClassVar = defaultdict(set)
+
+    def forward(self, x):
+        self.calls[id(self)].add(threading.get_ident())
+        return super().forward(x)
+
+
+def test_each_thread_has_one_copy_of_the_algorithm(monkeypatch):
+    """torch.func puts parameters into a module while it runs, so that two threads must not share one."""
+    monkeypatch.setattr(Watched, "calls", defaultdict(set))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        learner = Watched(5)
+        algorithm = MAMLpp(learner, inner_steps=2)
+        tasks = Task(*(tensor.repeat(6, *[1] * (tensor.ndim - 1)) for tensor in quadratic()[0]))
+        engine = Engine(chunk=1)
+        for progress in (0.0, 0.3, 0.6, 0.9):
+            engine.meta_gradient(algorithm.at(progress), algorithm.init(), tasks)
+    finally:
+        torch.set_num_threads(threads)
+    assert id(learner) not in Watched.calls
+    assert 1 <= len(Watched.calls) <= 2
+    assert all(len(found) == 1 for found in Watched.calls.values())
+
+
+def test_a_run_cannot_change_an_engine():
+    with pytest.raises(FrozenInstanceError):
+        Engine().chunk = 3
+
+
+def test_auto_chunk_fits_the_memory_and_is_even(learner, monkeypatch):
+    model, tasks = learner
+    algorithm = maml(model)
+    needed = {
+        n: peak_bytes(lambda n=n: Engine().meta_gradient(algorithm, algorithm.init(), tasks.select(slice(0, n))))
+        for n in (1, 2, 3, 4)
+    }
+
+    def planned(engine):
+        return engine.plan(algorithm, algorithm.init(), tasks, tasks, meta_batch=6, eval_batch=6)
+
+    monkeypatch.setattr(chunking, "bytes_for_a_chunk", lambda device: needed[4])
+    engine = Engine()
+    assert planned(engine).train == 3, "four tasks fit, so six go in two chunks of three"
+    assert engine == Engine()
+    monkeypatch.setattr(chunking, "bytes_for_a_chunk", lambda device: 1)
+    assert planned(Engine()) == (1, 1), "a task at a time is the least there is"
+    assert planned(Engine(chunk=5, eval_chunk=2)) == (5, 2), "what was asked for is not changed"
+    assert planned(Engine("loop")) == (1, 1)

@@ -88,7 +88,7 @@ def test_meta_training_goes_on_bitwise_from_a_snapshot():
 def test_algorithms_are_tested_on_the_same_tasks_in_any_batches():
     experiment = _experiment()
     state = loop.start(experiment)
-    a, b = (loop.meta_test(experiment, state.meta, "test", 50, batch) for batch in (50, 7))
+    a, b = (loop.meta_test(experiment, state.meta, "test", 50, batch=batch) for batch in (50, 7))
     torch.testing.assert_close(torch.tensor(a.mean), torch.tensor(b.mean), rtol=1e-6, atol=0)
 
 
@@ -98,68 +98,6 @@ def test_logits_that_are_not_finite_are_no_guess():
     logits = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
     assert torch.isnan(score(logits, torch.tensor([0, 0])))
     assert score(logits[:1], torch.tensor([0])) == 1
-
-
-def test_metrics_are_restored_whatever_has_become_of_the_file(tmp_path):
-    from metarun.storage.metrics import Recorder
-    from metarun.storage.rundir import RunDir
-
-    rundir = RunDir(tmp_path)
-    before = '{"step": 1, "split": "train"}\n'
-    for found in (b"", b"x" * 100, before.encode()[:-3], None):
-        rundir.metrics.unlink() if found is None else rundir.metrics.write_bytes(found)
-        recorder = Recorder(rundir, "mse", 1, 0, before)
-        assert rundir.metrics.read_text() == before
-        recorder.event(2, "train", {})
-        assert rundir.metrics.read_text() == recorder.metrics == before + before.replace("1", "2")
-        recorder.close()
-
-
-def test_seconds_add_up_over_sessions(tmp_path):
-    import json
-
-    from metarun.storage.metrics import Recorder
-    from metarun.storage.rundir import RunDir
-
-    rundir = RunDir(tmp_path)
-    rows = [
-        {"session": 0, "seconds": 3.0},
-        {"session": 0, "seconds": 5.0},
-        {"session": 1, "seconds": 10.0},
-        {"session": 1, "seconds": 20.0},
-    ]
-    rundir.timing.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with open(rundir.timing, "a") as file:
-        file.write('{"session": 1, "seco')  # torn by a crash
-    recorder = Recorder(rundir, "mse", 2, 0, "")
-    assert recorder.seconds() == pytest.approx(25, abs=1)
-    recorder.clock(5, 1, 0)
-    assert json.loads(rundir.timing.read_text().splitlines()[-1])["session"] == 2
-    recorder.close()
-
-
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])
-def test_signals_wait_for_the_step_in_training_and_act_at_once_elsewhere(name):
-    import os
-    import signal
-
-    from metarun.errors import StoppedError
-    from metarun.run.signals import at_once, between_steps
-
-    signum = getattr(signal, name)
-    before = signal.getsignal(signum)
-    with pytest.raises(StoppedError, match=f"{name}: stopped; try again") as caught, at_once("try again"):
-        with between_steps() as received:
-            os.kill(os.getpid(), signum)
-            assert received() == signum
-        os.kill(os.getpid(), signum)
-        pytest.fail("the second one came outside of training")
-    assert caught.value.code == 128 + signum
-    with pytest.raises(StoppedError), at_once("try again"), between_steps() as received:
-        os.kill(os.getpid(), signum)
-        os.kill(os.getpid(), signum)
-        pytest.fail("the second one of a kind acts at once")
-    assert signal.getsignal(signum) is before
 
 
 class _Spoiled:
@@ -249,17 +187,3 @@ def test_an_update_that_overflows_is_not_saved():
         next(iter(state.meta.values())).fill_(float("inf"))
     with pytest.raises(DivergedError, match=r"\(after outer step 0\).*meta_lr"):
         loop.snapshot(state)
-
-
-def test_a_signal_that_nohup_ignores_stays_ignored():
-    import os
-    import signal
-
-    from metarun.run.signals import at_once
-
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with at_once("try again"):
-            os.kill(os.getpid(), signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,134 @@
+"""A run directory: whose it is, and what is refused in one."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metarun.errors import RunDirError
+from metarun.storage.records import Status
+from metarun.storage.rundir import FOLDERS, RunDir
+
+
+def _sparse(path):
+    with open(path, "wb") as file:
+        file.truncate(10**11)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text("[" * 200_000),
+        lambda path: path.write_text("{}"),
+        lambda path: path.write_bytes(b"\xff"),
+        lambda path: path.symlink_to("/dev/zero"),
+        os.mkfifo,
+        Path.mkdir,
+        _sparse,
+    ],
+    ids=["deep", "empty", "no text", "a link", "a pipe", "a folder", "huge"],
+)
+def test_a_file_that_is_no_record_is_refused_with_a_remedy(tmp_path, make):
+    rundir = RunDir(tmp_path)
+    make(tmp_path / "status.json")
+    with pytest.raises(RunDirError, match=r"status.json: cannot be read .*: expected it as metarun wrote it; restore"):
+        rundir.status()
+
+
+def test_a_file_that_is_missing_is_none(tmp_path):
+    rundir = RunDir(tmp_path / "not there")
+    assert rundir.summary() is rundir.status() is rundir.environment() is rundir.test_tasks() is None
+    assert rundir.overrides() == []
+    assert rundir.choices() == {}
+    assert not rundir.holds_run
+
+
+def test_status_says_what_is_known(tmp_path):
+    rundir = RunDir(tmp_path)
+    rundir.write_status("stopped", 3, "SIGTERM")
+    assert rundir.status() == Status(
+        status="stopped", step=3, error="SIGTERM", pid=os.getpid(), host=os.uname().nodename
+    )
+    assert list(tmp_path.iterdir()) == [tmp_path / "status.json"]
+
+
+def test_choices_are_stored_or_those_that_were_typed(tmp_path):
+    rundir = RunDir(tmp_path)
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(
+        "- algo=fomaml\n- seed=3\n- +experiment=a/b\n- algo.inner_lr=1\n"
+    )
+    assert rundir.choices() == {"algo": "fomaml", "experiment": "a/b"}
+    (tmp_path / "environment.json").write_text('{"choices": {"algo": "maml", "data": "sinusoid"}}')
+    assert rundir.choices() == {"algo": "maml", "data": "sinusoid"}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_no_folder_leads_elsewhere(tmp_path, name):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run.mkdir()
+    (run / name).symlink_to(elsewhere)
+    with pytest.raises(RunDirError, match="is a symbolic link; expected a folder"), RunDir(run).claimed():
+        pytest.fail("claimed")
+
+
+@pytest.mark.parametrize("name", ["status.json", "summary.json", "metarun.log"])
+def test_nothing_is_written_through_a_link(tmp_path, name):
+    victim, run = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("precious")
+    run.mkdir()
+    (run / name).symlink_to(victim)
+    rundir = RunDir(run)
+    if name.endswith(".json"):
+        rundir.write(name, Status(status="done"))
+        assert Status.from_json((run / name).read_bytes()) == Status(status="done")
+    else:
+        with pytest.raises(OSError, match="symbolic link"), rundir.logging():
+            logging.getLogger("metarun").error("x")
+    assert victim.read_text() == "precious"
+
+
+def test_a_folder_of_someone_else_is_not_taken(tmp_path):
+    rundir = RunDir(tmp_path)
+    rundir.check_free()
+    rundir.write_status("failed", 0, "before it had a config")
+    rundir.check_free()
+    (tmp_path / "metrics.jsonl").write_text("mine")
+    with pytest.raises(RunDirError, match=r"holds metrics\.jsonl but no run"):
+        rundir.check_free()
+
+
+def test_one_process_at_a_time(tmp_path):
+    rundir = RunDir(tmp_path / "run")
+    with rundir.claimed():
+        rundir.write_status("running", 0)
+        with pytest.raises(RunDirError, match=f"in use by process {os.getpid()} on"), RunDir(rundir.path).claimed():
+            pytest.fail("claimed twice")
+    with rundir.claimed():
+        pass
+
+
+def test_starting_together_gives_directories_of_ones_own(tmp_path):
+    code = "from metarun.storage.rundir import make_dated_folder; from pathlib import Path\n"
+    code += "print(*(make_dated_folder(Path('outputs')) for _ in range(20)), sep='\\n')"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert len({line for process in processes for line in process.communicate()[0].split()}) == 80
+
+
+def test_a_config_that_was_edited_is_not_the_one_that_was_run(tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "run")
+    rundir = RunDir(tmp_path / "run")
+    assert rundir.config().seed == 0
+    path = tmp_path / "run/environment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"config": "0"}))
+    with pytest.raises(RunDirError, match="was changed since the run began"):
+        rundir.config()
