@@ -53,7 +53,7 @@ def draw_curves(events: Sequence[Event], summary: Summary, path: Path) -> None:
         path: of the PNG file, replaced as a whole.
     """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
-    figure.suptitle(title(summary), fontsize=11)
+    figure.suptitle(title(summary), fontsize=11, parse_math=False)
     training = [event for event in events if event.split != "test"]
     *left, right = figure.subplots(1, 2 if training else 1, squeeze=False)[0]
     for axes in left:

@@ -1,0 +1,159 @@
+"""Rows: which runs make one, how they are told apart, compared, and judged. On lists, not run directories."""
+
+import math
+import statistics
+
+import pytest
+from helpers.results import alter
+
+from metarun.results.compare import Difference, compare_runs, differences_to_best, distinguish, judge, make_row
+from metarun.storage.records import Published
+
+A, B = ("a", 4), ("b", 4)  # digests
+
+
+@pytest.mark.parametrize(
+    ("mean", "ci95", "theirs", "expected"),
+    [
+        (0.985, 0.002, 0.004, ("inside", -0.002, True)),
+        (0.9831, 0.002, 0.004, ("inside", -0.0039, True)),
+        (0.982, 0.002, 0.004, ("below", -0.005, True)),
+        (0.97, 0.002, 0.004, ("below", -0.017, False)),
+        (0.999, 0.002, 0.004, ("above", 0.012, False)),
+        (0.985, 0.003, None, ("inside", -0.002, True)),
+        (0.983, 0.003, None, ("below", -0.004, False)),
+    ],
+)
+def test_verdicts(mean, ci95, theirs, expected):
+    found = judge(mean, ci95, Published(paper="X", mean=0.987, ci95=theirs))
+    assert (found.where, pytest.approx(found.away), found.meet) == expected
+
+
+def test_rows_on_the_same_tasks_are_compared_task_by_task():
+    rows = [{A: [1.0, 2.0, 3.0, 10.0]}, {A: [1.5, 2.4, 3.6, 10.5]}, {B: [0.1, 0.2, 0.3, 0.4]}]
+    best, other, alone = differences_to_best(rows, higher=False)
+    assert best == Difference(best=True)
+    assert other.mean == pytest.approx(0.5)
+    assert other.ci95 == pytest.approx(1.96 * statistics.stdev([0.5, 0.4, 0.6, 0.5]) / 2), "paired, so it is small"
+    assert alone is None, "it was tested on other tasks"
+    assert [row and row.best for row in differences_to_best(rows, higher=True)] == [False, True, None]
+
+
+def test_differences_of_several_seeds_have_the_interval_over_their_tasks():
+    """A model far from the others is no uncertainty over tasks."""
+    base = [1.0, 2.0, 3.0, 10.0]
+    gaps = {A: (0.1, 0.2, 0.3, 0.4), B: (5.1, 5.2, 5.3, 5.4)}
+    rows = [{A: base, B: base}, {d: [v + g for v, g in zip(base, gap, strict=True)] for d, gap in gaps.items()}]
+    difference = differences_to_best(rows, higher=False)[1]
+    assert difference.mean == pytest.approx(2.75)
+    assert difference.ci95 == pytest.approx(1.96 * statistics.stdev([0.1, 0.2, 0.3, 0.4]) / 2 * math.sqrt(2) / 2)
+
+
+def test_rows_that_share_only_some_tasks_are_not_compared():
+    each = [1.0, 2.0, 3.0, 4.0]
+    assert differences_to_best([{A: each, B: each}, {A: each}], higher=False) == [None, None]
+    assert differences_to_best([{}, {}], higher=False) == [None, None], "their tasks were not kept"
+
+
+def test_seeds_are_averaged_and_their_tasks_and_their_spread_kept_apart(run):
+    row = make_row([alter(run, [1.0, 2.0, 3.0]), alter(run, [2.0, 4.0, 6.0], seed=1)], {})
+    assert row.mean == pytest.approx(3.0)
+    assert row.ci95_tasks == pytest.approx(math.hypot(*(1.96 * s / math.sqrt(3) for s in (1.0, 2.0))) / 2)
+    assert row.ci95_seeds == pytest.approx(12.706)
+    assert make_row([alter(run, [1.0, 2.0])], {}).ci95_seeds is None
+
+
+def test_models_tested_on_the_same_tasks_are_no_more_tasks(run):
+    each = [1.0, 2.0, 4.0, 9.0]
+    one = make_row([alter(run, each)], {})
+    same = make_row([alter(run, each, seed=seed, digest="the same") for seed in (0, 1)], {})
+    own = make_row([alter(run, each, seed=seed) for seed in (0, 1)], {})
+    assert same.ci95_tasks == pytest.approx(one.ci95_tasks)
+    assert own.ci95_tasks == pytest.approx(one.ci95_tasks / math.sqrt(2))
+
+
+def test_runs_that_differ_in_the_seed_alone_are_a_row_and_a_repetition_is_left_out(run):
+    each = [1.0, 2.0, 4.0]
+    same = {"device.threads": 1, "engine.mode": "loop", "checkpoint_every": 3, "algo.meta_clip": None}
+    runs = [alter(run, each, seed=1), alter(run, each), alter(run, each, settings=same)]
+    rows, repeated = compare_runs(runs)
+    assert [[r.config.seed for r in row.runs] for row in rows] == [[0, 1]]
+    assert ["the same configuration and seed" in folder.reason for folder in repeated] == [True]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("engine.autocast", "bfloat16"), ("device.tf32", True), ("algo.inner_lr", 0.5), ("val_tasks", 9)]
+)
+def test_settings_that_show_in_results_make_two_rows(run, key, value):
+    rows, _ = compare_runs([alter(run, [1.0, 2.0]), alter(run, [1.0, 2.0], settings={key: value})])
+    assert [row.keys.get(key) for row in rows][1] == value
+
+
+def test_one_is_one_however_it_is_typed(run):
+    runs = [alter(run, [1.0, 2.0], seed=seed, settings={"algo.meta_lr": rate}) for seed, rate in ((0, 1), (1, 1.0))]
+    assert len(compare_runs(runs)[0]) == 1
+
+
+def test_columns_are_the_keys_that_differ_under_one_name(run):
+    other = run.summary.model_copy(update={"algorithm": "Reptile"})
+    slow, fast = ({"algo.inner_lr": rate} for rate in (0.01, 0.02))
+    reptile = alter(run, [1.0, 2.0], settings={"algo.inner_lr": 0.001, "algo.meta_lr": 0.1})
+    reptile = type(run)(**{**vars(reptile), "summary": other})
+    runs = [alter(run, [1.0, 2.0], settings=slow), alter(run, [1.0, 2.0], settings=fast), reptile]
+    assert distinguish(runs) == [
+        {"algo": "MAML", "algo.inner_lr": 0.01},
+        {"algo": "MAML", "algo.inner_lr": 0.02},
+        {"algo": "Reptile", "algo.inner_lr": 0.001},
+    ]
+    typed = [
+        alter(run, [1.0, 2.0], settings=slow),
+        type(run)(**{**vars(reptile), "typed": {"algo.meta_lr": "algo.meta_lr=0.1"}}),
+    ]
+    assert [row["algo.meta_lr"] for row in distinguish(typed)] == [0.001, 0.1], "what was typed has a column"
+
+
+def test_experiments_are_told_apart_by_name_then_by_what_differs_under_it(run):
+    named = [alter(run, [1.0, 2.0], experiment=name) for name in ("x/one", "x/two")]
+    assert distinguish(named) == [{"experiment": "x/one"}, {"experiment": "x/two"}]
+    runs = [
+        alter(run, [1.0, 2.0], experiment="x/one", settings={"algo.inner_loss_reduction": name})
+        for name in ("mean", "per_shot")
+    ]
+    assert [row["algo.inner_loss_reduction"] for row in distinguish(runs)] == ["mean", "per_shot"]
+    short = alter(run, [1.0, 2.0], experiment="x/one", settings={"budget": 0.5})
+    assert distinguish([short]) == [{"experiment": "x/one", "budget": 0.5}]
+
+
+def test_what_was_typed_beside_an_experiment_is_said(run):
+    typed = {"algo.inner_lr": "algo.inner_lr=0.3", "algo.meta_lr": "algo.meta_lr=0.1"}
+    other = alter(
+        run, [1.0, 2.0], experiment="x/one", typed=typed, settings={"algo.inner_lr": 0.3, "algo.meta_lr": 0.1}
+    )
+    assert distinguish([other])[0]["changed"] == "algo.inner_lr=0.3 algo.meta_lr=0.1"
+    same = alter(run, [1.0, 2.0], experiment="x/one", settings={"algo.meta_lr": 0.1})
+    assert distinguish([other, same]) == [
+        {"experiment": "x/one", "algo.inner_lr": 0.3, "changed": "algo.meta_lr=0.1"},
+        {"experiment": "x/one", "algo.inner_lr": 0.01},
+    ]
+
+
+def test_metrics_are_compared_among_themselves(run):
+    runs = [alter(run, [0.1, 0.2], metric="accuracy", settings={"algo.inner_lr": rate}) for rate in (0.1, 0.2)]
+    rows, _ = compare_runs([*runs, alter(run, [1.0, 2.0], settings={"meta_batch": 3})])
+    assert [(row.metric, row.keys) for row in rows] == [
+        ("accuracy", {"algo.inner_lr": 0.1}), ("accuracy", {"algo.inner_lr": 0.2}), ("mse", {}),
+    ]  # fmt: skip
+
+
+def test_an_experiment_as_it_is_is_judged_with_its_steps(run):
+    found = alter(run, [0.3, 0.4], experiment="finn2017/sinusoid_5shot")
+    row = make_row([found], {})
+    assert row.published == Published(
+        paper="Finn et al. 2017, table 2", mean=0.35, by_step={1: 0.67, 5: 0.38, 10: 0.35}
+    )
+    assert row.verdict.where == "inside"
+    assert list(row.by_step) == [1], "the run has two inner steps"
+    changed = make_row(
+        [alter(run, [0.3, 0.4], experiment="finn2017/sinusoid_5shot", typed={"algo.meta_lr": "..."})], {}
+    )
+    assert changed.published is changed.verdict is None
