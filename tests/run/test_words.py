@@ -6,7 +6,6 @@ from metarun.run import words
 from metarun.storage.records import Checkpoint, Inner, Learner, Point, Source, Summary, Trained, Training, Validation
 from metarun.storage.records import Test as Result
 
-
 SIZES = {"shots": 1, "queries": 2, "train_shots": 1, "train_queries": 2}
 INNER = Inner(rule="SGD", lr=0.4, steps=1, eval_steps=3)
 
