@@ -15,7 +15,7 @@ from metarun.config.compose import compose
 from metarun.config.keys import differing_keys, leaves
 from metarun.config.published import published
 from metarun.results import runs
-from metarun.run.build import assemble
+from metarun.run.build import build_experiment
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -129,7 +129,7 @@ def test_every_experiment_begins_with_its_command_and_is_built(path, data_root, 
     package, command, *_ = path.read_text().splitlines()
     assert (package, command) == ("# @package _global_", f"# metarun experiment={name}")
     config = compose([f"experiment={name}", "device=cpu"])
-    experiment = assemble(config)
+    experiment = build_experiment(config)
     if theirs := published(name):
         kept = config.algo.get("eval_inner_steps") or config.algo.get("inner_steps") or 0
         assert all(step <= kept for step in theirs.get("by_step") or {})

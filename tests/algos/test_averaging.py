@@ -49,7 +49,7 @@ def _networks(algorithm, meta):
 
 
 @pytest.mark.parametrize(("regularize", "strength"), [("none", 0.0), ("l2", 0.05), ("mean", 0.05)])
-def test_with_parameters_every_learner_is_trained_on_its_loss_of_the_owner_as_if_alone(regularize, strength):
+def test_with_parameters_every_learner_is_trained_on_its_own_task_as_if_alone(regularize, strength):
     """Five outer steps, against an Adam per network, each on one task (and for `mean` with the others' mean)."""
     experiment = _experiment(
         Sinusoid(shots=4, queries=3), average="parameters", regularize=regularize, strength=strength

@@ -3,8 +3,13 @@
 import torch
 from torch import nn
 
+from metarun import seeds
 from metarun.algos.maml import MAML
+from metarun.engine.engine import Engine
+from metarun.models import Conv4
 from metarun.tasks import Task
+
+EYE = torch.eye(5, dtype=torch.float64)
 
 
 class Linear(nn.Module):
@@ -60,3 +65,57 @@ def assert_same(a, b, tolerance):
     for x, y in zip(a, b, strict=True):
         scale = y.abs().max().clamp(min=1e-3)
         assert (x - y).abs().max() <= tolerance * scale
+
+
+def norm_model(**settings):
+    """A small Conv4 for image_tasks, whose batch norm has shifts that keep all channels alive."""
+    with seeds.forked("test", "norms"):
+        model = Conv4((1, 16, 16), 3, filters=4, **settings).double()
+        for name in model.norm_parameters:
+            nn.init.uniform_(model.get_parameter(name), 0.5, 1.5)
+    return model
+
+
+def flat(params):
+    return torch.cat([value.flatten() for value in params.values()])
+
+
+def tune_by_hand(theta, task, steps):
+    """Query losses before and after each update of Linear's vector; `steps` has updates and their support points."""
+    yield (task.query_x @ theta - task.query_y).square().mean()
+    for update, places in steps:
+        x, y = (t if places is None else t[places] for t in (task.support_x, task.support_y))
+        theta = update(theta, 2 / len(x) * x.T @ (x @ theta - y))
+        yield (task.query_x @ theta - task.query_y).square().mean()
+
+
+def central_differences(algorithm, tasks, meta, to_the_end=True):
+    """For each meta-parameter the error of the gradient along a random direction, and the gradient along it.
+
+    Differences are of fourth order. A ReLU may switch within h, where there is no derivative: of several h the smallest error counts, and without
+    `to_the_end` the first.
+    """
+    grads = Engine().meta_gradient(algorithm, meta, tasks).grads
+    generator = torch.Generator().manual_seed(1)
+    for name in meta:  # a direction for each parameter, so that none can hide behind another
+        direction = torch.randn(meta[name].shape, generator=generator, dtype=torch.float64)
+        direction /= direction.norm()
+
+        def loss(h, name=name, direction=direction):
+            changed = {**meta, name: meta[name] + h * direction}
+            return torch.stack([algorithm.meta_loss(changed, tasks.select(t))[0] for t in range(len(tasks.key))]).mean()
+
+        analytic, least = float((grads[name] * direction).sum()), float("inf")
+        for h in (1e-5, 1e-4, 3e-6, 3e-5, 1e-6, 3e-7, 1e-7) if to_the_end else (1e-5,):
+            with torch.no_grad():
+                difference = float((8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h))
+            least = min(least, abs(difference - analytic))
+            if least < 1e-6 * max(1e-3, abs(analytic)):
+                break
+        yield name, least, analytic
+
+
+def assert_central_differences(algorithm, tasks, meta):
+    """The meta-gradient agrees with the loss to six digits, along a direction in each meta-parameter."""
+    for name, error, analytic in central_differences(algorithm, tasks, meta):
+        assert error < 1e-6 * max(1e-3, abs(analytic)), name

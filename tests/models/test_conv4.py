@@ -1,4 +1,4 @@
-"""Learners against the same network, written with torch's own layers."""
+"""Conv4 against the same network, written with torch's own layers."""
 
 import pytest
 import torch

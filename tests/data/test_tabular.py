@@ -1,13 +1,8 @@
-"""Sinusoid and tabular tasks: their distribution, and that there is something to learn exactly where there "
-"should be."""
-
-import math
+"""Tabular tasks: there is something to learn exactly where there should be."""
 
 import pytest
 import torch
 
-from metarun.data.sequences import Sequences
-from metarun.data.sinusoid import Sinusoid
 from metarun.data.tabular import Tabular
 from metarun.errors import SettingError
 
@@ -19,59 +14,16 @@ def _sampled(source, n, split="train", seed=0):
     return source.sample(seed, split, torch.arange(n))
 
 
-def test_sinusoid_moments():
-    tasks = _sampled(Sinusoid(shots=20, queries=30), 40_000)
-    x = torch.cat([tasks.support_x, tasks.query_x], dim=1).double()
-    y = torch.cat([tasks.support_y, tasks.query_y], dim=1).double()
-    assert x.shape == y.shape == (40_000, 50, 1)
-    assert x.min() >= -5
-    assert x.max() <= 5
-    assert abs(x.mean()) < 0.02
-    assert abs(x.var() - 100 / 12) < 0.03
-    assert y.abs().max() <= 5
-    # E[A²]: A uniform on [0.1, 5]. E[sin²(x - φ)] = ½ - ½ E[cos 2x] E[cos 2φ] = ½, for φ runs over half a circle.
-    expected = (5**3 - 0.1**3) / 3 / 4.9 / 2
-    assert round(expected, 2) == 4.25, "the zero predictor's error"
-    assert abs((y**2).mean() - expected) < 0.1
-    # E[y] = E[A] E[sin x cos φ - cos x sin φ] = -2.55 · (sin 5 / 5) · (2 / π)
-    assert abs(y.mean() + 2.55 * math.sin(5) / 5 * 2 / math.pi) < 0.03
-
-
-def test_each_sinusoid_is_one_wave():
-    tasks = _sampled(Sinusoid(shots=30, queries=40), 50)
-    x = torch.cat([tasks.support_x, tasks.query_x], dim=1).double()
-    y = torch.cat([tasks.support_y, tasks.query_y], dim=1).double()
-    basis = torch.cat([x.sin(), x.cos()], dim=-1)  # A sin(x - φ) = a sin x + b cos x
-    weights = torch.linalg.lstsq(basis[:, :30], y[:, :30]).solution
-    assert (basis @ weights - y).abs().max() < 1e-4
-    amplitude = weights.square().sum(dim=1).sqrt()
-    phase = torch.atan2(-weights[:, 1], weights[:, 0])
-    assert ((amplitude > 0.0999) & (amplitude < 5.0001)).all()
-    assert ((phase > -1e-4) & (phase < math.pi + 1e-4)).all()
-    assert amplitude.unique().numel() == 50
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        Sinusoid(),
-        Sequences(),
-        Tabular(),
-        Tabular(teacher="mlp", ways=3),
-        Tabular(teacher="tree"),
-        Tabular(teacher="noise"),
-    ],
-)
-def test_a_task_is_a_function_of_seed_split_and_number(source):
-    whole = _sampled(source, 20)
+@pytest.mark.parametrize("settings", [{}, {"teacher": "mlp", "ways": 3}, {"teacher": "tree"}, {"teacher": "noise"}])
+def test_a_task_is_a_function_of_seed_split_and_number(settings):
+    source = Tabular(**settings)
+    source.prepare(CPU)
+    whole = source.sample(0, "train", torch.arange(20))
     for one in (3, 19):
         alone = source.sample(0, "train", torch.tensor([one]))
         assert all(torch.equal(a[0], b[one]) for a, b in zip(alone, whole, strict=True))
     for other in (source.sample(1, "train", torch.arange(20)), source.sample(0, "test", torch.arange(20))):
-        if isinstance(source, Sequences):  # symbols are few, so that single sequences may well occur again
-            assert not any(torch.equal(a, b) for a, b in zip(other.support_x, whole.support_x, strict=True))
-        else:
-            assert not torch.isin(other.support_x, whole.support_x).any()
+        assert not torch.isin(other.support_x, whole.support_x).any()
         assert not torch.isin(other.key, whole.key).any()
 
 
@@ -127,6 +79,13 @@ def test_linear_teachers_are_linear():
         assert ((padded @ w) * y > 0).all()
 
 
+def test_its_facts_are_those_of_its_settings():
+    assert Tabular(features=4, ways=3, shots=2, queries=6, teacher="tree").facts() == {
+        "name": "tabular", "ways": 3, "shots": 2, "queries": 6, "train_shots": 2, "train_queries": 6,
+        "more": {"features": 4, "teacher": "tree"},
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -142,9 +101,3 @@ def test_linear_teachers_are_linear():
 def test_tabular_settings_out_of_range_are_refused(bad):
     with pytest.raises(SettingError):
         Tabular(**bad)
-
-
-@pytest.mark.parametrize("bad", [{"shots": 0}, {"queries": -1}, {"shots": True}])
-def test_sinusoid_settings_out_of_range_are_refused(bad):
-    with pytest.raises(SettingError):
-        Sinusoid(**bad)

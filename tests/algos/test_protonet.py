@@ -1,0 +1,50 @@
+"""Prototypical networks against class means, symmetries and finite differences."""
+
+import pytest
+import torch
+from helpers.oracles import assert_central_differences, image_tasks
+
+from metarun import seeds
+from metarun.algos.protonet import ProtoNet
+from metarun.models import MLP, Conv4
+from metarun.tasks import Task
+
+CPU = torch.device("cpu")
+
+
+def test_prototypes_are_class_means_in_a_learned_space():
+    """On an identity body minus the squared distances to the class means, in whatever order the support set is."""
+    tasks = image_tasks(torch.Generator().manual_seed(0), shots=3, queries=2)
+    flat = Task(tasks.support_x.flatten(2), tasks.support_y, tasks.query_x.flatten(2), tasks.query_y, tasks.key)
+    with seeds.forked("test", "proto"):
+        algorithm = ProtoNet(MLP((256,), 3, hidden=[]).double())
+    task = flat.select(0)
+    means = torch.stack([task.support_x[task.support_y == n].mean(0) for n in range(3)])
+    expected = -(torch.cdist(task.query_x, means) ** 2)
+    torch.testing.assert_close(algorithm.logits({}, task), expected, rtol=1e-9, atol=1e-9)
+    with seeds.forked("test", "proto"):
+        algorithm = ProtoNet(Conv4((1, 16, 16), 3, filters=4).double())
+    meta = algorithm.init()
+    assert not [name for name in meta if name.startswith("head")]
+    shuffled = torch.tensor([5, 0, 8, 3, 1, 7, 2, 6, 4])
+    other = tasks.select(0)._replace(support_x=tasks.support_x[0][shuffled], support_y=tasks.support_y[0][shuffled])
+    torch.testing.assert_close(algorithm.logits(meta, tasks.select(0)), algorithm.logits(meta, other))
+
+
+@pytest.mark.parametrize("norm", ["transductive", "support"])
+def test_prototypes_are_learned_through_support_and_query(norm):
+    tasks = image_tasks(torch.Generator().manual_seed(0), shots=2, queries=2)
+    with seeds.forked("test", "proto"):
+        model = Conv4((1, 16, 16), 3, filters=4, norm=norm).double()
+        for name in model.norm_parameters:
+            torch.nn.init.uniform_(model.get_parameter(name), 0.5, 1.5)
+    algorithm = ProtoNet(model)
+    meta = algorithm.init()
+    assert_central_differences(algorithm, tasks, meta)
+    task = tasks.select(0)
+    alone = torch.cat([algorithm.logits(meta, task._replace(query_x=x[None])) for x in task.query_x])
+    together = algorithm.logits(meta, task)
+    assert torch.allclose(alone, together) == (norm == "support"), "with the support set's statistics each stands alone"
+    same = task._replace(query_x=task.support_x[::2])  # with one shot a class, a query that is its prototype
+    first = same._replace(support_x=task.support_x[::2], support_y=task.support_y[::2])
+    assert algorithm.logits(meta, first).diagonal().abs().max() < 1e-9, "a drawing is at no distance from itself"
