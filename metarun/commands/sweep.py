@@ -1,11 +1,14 @@
 """A sweep: what a search has to be, the folder of each job, and the closing words."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf
@@ -13,7 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from metarun.config.overrides import Overrides
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, StoppedError, UsageError
-from metarun.text import count_of, format_metric, printable, short_path
+from metarun.text import format_metric, printable, short_path, typed_path
+
+if TYPE_CHECKING:
+    from metarun.storage.rundir import RunDir
 
 FAILURES = "METARUN_FAILURES"  # in the environment of each job: the file to which it adds a line when it fails
 LONGEST = 255  # bytes that file systems allow a name
@@ -96,26 +102,26 @@ def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
         MetarunError: a job failed.
         StoppedError: the sweep was stopped; says how to go on.
     """
-    failed = []
+    failed, lines = [], 0
     try:
         run()
     except StoppedError as error:
-        again = f"for all other jobs repeat the sweep with hydra.sweep.dir={short_path(folder)}"
+        again = f"for all other jobs repeat the sweep with hydra.sweep.dir={typed_path(folder)}"
         raise StoppedError(f"{error}; {again}", error.code - 128) from error
     finally:
         if failures.exists():
             failed = [json.loads(line) for line in failures.read_text(encoding="utf-8").splitlines()]
             failures.unlink()
-        _print_runs(folder, failed)
+        lines = _print_runs(folder, failed)
     if failed:
         raise MetarunError(
-            f"{count_of(len(failed), 'job')} failed (sweep): expected all to finish; see above, and metarun.log "
+            f"{len(failed)} of {lines} jobs failed (sweep): expected all to finish; see above, and metarun.log "
             "in their directories"
         )
 
 
-def _print_runs(folder: Path, failed: list[dict]) -> None:
-    """A line for each run: the words that it does not share with all others, and its result."""
+def _print_runs(folder: Path, failed: list[dict]) -> int:
+    """Prints a line for each run, with the words that not all share, and its result; returns the number of lines."""
     from metarun.results.runs import find_runs
     from metarun.storage.rundir import RunDir
 
@@ -135,9 +141,10 @@ def _print_runs(folder: Path, failed: list[dict]) -> None:
     width = max(map(len, names), default=0)
     for name, (_, result, path) in zip(names, lines, strict=True):
         print(printable(f"{name:<{width}}  {result}  {short_path(path)}"))
+    return len(lines)
 
 
-def _describe(rundir) -> str:
+def _describe(rundir: RunDir) -> str:
     """The result of a run, or how it ended."""
     status, summary = rundir.status(), rundir.summary()
     if status and status.status != "done":

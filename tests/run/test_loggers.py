@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import QUICK
 
-from metarun.engine import loop
-from metarun.errors import DivergedError, SettingError
+from metarun.errors import SettingError
 from metarun.run import loggers
 
 
@@ -128,63 +127,3 @@ def test_weights_and_biases_offline(metarun):
     code, _, err = metarun(*QUICK, "logger=wandb", "logger.mode=offline", "hydra.run.dir=run")
     assert code == 0, err
     assert list(Path("run/wandb").glob("offline-run-*/*.wandb"))
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (["objective=test"], ["'test' (objective)", "expected val"]),
-        (["hydra.sweeper.n_trials=0"], ["0 (hydra.sweeper.n_trials)", "at least 1"]),
-        (["algo.inner_lr=0.01"], ["nothing to choose", "interval"]),
-        (["algo.inner_lr=interval(1,0.1)"], ["'algo.inner_lr=interval(1,0.1)'", "interval(LESS,MORE)"]),
-        (["algo.iner_lr=interval(0.1,1)", "algo.inner_lr=0.1"], ["'algo.iner_lr'", "did you mean inner_lr?"]),
-        (["hydra.sweeper.max_failure_rate=2"], ["2", "hydra.sweeper.max_failure_rate", "from 0 to 1"]),
-        (["hydra.sweeper.storage=nonsense"], ["hydra.sweeper.storage", "sqlite:///study.db"]),
-        (["hydra.sweeper.storage=sqlite:////nowhere/at/all.db"], ["hydra.sweeper.storage", "a folder that is there"]),
-    ],
-)
-def test_a_search_that_cannot_be_is_refused(metarun, words, names):
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    rate = [] if any("inner_lr" in word for word in words) else ["algo.inner_lr=choice(0.01,0.1)"]
-    code, _, err = metarun("-m", "sweep=optuna", *rate, *QUICK, *words)
-    assert code == 2, err
-    assert all(name in err.splitlines()[-1] for name in names), err
-
-
-def test_a_search_goes_on_after_runs_that_fail_and_is_judged_by_validation(metarun):
-    """Of four trials those with a large inner rate have no finite validation. The sampler's seed draws some of each."""
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    words = ("sweep=optuna", "algo.inner_lr=choice(0.01,1000)", "seed=choice(0,1)", *QUICK)
-    search = ("hydra.sweeper.n_trials=4", "hydra.sweep.dir=study", "hydra.sweeper.storage=sqlite:///study.db")
-    code, out, err = metarun("-m", *words, *search, "hydra.sweeper.sampler.seed=0")
-    assert code == 1, err
-    assert "failed" in out
-    assert "test mse" in out
-    text = Path("study/optimization_results.yaml").read_text()
-    best = float(text.split("best_value:")[1].split()[0])
-    summaries = [json.loads(path.read_text()) for path in Path("study").glob("*/summary.json")]
-    assert best == min(summary["val"]["mse"]["mean"] for summary in summaries)
-    assert "algo.inner_lr: 0.01" in text
-    assert Path("study.db").stat().st_size > 0
-
-
-def test_a_search_does_not_see_that_a_test_diverged(metarun, monkeypatch):
-    """The best of two rates by validation has no finite test: it is the best all the same."""
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    real = loop.meta_test
-
-    def meta_test(experiment, meta, split, *rest):
-        if split == "test" and experiment.algorithm.inner_lr == 0.01:
-            raise DivergedError("the metric of test task 3 is not finite")
-        return real(experiment, meta, split, *rest)
-
-    monkeypatch.setattr(loop, "meta_test", meta_test)
-    search = ("hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=0", "hydra.sweep.dir=study")
-    code, _, err = metarun("-m", "sweep=optuna", "algo.inner_lr=choice(0.01,1e-9)", *search, *QUICK)
-    assert code == 1, err
-    rows = [
-        json.loads(line) for path in Path("study").glob("*/metrics.jsonl") for line in path.read_text().splitlines()
-    ]
-    text = Path("study/optimization_results.yaml").read_text()
-    assert float(text.split("best_value:")[1].split()[0]) == min(row["mse"] for row in rows if row["split"] == "val")
-    assert "algo.inner_lr: 0.01" in text

@@ -373,24 +373,6 @@ def test_a_saved_config_runs_again(metarun):
     assert "values, not choices" in err
 
 
-def test_a_sweep_tries_everything_and_says_what_failed(metarun):
-    words = ["-m", *QUICK, "algo=maml,fomaml", "algo.inner_lr=0.01,1e30", "hydra.sweep.dir=sweep"]
-    code, out, err = metarun(*words)
-    assert code == 1
-    assert out.count("test mse") == 2
-    assert out.count("failed: ") == 2
-    assert "2 of 4 jobs failed" in err.splitlines()[-1]
-    assert "Traceback" not in err
-    statuses = {path.parent.name: json.loads(path.read_text()) for path in Path("sweep").glob("*/status.json")}
-    assert sorted(status["status"] for status in statuses.values()) == ["done", "done", "failed", "failed"]
-    failed = next(Path("sweep", name) for name, status in statuses.items() if status["status"] == "failed")
-    assert "Traceback" in (failed / "metarun.log").read_text()
-    done = next(Path("sweep", name, "metrics.jsonl") for name, status in statuses.items() if status["status"] == "done")
-    before = done.stat().st_mtime_ns
-    assert metarun(*words)[0] == 1
-    assert done.stat().st_mtime_ns == before, "what is done is not run again"
-
-
 def test_divergence_has_its_exit_code_and_keeps_the_good_checkpoint(metarun):
     code, _, err = metarun(*QUICK, "hydra.run.dir=run", "algo.meta_lr=1e20")
     assert code == 5
@@ -425,61 +407,6 @@ def test_what_differs_in_the_environment_is_said_before_the_run_is_repeated(meta
     assert lines[0].startswith("environment: device was abacus, is ")
     assert lines[1].startswith("environment: torch was 0.4.1, is ")
     assert lines[-1] == "bitwise identical: 8 of 8 events"
-
-
-@pytest.fixture
-def two_ray_nodes(monkeypatch):
-    """The words for a Ray cluster of two nodes with one core each, on this machine."""
-    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        cluster.add_node(num_cpus=1)
-        address = f"hydra.launcher.ray.init.address='{cluster.address}'"
-        yield ["hydra/launcher=ray", address, "+hydra.launcher.ray.init.object_store_memory=null"]
-    finally:
-        cluster.shutdown()
-
-
-@pytest.mark.slow
-def test_a_sweep_on_two_ray_nodes(tmp_path, two_ray_nodes):
-    command = [sys.executable, "-m", "metarun", "-m", *two_ray_nodes, *QUICK, "seed=0,1,2,3", "hydra.sweep.dir=sweep"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("test mse") == 4
-    assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("plugin", "words", "threads"),
-    [
-        ("joblib", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], (os.cpu_count() or 2) // 2),
-        ("submitit", ["hydra/launcher=submitit_local"], 1),
-        ("submitit", ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=2"], 2),
-        ("ray", ["hydra/launcher=ray"], 1),
-    ],
-)
-def test_jobs_of_a_parallel_launcher_are_in_the_closing_table_too(plugin, words, threads, tmp_path, monkeypatch):
-    pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    words = ["-m", *words, *QUICK, "algo.inner_lr=0.01,1e30", "seed=0,1"]
-    command = [sys.executable, "-m", "metarun", *words, "hydra.sweep.dir=sweep"]
-    for _ in range(2):  # the second time only what failed is tried again
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 1
-        # Ray's workers may still speak after metarun's last word.
-        assert "2 of 4 jobs failed" in (done.stderr if plugin == "ray" else done.stderr.splitlines()[-1])
-        assert done.stdout.count("test mse") == 2
-        assert done.stdout.count("failed: the meta-loss") == 2
-        assert not list((tmp_path / "sweep").glob(".outcomes*"))
-    logs = [path.read_text() for path in (tmp_path / "sweep").glob("*/metarun.log")]
-    assert sum("Traceback" in text for text in logs) == 2
-    assert sum("step 12/12" in text for text in logs) == 2
-    environments = [json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/environment.json")]
-    assert {environment["threads"] for environment in environments} == {threads}
 
 
 def test_the_digest_of_test_tasks_is_that_of_the_tasks(metarun):

@@ -1,0 +1,258 @@
+"""Sweeps: the folder of each job, the closing words, searches, and launchers."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.runs import QUICK
+
+from metarun.commands.sweep import name_folder
+from metarun.engine import loop
+from metarun.errors import DivergedError
+
+SHORT = ("model.hidden=[4]", "meta_steps=2", "val_every=2", "val_tasks=2", "test_tasks=2", "meta_batch=2")
+
+
+@pytest.mark.parametrize(
+    "words", ["seed=1", "algo=maml,seed=1", "experiment=finn2017/omniglot_5w1s,seed=0", "a" * 255, "x=ü", ""]
+)
+def test_a_folder_keeps_the_name_that_it_always_had(words):
+    assert name_folder(words) == words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "a" * 256,
+        "ü" * 128,
+        "/x",
+        "a=x/../../y",
+        "a=x//y",
+        "..",
+        "a=\n",
+        "a=\x00",
+        "a=x/",
+        "a=" + "x/" + "y" * 300,
+        "a=\x1b[2J",
+    ],
+)
+def test_a_folder_has_a_legal_name_of_its_own(words, tmp_path):
+    name = name_folder(words)
+    assert name == name_folder(words), "the same sweep finds it again"
+    assert "/" not in name
+    assert name.isprintable()
+    (tmp_path / name).mkdir()
+    assert name != name_folder(f"{words}x") != name_folder(f"x{words}")
+    assert name.startswith(words[:1] if words[0].isprintable() and words[0] != "/" else "_")
+
+
+def test_many_long_combinations_have_a_folder_each():
+    assert len({name_folder("x" * 300 + str(number)) for number in range(10_000)}) == 10_000
+
+
+def test_a_sweep_tries_everything_and_says_what_failed(metarun):
+    words = ["-m", *QUICK, "algo=maml,fomaml", "algo.inner_lr=0.01,1e30", "hydra.sweep.dir=sweep"]
+    code, out, err = metarun(*words)
+    assert code == 1
+    assert out.count("test mse") == 2
+    assert out.count("failed: the meta-loss") == 2
+    assert "2 of 4 jobs failed" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    statuses = {path.parent.name: json.loads(path.read_text()) for path in Path("sweep").glob("*/status.json")}
+    assert sorted(status["status"] for status in statuses.values()) == ["done", "done", "failed", "failed"]
+    failed = next(Path("sweep", name) for name, status in statuses.items() if status["status"] == "failed")
+    assert "Traceback" in (failed / "metarun.log").read_text()
+    done = next(Path("sweep", name, "metrics.jsonl") for name, status in statuses.items() if status["status"] == "done")
+    before = done.stat().st_mtime_ns
+    code, out, err = metarun("-m", *QUICK, "algo=maml,fomaml", "algo.inner_lr=0.01", "hydra.sweep.dir=sweep")
+    assert code == 0, "what failed before is no job of this sweep,"
+    assert out.count("failed: the meta-loss") == 2, "but listed"
+    assert done.stat().st_mtime_ns == before, "what is done is not run again"
+    assert {path.name for path in Path("sweep").iterdir()} == {*statuses, "multirun.yaml"}
+
+
+@pytest.mark.parametrize("launcher", [[], pytest.param(["hydra/launcher=joblib"], marks=pytest.mark.slow)])
+def test_a_job_that_is_refused_before_its_run_begins_is_listed_and_failed(metarun, launcher):
+    if launcher:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = ("-m", *SHORT, "seed=0,1,2", "hydra.sweep.dir=sweep", *launcher)
+    assert metarun(*sweep)[0] == 0
+    folders = sorted(Path("sweep").glob("*seed=*"))
+    shutil.rmtree(folders[2])
+    shutil.rmtree(folders[0])
+    shutil.copytree(folders[1], folders[0])  # another run
+    handle = os.open(folders[1], os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        code, out, err = metarun(*sweep)
+    finally:
+        os.close(handle)
+    assert code == 1
+    assert "2 of 5 jobs failed" in err.splitlines()[-1]
+    lines = out.splitlines()
+    assert (
+        sum(
+            line.startswith("seed=0 ") and "failed: " in line and "holds a run with another config" in line
+            for line in lines
+        )
+        == 1
+    )
+    assert sum(line.startswith("seed=1 ") and "failed: " in line and "in use by process" in line for line in lines) == 1
+    assert sum(line.startswith("seed=2 ") and "test mse" in line for line in lines) == 1
+
+
+def test_a_sweep_that_is_stopped_says_how_to_go_on(metarun, monkeypatch):
+    train = loop.meta_train
+
+    def stopping(session, *args):
+        for report in train(session, *args):
+            if len(list(Path("a sweep").iterdir())) == 3:  # in the second job, beside the first and multirun.yaml
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield report
+
+    monkeypatch.setattr(loop, "meta_train", stopping)
+    words = ("-m", *SHORT, "seed=0,1,2", "hydra.sweep.dir='a sweep'")
+    code, out, err = metarun(*words)
+    assert code == 143
+    assert "for all other jobs repeat the sweep with hydra.sweep.dir='a sweep'" in err.splitlines()[-1]
+    assert [line.split()[1] for line in out.splitlines()] == ["val", "stopped:"]
+    monkeypatch.setattr(loop, "meta_train", train)
+    assert metarun(*words)[0] == 0
+
+
+def test_long_words_have_folders_that_a_repeated_sweep_finds(metarun):
+    long = ("algo.inner_loss_reduction=mean", "algo.inner_parameters=weights", "algo.meta_lr_schedule=constant")
+    long += ("device.deterministic=true", "engine.checkpoint_inner=false", "algo.inner_optimizer=sgd")
+    words = ("-m", *SHORT, *long, "seed=0,1", "hydra.sweep.dir='mü ${hydra.runtime.choices.algo}'")
+    for _ in range(2):
+        code, _, err = metarun(*words)
+        assert code == 0, err
+    assert err.count("is finished") == 2
+    names = [path.parent.name for path in Path("mü maml").glob("*/summary.json")]
+    assert len(names) == 2
+    assert all(200 < len(name) < 256 for name in names)
+
+
+def test_options_may_stand_anywhere_and_a_sweep_has_a_folder_of_its_own(metarun):
+    code, _, err = metarun("seed=1,2", "-m", *SHORT)
+    assert code == 0, err
+    assert len(list(Path("outputs/sweeps").glob("*/*/*/summary.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["objective=test"], ["'test' (objective)", "expected val"]),
+        (["algo.inner_lr=interval(1,0.1)"], ["'algo.inner_lr=interval(1,0.1)'", "interval(LESS,MORE)"]),
+        (["algo.iner_lr=interval(0.1,1)", "algo.inner_lr=0.1"], ["'algo.iner_lr'", "did you mean inner_lr?"]),
+        (["hydra.sweeper.n_trials=many"], ["n_trials=many", "Integer"]),
+        (["hydra.sweeper.storage=nonsense"], ["hydra.sweeper.storage", "sqlite:///study.db"]),
+        (["hydra.sweeper.storage=sqlite:////nowhere/at/all.db"], ["hydra.sweeper.storage", "a folder that is there"]),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(metarun, words, names):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    rate = [] if any("inner_lr" in word for word in words) else ["algo.inner_lr=choice(0.01,0.1)"]
+    code, _, err = metarun("-m", "sweep=optuna", *rate, *QUICK, *words)
+    assert code == 2, err
+    assert all(name in err.splitlines()[-1] for name in names), err
+
+
+def test_a_search_goes_on_after_runs_that_fail_and_is_judged_by_validation(metarun):
+    """Of four trials those with a large inner rate have no finite validation. The sampler's seed draws some of each."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = ("sweep=optuna", "algo.inner_lr=choice(0.01,1000)", "seed=choice(0,1)", *QUICK)
+    search = ("hydra.sweeper.n_trials=4", "hydra.sweep.dir=study", "hydra.sweeper.storage=sqlite:///study.db")
+    code, out, err = metarun("-m", *words, *search, "hydra.sweeper.sampler.seed=0")
+    assert code == 1, err
+    assert "failed" in out
+    assert "test mse" in out
+    text = Path("study/optimization_results.yaml").read_text()
+    best = float(text.split("best_value:")[1].split()[0])
+    summaries = [json.loads(path.read_text()) for path in Path("study").glob("*/summary.json")]
+    assert best == min(summary["val"]["mse"]["mean"] for summary in summaries)
+    assert "algo.inner_lr: 0.01" in text
+    assert Path("study.db").stat().st_size > 0
+
+
+def test_a_search_does_not_see_that_a_test_diverged(metarun, monkeypatch):
+    """The best of two rates by validation has no finite test: it is the best all the same."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    real = loop.meta_test
+
+    def meta_test(experiment, meta, split, *rest):
+        if split == "test" and experiment.algorithm.inner_lr == 0.01:
+            raise DivergedError("the metric of test task 3 is not finite")
+        return real(experiment, meta, split, *rest)
+
+    monkeypatch.setattr(loop, "meta_test", meta_test)
+    search = ("hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=0", "hydra.sweep.dir=study")
+    code, _, err = metarun("-m", "sweep=optuna", "algo.inner_lr=choice(0.01,1e-9)", *search, *QUICK)
+    assert code == 1, err
+    rows = [
+        json.loads(line) for path in Path("study").glob("*/metrics.jsonl") for line in path.read_text().splitlines()
+    ]
+    text = Path("study/optimization_results.yaml").read_text()
+    assert float(text.split("best_value:")[1].split()[0]) == min(row["mse"] for row in rows if row["split"] == "val")
+    assert "algo.inner_lr: 0.01" in text
+
+
+@pytest.fixture
+def two_ray_nodes(monkeypatch):
+    """The words for a Ray cluster of two nodes with one core each, on this machine."""
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        address = f"hydra.launcher.ray.init.address='{cluster.address}'"
+        yield ["hydra/launcher=ray", address, "+hydra.launcher.ray.init.object_store_memory=null"]
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_sweep_on_two_ray_nodes(tmp_path, two_ray_nodes):
+    command = [sys.executable, "-m", "metarun", "-m", *two_ray_nodes, *QUICK, "seed=0,1,2,3", "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test mse") == 4
+    assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plugin", "words", "threads"),
+    [
+        ("joblib", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], (os.cpu_count() or 2) // 2),
+        ("submitit", ["hydra/launcher=submitit_local"], 1),
+        ("submitit", ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=2"], 2),
+        ("ray", ["hydra/launcher=ray"], 1),
+    ],
+)
+def test_jobs_of_a_parallel_launcher_are_in_the_closing_table_too(plugin, words, threads, tmp_path, monkeypatch):
+    pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    words = ["-m", *words, *QUICK, "algo.inner_lr=0.01,1e30", "seed=0,1"]
+    command = [sys.executable, "-m", "metarun", *words, "hydra.sweep.dir=sweep"]
+    for _ in range(2):  # the second time only what failed is tried again
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1
+        # Ray's workers may still speak after metarun's last word.
+        assert "2 of 4 jobs failed" in (done.stderr if plugin == "ray" else done.stderr.splitlines()[-1])
+        assert done.stdout.count("test mse") == 2
+        assert done.stdout.count("failed: the meta-loss") == 2
+        assert not list((tmp_path / "sweep").glob(".failures*"))
+    logs = [path.read_text() for path in (tmp_path / "sweep").glob("*/metarun.log")]
+    assert sum("Traceback" in text for text in logs) == 2
+    assert sum("step 4/4" in text for text in logs) == 2
+    environments = [json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/environment.json")]
+    assert {environment["threads"] for environment in environments} == {threads}
