@@ -3,7 +3,7 @@
 Every rank takes the same path. Rank 0 alone has a directory to write and listeners to tell:
 
     execute                     claims the directory; the starting point
-      _agree                    all ranks: rank 0's state
+      Session.agree             all ranks: rank 0's state
       _train                    all ranks: outer steps, validations; a stop by a signal
       _test                     all ranks: the best checkpoint, which rank 0 reads
     summary.json, curve.png, status.json
@@ -13,16 +13,14 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from metarun.config.keys import policy
 from metarun.config.schema import Config
 from metarun.engine import loop
-from metarun.engine.chunking import Chunks
 from metarun.engine.device import memory_mb
-from metarun.engine.loop import Evaluation, Experiment, State
+from metarun.engine.loop import State
 from metarun.engine.processes import Processes, joined
 from metarun.errors import DivergedError, RunDirError, StoppedError
 from metarun.run import starting_point
@@ -31,8 +29,9 @@ from metarun.run.environment import describe_session
 from metarun.run.loggers import Guarded
 from metarun.run.pictures import draw_curves, draw_examples
 from metarun.run.progress import Progress
+from metarun.run.session import Session
 from metarun.run.signals import stop_at_once, stop_between_steps
-from metarun.run.starting_point import Best, StartingPoint
+from metarun.run.starting_point import StartingPoint
 from metarun.run.summary import facts, summarize, test_tasks_of
 from metarun.run.words import describe_source
 from metarun.storage import checkpoint
@@ -42,71 +41,6 @@ from metarun.storage.rundir import RunDir
 from metarun.tasks import better
 
 log = logging.getLogger("metarun")
-
-
-@dataclass
-class Session:
-    """A process of a run.
-
-    Attributes:
-        config: of the run.
-        experiment: what is trained.
-        state: of meta-training.
-        best: the best validation so far.
-        rundir: of the run.
-        recorder: of metrics and timing; None on ranks above 0, which write nothing.
-        listeners: of the run's events: the recorder, the progress, a logger; none on ranks above 0.
-    """
-
-    config: Config
-    experiment: Experiment
-    state: State
-    best: Best
-    rundir: RunDir
-    recorder: Recorder | None = None
-    listeners: list[Recorder | Progress | Guarded] = field(default_factory=list)
-
-    def outer_step(self, report: loop.OuterStep) -> None:
-        """Tells the listeners of an outer step, every log_every steps with its loss and metric."""
-        values = {}
-        if report.step % self.config.log_every == 0:
-            values = {"loss": float(report.loss), self.experiment.source.metric: float(report.score)}
-        for listener in self.listeners:
-            listener.outer_step(report.step, values)
-
-    def evaluation(self, step: int, split: str, result: Evaluation) -> None:
-        """Tells the listeners of a validation or a test."""
-        for listener in self.listeners:
-            listener.evaluation(step, split, result)
-
-    def save(self) -> None:
-        """Saves a checkpoint of the present state."""
-        if self.recorder is None:
-            return
-        step, best = self.state.step, self.best
-        payload = {
-            **loop.snapshot(self.state),
-            "config": self.config.fingerprint,
-            "best": [best.step, best.value],
-            "chunks": list(self.state.chunks or ()),
-            "split_hash": self.experiment.source.identity()["split_hash"],
-            "metrics": self.recorder.metrics,
-        }
-        self.recorder.sync()
-        checkpoint.save(self.rundir.checkpoints, step, payload, keep={best.step, best.saved})
-        best.saved = best.step
-        self.rundir.write_status("running", step)
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Closes the listeners at the end, which learn whether it failed."""
-        failed = True
-        try:
-            yield
-            failed = False
-        finally:
-            for listener in self.listeners:
-                listener.close(failed)
 
 
 def execute(
@@ -139,7 +73,7 @@ def execute(
         if Processes().rank > 0:
             start = starting_point.first_step(config)
             session = Session(config, start.experiment, start.state, start.best, rundir)
-            if _agree(session):
+            if session.agree():
                 _train(session)
                 _test(session)
             return None
@@ -171,7 +105,7 @@ def _execute(
         state_of.append(start.state)
         session = _begin(config, rundir, start, choices, changes, bar)
         with session.listening():
-            _agree(session)
+            session.agree()
             _train(session)
             summary = _test(session)
         assert summary is not None
@@ -259,22 +193,6 @@ def _record_environment(
     now = now.model_copy(update={"after_step": start.state.step, "changed": changes})
     rundir.write("environment.json", before.model_copy(update={"continued": [*before.continued, now]}))
     return len(before.continued) + 1
-
-
-def _agree(session: Session) -> bool:
-    """Gives all ranks rank 0's state, chunks and best validation; False where rank 0 has nothing left to do."""
-    experiment, state, best = session.experiment, session.state, session.best
-    begin = None
-    if session.recorder:
-        begin = loop.snapshot(state), tuple(state.chunks), (best.step, best.value)
-    begin = experiment.processes.from_rank_zero(begin)
-    if begin is None:
-        return False
-    if session.recorder is None:
-        snapshot, chunks, (best.step, best.value) = begin
-        loop.restore(state, snapshot)
-        state.chunks = Chunks(*chunks)
-    return True
 
 
 def _train(session: Session) -> None:

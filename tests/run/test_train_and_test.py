@@ -42,6 +42,7 @@ def test_a_run_directory_is_complete_and_strict_json(metarun):
         "checkpoints",
         "metarun.log",
         "curve.png",
+        "examples.png",
     }
     assert {path.name for path in run.iterdir()} == names
     assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "overrides.yaml", "hydra.yaml"}
