@@ -50,6 +50,15 @@ def test_the_ground_and_the_rooms_are_all_there_is():
     }
 
 
+def test_every_module_has_a_test_file_or_says_which_one_tests_it():
+    lines = (ROOT / "tests/helpers/COVERED_BY.txt").read_text().splitlines()[1:]
+    covered_by = dict(line.split() for line in lines)
+    for path in (path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"):
+        module = path.relative_to(PACKAGE).with_suffix("")
+        own = module.parent / f"test_{module.name}"
+        assert any((ROOT / "tests" / f"{name}.py").exists() for name in (own, covered_by.get(str(module)))), module
+
+
 def test_configs_become_code_in_one_place():
     """Hydra's instantiate resolves interpolations, which can call things; config.targets.build() does not."""
     for path in PACKAGE.rglob("*.py"):

@@ -144,7 +144,7 @@ class Algorithm(ABC):
         return call(self.model, params, x, support)
 
 
-def require_classes(algorithm: Algorithm, source: TaskSource) -> None:
+def need_classes(algorithm: Algorithm, source: TaskSource) -> None:
     """Refuses a source of regression tasks.
 
     Raises:

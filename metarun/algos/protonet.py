@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metarun.algos.base import Algorithm, require_classes, without_head
+from metarun.algos.base import Algorithm, need_classes, without_head
 from metarun.models.functional import Params
 from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource, example_losses, score
@@ -38,7 +38,7 @@ class ProtoNet(Algorithm):
 
     def check(self, source: TaskSource, meta_batch: int) -> None:
         """See Algorithm."""
-        require_classes(self, source)
+        need_classes(self, source)
 
     def logits(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] minus the squared distance between query points and prototypes."""
