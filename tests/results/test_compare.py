@@ -74,11 +74,25 @@ def test_models_tested_on_the_same_tasks_are_no_more_tasks(run):
 
 def test_runs_that_differ_in_the_seed_alone_are_a_row_and_a_repetition_is_left_out(run):
     each = [1.0, 2.0, 4.0]
-    same = {"device.threads": 1, "engine.mode": "loop", "checkpoint_every": 3, "algo.meta_clip": None}
+    same = {
+        "device.threads": 1,
+        "engine.mode": "loop",
+        "checkpoint_every": 3,
+        "algo.meta_clip": None,
+        "device.tf32": None,
+    }
     runs = [alter(run, each, seed=1), alter(run, each), alter(run, each, settings=same)]
     rows, repeated = compare_runs(runs)
     assert [[r.config.seed for r in row.runs] for row in rows] == [[0, 1]]
     assert ["the same configuration and seed" in folder.reason for folder in repeated] == [True]
+
+
+def test_the_seed_of_a_row_is_that_of_the_model(run):
+    """Two models, both evaluated on the tasks of seed 7."""
+    models = [alter(run, [1.0, 2.0], seed=7, trained=alter(run, [1.0, 2.0], seed=seed).config) for seed in (0, 1)]
+    rows, repeated = compare_runs(models)
+    assert [len(row.runs) for row in rows] == [2]
+    assert not repeated
 
 
 @pytest.mark.parametrize(

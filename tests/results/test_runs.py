@@ -74,6 +74,7 @@ SPOILED = {
     "failed": (_fail, "failed at outer step 3: the loss is not finite"),
     "longer": (_extend, "was finished after 4 outer steps, and is to go on to 400"),
     "fewer tasks": (lambda f: edit(f, "test_tasks.json", lambda t: t["each"].pop()), "does not belong to summary.json"),
+    "mean": (lambda f: edit(f, "summary.json", lambda s: s["test"]["mse"].update(mean=0.5)), "does not belong"),
     "interval": (lambda f: edit(f, "summary.json", lambda s: s["test"]["mse"].update(ci95=0.01)), "does not belong"),
     "no config": (lambda f: shutil.rmtree(f / ".hydra"), "config.yaml"),
     "tag": (lambda f: (f / ".hydra/config.yaml").write_text("!!python/object/apply:os.system [echo]\n"), "tag"),
