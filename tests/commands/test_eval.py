@@ -1,0 +1,66 @@
+"""metarun eval: the same checkpoint under other settings, into a folder of its own."""
+
+import json
+import re
+from pathlib import Path
+
+from metarun.storage.rundir import RunDir
+
+QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
+
+
+def test_eval_under_other_settings(metarun):
+    metarun(*QUICK, "data=tabular", "hydra.run.dir=run")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    code, out, err = metarun("eval", "run", "data.shots=9", "algo.eval_inner_steps=3", "test_tasks=30", "engine=loop")
+    assert code == 0, err
+    assert "2-way 9-shot" in out
+    assert re.search(r"trained on +tabular 2-way 5-shot", out)
+    assert not RunDir(next(Path("run/eval").glob("*/*"))).holds_run, "an evaluation cannot be resumed into a run"
+    summary = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())
+    assert len(summary["test"]["accuracy"]["by_step"]) == 4
+    assert summary["test"]["accuracy"]["tasks"] == 30
+    assert {path: path.read_bytes() for path in before} == before, "the run stays as it was"
+    (evaluated,) = Path("run/eval").glob("*/*")
+    trained = json.loads((evaluated / "summary.json").read_text())["trained"]
+    assert trained["source"]["shots"] == 5, "facts of training that differ from those of the test"
+    assert trained["inner"]["eval_steps"] == 10
+    code, _, err = metarun("eval", "run")
+    assert "trained" not in json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
+    same = json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
+    assert same["test"] == json.loads(Path("run/summary.json").read_text())["test"]
+    for words, said in (
+        (["algo.inner_steps=3"], "no effect"), (["algo.meta_optimizer._target_=torch.optim.SGD"], "no effect"),
+        (["algo.first_order=true"], "no effect"), (["data.ways=3"], "head.weight"), (["meta_steps=3"], "no effect"), (["data.way=3"], "did you mean ways?"),
+        (["algo=fomaml"], "values, not choices"), (["seed=1,2"], "key=value"), (["data.shots=x"], "an integer"), (["seed=${oc.env:HOME}"], "seed"),
+    ):  # fmt: skip
+        code, _, err = metarun("eval", "run", *words)
+        assert code in (2, 4)
+        assert said in err
+        assert err.count("\n") == 1
+
+
+def test_words_of_eval_mean_the_same_in_any_order(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    for words in (["device.threads=1", "device=cpu"], ["device=cpu", "device.threads=1"]):
+        assert metarun("eval", "run", *words)[0] == 0
+    for config in Path("run/eval").glob("*/*/config.yaml"):
+        assert "threads: 1" in config.read_text()
+
+
+def test_eval_refuses_another_class_split(metarun, data_root, monkeypatch):
+    monkeypatch.setenv("METARUN_DATA", str(data_root))
+    code, _, err = metarun(
+        "data=omniglot",
+        "model.filters=4",
+        "meta_steps=2",
+        "meta_batch=2",
+        "val_tasks=2",
+        "test_tasks=2",
+        "hydra.run.dir=run",
+    )
+    assert code == 0, err
+    assert metarun("eval", "run", "data.shots=5")[0] == 0
+    code, _, err = metarun("eval", "run", "data.split_seed=1")
+    assert code == 4
+    assert "data.split_seed" in err

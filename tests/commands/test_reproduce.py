@@ -1,0 +1,66 @@
+"""metarun reproduce: bitwise identical, or the first difference."""
+
+import json
+from pathlib import Path
+
+QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
+
+
+def test_an_extended_run_is_reproduced_as_if_never_interrupted(metarun):
+    """Its validation at step 11 was there only because that was the last step once."""
+    metarun(*(word for word in QUICK if not word.startswith("meta_steps")), "meta_steps=11", "hydra.run.dir=run")
+    assert metarun("resume", "run", "meta_steps=16")[0] == 0
+    assert '"step": 11, "split": "val"' in Path("run/metrics.jsonl").read_text()
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    assert "bitwise identical" in out
+
+
+def test_data_may_have_moved(metarun, data_root):
+    small = ("data=omniglot", "model.filters=4", "meta_steps=2", "meta_batch=2", "val_tasks=2", "test_tasks=2")
+    Path("moved").symlink_to(data_root)
+    assert metarun(*small, f"data.root={data_root}", "hydra.run.dir=run")[0] == 0
+    assert metarun("reproduce", "run", "data.root=moved", "device=cpu")[0] == 0
+    code, _, err = metarun("resume", "run", "data.root=moved", "meta_steps=3")
+    assert code == 0, err
+    code, _, err = metarun("reproduce", "run", "seed=3")
+    assert code == 2
+    assert "reproduce changes nothing but" in err
+
+
+def test_reproduce_says_identical_or_names_the_first_difference(metarun):
+    metarun(*QUICK, "hydra.run.dir=run", "engine.chunk=7")
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    assert "bitwise identical: 8 of 8 events" in out
+    rows = Path("run/metrics.jsonl").read_text().splitlines()
+    row = json.loads(rows[4])
+    row["loss"] += 1e-9
+    Path("run/metrics.jsonl").write_text("\n".join([*rows[:4], json.dumps(row), *rows[5:]]) + "\n")
+    code, out, err = metarun("reproduce", "run")
+    assert code == 6
+    assert "event 5 of 8 differs (step 9, train, loss)" in err
+
+
+def test_reproduce_keeps_the_chunk_that_auto_chose(metarun, monkeypatch):
+    """A machine with less memory would choose another, and other last digits."""
+    metarun(*QUICK, "hydra.run.dir=run")
+    monkeypatch.setattr("metarun.engine.chunking.bytes_for_a_chunk", lambda device: 1)
+    assert metarun("reproduce", "run")[0] == 0
+    again = next(Path("outputs").glob("*/*/environment.json"))
+    assert json.loads(again.read_text())["chunk"] == 25
+
+
+def test_what_differs_in_the_environment_is_said_before_the_run_is_repeated(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    path = Path("run/environment.json")
+    environment = json.loads(path.read_text())
+    environment["versions"]["torch"] = "0.4.1"
+    environment["device"] = "abacus"
+    path.write_text(json.dumps(environment))
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("environment: device was abacus, is ")
+    assert lines[1].startswith("environment: torch was 0.4.1, is ")
+    assert lines[-1] == "bitwise identical: 8 of 8 events"

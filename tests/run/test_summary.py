@@ -1,0 +1,39 @@
+"""The digest of the test tasks, and what an evaluation says of training."""
+
+import torch
+
+from metarun.config.compose import compose
+from metarun.engine.loop import Evaluation
+from metarun.run import summary
+from metarun.run.build import build_experiment
+from metarun.run.summary import compare_training
+
+
+def _experiment(*words):
+    experiment = build_experiment(compose(["device=cpu", *words]))
+    experiment.source.prepare(torch.device("cpu"))
+    return experiment
+
+
+def test_the_digest_of_test_tasks_is_that_of_the_tasks():
+    """Two algorithms on the same tasks share it; another seed, another number of shots or of tasks has another."""
+
+    def digest(*words, tasks=5):
+        record = summary.test_tasks_of(_experiment(*words), Evaluation([2.0, 1.0], [0.1, 0.1], tasks, [1.0] * tasks))
+        assert (record.metric, record.inner_steps, record.each) == ("mse", 1, [1.0] * tasks)
+        return record.digest
+
+    same = digest()
+    assert digest("algo=reptile", "meta_batch=3", "data.shots=3", "data.eval_shots=10") == same
+    assert len({same, digest("seed=1"), digest("data.shots=9"), digest(tasks=6)}) == 4
+
+
+def test_training_is_compared_by_facts():
+    trained = _experiment()
+    assert compare_training(trained, _experiment()) is None
+    assert compare_training(trained, _experiment("data.eval_shots=3")).plain().keys() == {"source", "details"}
+    inner = compare_training(trained, _experiment("algo.eval_inner_steps=2"))
+    assert inner.source is None
+    assert inner.inner.eval_steps == 10
+    order = compare_training(trained, _experiment("algo=fomaml"))
+    assert (order.source, order.inner, order.details) == (None, None, {"meta_gradient": "second order"})
