@@ -1,34 +1,27 @@
-"""Files from strangers: nothing in them is executed, followed, waited for or believed. One line each, and soon."""
+"""Files from strangers, end to end: nothing in them is executed, followed or believed, whatever the verb.
+
+What each reader refuses is tested on the reader: configs in tests/config/test_saved.py, choices in test_compose.py, the
+other files of a run and checkpoints in tests/storage/. Here is a case for each verb, and for each of those readers.
+"""
 
 import hashlib
 import io
 import json
 import os
-import random
 import shutil
 import struct
 import subprocess
 import sys
-import time
 import zipfile
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.runs import QUICK
 
+from metarun.data.omniglot import Omniglot
+from metarun.errors import DataError
 from metarun.storage import checkpoint
-
-VERBS = {
-    "eval": ["eval", "run"],
-    "resume": ["resume", "run"],
-    "longer": ["resume", "run", "meta_steps=5"],
-    "reproduce": ["reproduce", "run"],
-    "-cp": ["-cp", "run/.hydra", "hydra.run.dir=again"],
-    "same": [*QUICK, "hydra.run.dir=run"],
-}
-SECONDS = 2
 
 
 class _Harmful:
@@ -38,15 +31,10 @@ class _Harmful:
         return os.mkdir, ("owned",)
 
 
-def _config(text, old=None):
+def _config(text, old):
     path = Path("run/.hydra/config.yaml")
-    path.write_text(path.read_text().replace(old, text) if old else text)
-
-
-def _bomb(levels):
-    lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
-    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels)]
-    return "\n".join(lines) + "\n"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, text))
 
 
 def _json(name, change):
@@ -56,196 +44,89 @@ def _json(name, change):
     path.write_text(json.dumps(content))
 
 
-def _manifested(path, content):
-    """A file with a manifest that matches, as only someone who means it would write it."""
-    path.write_bytes(content)
-    facts = {"step": int(path.stem[5:]), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    path.with_suffix(".json").write_text(json.dumps(facts))
-
-
 def _checkpoints(change):
-    """Every checkpoint of the run, with its payload changed."""
+    """Every checkpoint of the run, with its payload changed, and with a manifest that matches."""
     folder = Path("run/checkpoints")
     for step in checkpoint.steps(folder):
         buffer = io.BytesIO()
         torch.save(change(checkpoint.load(folder, step)), buffer)
-        _manifested(folder / f"step-{step:08d}.pt", buffer.getvalue())
+        path, content = folder / f"step-{step:08d}.pt", buffer.getvalue()
+        path.write_bytes(content)
+        facts = {"step": step, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        path.with_suffix(".json").write_text(json.dumps(facts))
 
 
-def _contents(change):
-    folder = Path("run/checkpoints")
-    for step in checkpoint.steps(folder):
-        path = folder / f"step-{step:08d}.pt"
-        _manifested(path, change(path.read_bytes()))
-
-
-@lru_cache
-def _compressed(content):
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
-        for entry in old.infolist():
-            new.writestr(entry.filename, old.read(entry) if "/data/" not in entry.filename else bytes(20_000_000))
-    return out.getvalue()
-
-
-def _replaced(name, make):
+def _link(name, target):
     path = Path("run", name)
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    make(path)
+    path.symlink_to(Path(target).resolve())
 
 
-def _link(target):
-    return lambda path: path.symlink_to(Path(target).resolve())
+def _sparse(path):
+    with open(path, "wb") as file:
+        file.truncate(10**11)
 
 
-def _sparse(size):
-    def make(path):
-        with open(path, "wb") as file:
-            file.truncate(size)
-
-    return make
-
-
-def _with(key, value):
-    return lambda payload: {**payload, key: value}
-
-
-def _meta(change):
-    return lambda payload: {**payload, "meta": {name: change(value) for name, value in payload["meta"].items()}}
-
-
-READERS = ("eval", "resume", "longer", "reproduce", "same")  # of run directories; -cp reads the config alone
-TRAINERS = ("eval", "longer")  # of checkpoints
-HOSTILE = {  # what is done to the directory of a finished run, and the verbs that have to refuse it
-    "alias bomb": (lambda: _config(_bomb(9)), VERBS),
-    "alias bomb in a setting": (lambda: _config("seed: &s 0\nobjective: *s\n", "seed: 0\n"), VERBS),
-    "deep yaml": (lambda: _config("seed: " + "[" * 5000 + "]" * 5000 + "\n", "seed: 0\n"), VERBS),
-    "wide yaml": (lambda: _config("seed: [" + "0," * 31000 + "]\n", "seed: 0\n"), VERBS),
-    "huge yaml": (lambda: _replaced(".hydra/config.yaml", _sparse(10_000_000_000)), VERBS),
-    "python tag": (lambda: _config("seed: !!python/object/apply:os.mkdir [owned]\n", "seed: 0\n"), VERBS),
-    "python name": (lambda: _config("seed: !!python/name:os.mkdir\n", "seed: 0\n"), VERBS),
-    "environment": (lambda: _config("seed: ${oc.env:HOME}\n", "seed: 0\n"), VERBS),
-    "resolver": (lambda: _config("objective: '${oc.create:{_target_: os.mkdir, path: owned}}'\n", "objective: val\n"), VERBS),
-    "target": (lambda: _config("_target_: os.mkdir", "_target_: metarun.algos.maml.MAML"), VERBS),
-    "target of a function": (lambda: _config("_target_: metarun.files.write_atomically", "_target_: metarun.algos.maml.MAML"), VERBS),
-    "nested target": (lambda: _config("_target_: builtins.exec", "_target_: torch.optim.Adam"), VERBS),
-    "target behind a module": (lambda: _config("_target_: metarun.engine.device.subprocess.Popen", "_target_: torch.optim.Adam"), VERBS),
-    "hydra in the config": (lambda: _config("hydra: {callbacks: {x: {_target_: os.mkdir, path: owned}}}\nseed: 0\n", "seed: 0\n"), VERBS),
-    "defaults in the config": (lambda: _config("defaults: [evil]\nseed: 0\n", "seed: 0\n"), VERBS),
-    "package line": (lambda: _config("# @package hydra.callbacks\nx: {_target_: os.mkdir, path: owned}\n"), VERBS),
-    "a list": (lambda: _config("- seed\n"), VERBS),
-    "keys that are not words": (lambda: _config("1: 2\n? [a, b]\n: 3\n"), VERBS),
-    "not utf-8": (lambda: Path("run/.hydra/config.yaml").write_bytes(b"seed: \xff\xfe\n"), VERBS),
-    "control characters": (lambda: _config('"\\e]0;owned\\a": 1\nseed: 0\n', "seed: 0\n"), VERBS),
-    "config is a pipe": (lambda: _replaced(".hydra/config.yaml", os.mkfifo), VERBS),
-    "config is a link": (lambda: _replaced(".hydra/config.yaml", _link("/etc/passwd")), VERBS),
-    "config is endless": (lambda: _replaced(".hydra/config.yaml", _link("/dev/zero")), VERBS),
-    "config is a folder": (lambda: _replaced(".hydra/config.yaml", Path.mkdir), VERBS),
-    ".hydra is a link": (lambda: _replaced(".hydra", _link("elsewhere")), READERS),
-    "metrics are a link": (lambda: _replaced("metrics.jsonl", _link("victim")), READERS),
-    "timing is a link": (lambda: _replaced("timing.jsonl", _link("victim")), READERS),
-    "log is a link": (lambda: _replaced("metarun.log", _link("victim")), READERS),
-    "status is a link": (lambda: _replaced("status.json", _link("victim")), READERS),
-    "checkpoints are a link": (lambda: _replaced("checkpoints", _link("elsewhere")), READERS),
-    "evaluations are a link": (lambda: Path("run/eval").symlink_to(Path("elsewhere").resolve()), READERS),
-    "timing is a pipe": (lambda: _replaced("timing.jsonl", os.mkfifo), ("longer",)),
-    "status is a pipe": (lambda: _replaced("status.json", os.mkfifo), ("resume", "longer", "reproduce", "same")),
-    "deep json": (lambda: Path("run/status.json").write_text("[" * 200_000), ("resume", "longer", "reproduce", "same")),
-    "huge json": (lambda: _replaced("summary.json", _sparse(50_000_000_000)), ("resume", "reproduce", "same")),
-    "summary of other shape": (lambda: _json("summary.json", lambda s: s.update(test=[])), ("resume", "reproduce", "same")),
-    "summary with a huge number": (lambda: Path("run/summary.json").write_text('{"objective": ' + "9" * 4000 + "}"), ("resume", "reproduce", "same")),
-    "summary with infinity": (lambda: _json("summary.json", lambda s: s.update(objective=float("inf"))), ("resume", "reproduce", "same")),
-    "environment of other shape": (lambda: _json("environment.json", lambda e: e.update(versions="x")), ("reproduce",)),
-    "sessions of other shape": (lambda: _json("environment.json", lambda e: e.update(continued=[{"changed": 3}])), ("reproduce",)),
-    "another fingerprint": (lambda: _json("environment.json", lambda e: e.update(config="0")), READERS),
-    "metrics of other shape": (lambda: Path("run/metrics.jsonl").write_text('{"step": 1}\n'), ("reproduce",)),
-    "endless metrics": (lambda: _replaced("metrics.jsonl", _sparse(50_000_000_000)), ("reproduce",)),
-    "a pickle": (lambda: _checkpoints(lambda payload: _Harmful()), TRAINERS),
-    "a pickle within": (lambda: _checkpoints(_with("metrics", _Harmful())), TRAINERS),
-    "an old pickle": (lambda: _contents(lambda _: b"\x80\x02cposix\nmkdir\nX\x05\x00\x00\x00owned\x85R."), TRAINERS),
-    "a compressed checkpoint": (lambda: _contents(_compressed), TRAINERS),
-    "noise": (lambda: _contents(lambda _: random.Random(0).randbytes(5000)), TRAINERS),
-    "an empty checkpoint": (lambda: _contents(lambda _: b""), TRAINERS),
-    "a tensor of a billion from one number": (lambda: _checkpoints(_meta(lambda v: torch.zeros(1).expand(10**9))), TRAINERS),
-    "a sparse tensor": (lambda: _checkpoints(_meta(lambda v: torch.sparse_coo_tensor(size=(10**5, 10**5)))), TRAINERS),
-    "a tensor nowhere": (lambda: _checkpoints(_meta(lambda v: torch.empty(v.shape, device="meta"))), TRAINERS),
-    "other shapes": (lambda: _checkpoints(_meta(lambda v: v.flatten()[:1])), TRAINERS),
-    "words for weights": (lambda: _checkpoints(_meta(str)), TRAINERS),
-    "weights that are not finite": (lambda: _checkpoints(_meta(lambda v: v * float("nan"))), TRAINERS),
-    "an optimiser of other shape": (lambda: _checkpoints(_with("optimizer", {"state": {}, "param_groups": []})), TRAINERS),
-    "an optimiser that is not finite": (lambda: _checkpoints(lambda p: {**p, "optimizer": {**p["optimizer"], "x": float("inf")}}), TRAINERS),
-    "chunks below one": (lambda: _checkpoints(_with("chunks", [0, -1])), TRAINERS),
-    "metrics in the checkpoint that are none": (lambda: _checkpoints(_with("metrics", "rm -rf\n")), ("longer",)),
-    "another split": (lambda: _checkpoints(_with("split_hash", "\x1b[2J")), TRAINERS),
-    "a best step that is not there": (lambda: _checkpoints(_with("best", [3, 0.1])), TRAINERS),
-    "manifests that are lists": (lambda: [p.write_text("[]") for p in Path("run/checkpoints").glob("*.json")], TRAINERS),
-    "manifests that are deep": (lambda: [p.write_text("[" * 900) for p in Path("run/checkpoints").glob("*.json")], TRAINERS),
-    "manifests that are huge": (lambda: [_sparse(10**11)(p) for p in Path("run/checkpoints").glob("*.json")], TRAINERS),
-    "checkpoints that are huge": (lambda: [_sparse(10**11)(p) for p in Path("run/checkpoints").glob("*.pt")], TRAINERS),
-    "checkpoints that are pipes": (lambda: [(p.unlink(), os.mkfifo(p)) for p in Path("run/checkpoints").glob("*.pt")], TRAINERS),
-    "checkpoints that are links": (lambda: [(p.unlink(), p.symlink_to("/dev/zero")) for p in Path("run/checkpoints").glob("*.pt")], TRAINERS),
-    "the checkpoints are a file": (lambda: _replaced("checkpoints", Path.touch), TRAINERS),
-}  # fmt: skip
-
-
-def _content(path):
-    return path.read_bytes() if path.is_file() and path.stat().st_size < 10**6 else path.lstat().st_mode
+ROW = '{"step": 2, "split": "val", "mse": "x", "ci95": 1, "tasks": 2, "by_step": [1]}\n'
+CASES = [
+    (["eval", "run"], lambda: _checkpoints(lambda _: _Harmful()), "checkpoint"),
+    (["eval", "run"], lambda: _link("checkpoints", "elsewhere"), "a symbolic link|checkpoint"),
+    (["resume", "run"], lambda: _sparse(Path("run/summary.json")), "summary.json"),
+    (["resume", "run"], lambda: _link(".hydra", "elsewhere"), "run"),
+    (["resume", "run", "meta_steps=5"], lambda: _checkpoints(lambda p: {**p, "metrics": ROW}), "line 1"),
+    (["reproduce", "run"], lambda: _json("environment.json", lambda e: e.update(versions="x")), "environment.json"),
+    (["reproduce", "run"], lambda: _json("environment.json", lambda e: e.update(threads={"_target_": "os.system"})), "environment.json"),
+    (["reproduce", "run"], lambda: _json("environment.json", lambda e: e.update(config="0")), "was changed"),
+    (["-cp", "run/.hydra", "hydra.run.dir=again"], lambda: _config("os.mkdir", "metarun.algos.maml.MAML"), "'os.mkdir'"),
+    (["-cp", "run/.hydra", "hydra.run.dir=again"], lambda: _config("seed: ${oc.env:HOME}", "seed: 0"), "interpolation"),
+    ([*QUICK, "hydra.run.dir=run"], lambda: Path("run/status.json").write_text("[" * 200_000), "status.json"),
+    ([*QUICK, "hydra.run.dir=run"], lambda: _config("objective: '\x1b]0;owned\x07'", "objective: val"), "config.yaml"),
+]  # fmt: skip
 
 
 def _tree():
-    return {path: _content(path) for path in Path().rglob("*")}
+    return {
+        path: path.read_bytes() if path.is_file() and path.stat().st_size < 10**6 else path.lstat().st_mode
+        for path in Path().rglob("*")
+    }
 
 
-@pytest.mark.parametrize("case", HOSTILE)
-def test_a_strangers_file_is_refused_in_a_line(metarun, finished, case):
+@pytest.mark.parametrize(("words", "spoil", "said"), CASES, ids=[f"{c[0][0]} {n}" for n, c in enumerate(CASES)])
+def test_a_strangers_file_is_refused_in_a_line(metarun, finished, words, spoil, said):
     shutil.copytree(finished, "run")
     Path("victim").write_text("precious")
     Path("elsewhere").mkdir()
-    spoil, verbs = HOSTILE[case]
     spoil()
     before = _tree()
-    for name, words in VERBS.items():
-        began = time.process_time()
-        code, _, err = metarun(*words)
-        assert time.process_time() - began < SECONDS + (name in ("longer", "reproduce", "-cp") and code == 0), name
-        assert not Path("owned").exists()
-        assert Path("victim").read_text() == "precious"
-        assert not list(Path("elsewhere").iterdir())
-        assert "Traceback" not in err
-        assert "\x1b" not in err
-        lines = [line for line in err.splitlines() if not line.startswith("reproducing")]
-        if name in verbs:
-            assert code in (2, 4), (name, err)
-            warnings = [line for line in lines if line.endswith("going on with the one before it")]
-            assert len(lines) - len(warnings) == 1, (name, err)
-            assert lines[-1].startswith("metarun: error: ")
-            assert _tree() == before, f"{name} changed something"
-        else:
-            assert code == 0 or lines[-1].startswith("metarun: error: "), (name, err)
-            shutil.rmtree("run")
-            shutil.rmtree("again", ignore_errors=True)
-            shutil.rmtree("outputs", ignore_errors=True)
-            shutil.copytree(finished, "run")
-            spoil()
+    code, _, err = metarun(*words)
+    assert code in (2, 4), err
+    lines = [line for line in err.splitlines() if not line.startswith("reproducing")]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("metarun: error: ")
+    assert any(part in lines[0] for part in said.split("|")), err
+    assert not {"\x1b", "\x07"} & set(err)
+    assert _tree() == before
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl", "metarun.log", "summary.json"])
+def test_a_link_is_refused_or_replaced_and_never_written_through(metarun, finished, name):
+    shutil.copytree(finished, "run")
+    Path("victim").write_text(Path("run", name).read_text())
+    before = Path("victim").read_bytes()
+    _link(name, "victim")
+    code, _, err = metarun("resume", "run", "meta_steps=5")
+    assert code in (0, 4), err
+    assert "Traceback" not in err
+    assert Path("victim").read_bytes() == before
 
 
 def test_what_is_shown_of_a_stranger_cannot_steer_a_terminal(metarun, finished):
     shutil.copytree(finished, "run")
-    _json("summary.json", lambda s: s.update(title="\x1b]0;owned\x07\x1b[2J", settings={"\x9b31m": "\r\x08"}))
-    code, out, err = metarun("resume", "run")
-    assert code == 0
-    assert not {"\x1b", "\x07", "\x9b", "\r", "\x08"} & set(out + err)
-
-
-def test_a_checkpoint_that_lies_about_its_metrics_is_refused_before_anything_is_written(metarun, finished):
-    shutil.copytree(finished, "run")
-    row = '{"step": 2, "split": "val", "mse": "x", "ci95": 1, "tasks": 2, "by_step": [1]}\n'
-    _checkpoints(_with("metrics", row))
-    before = _tree()
-    code, _, err = metarun(*VERBS["longer"])
-    assert code == 4, err
-    assert "line 1 is not an event" in err
-    assert _tree() == before
+    _json("summary.json", lambda s: s.update(algorithm="\x1b]0;owned\x07\x1b[2J", details={"\x9b31m": "\r\x08"}))
+    for words in (["resume", "run"], ["table", "run"], ["table", "run", "format=csv"]):
+        code, out, err = metarun(*words)
+        assert code == 0, err
+        assert not {"\x1b", "\x07", "\x9b", "\r", "\x08"} & set(out + err)
 
 
 def _archive(entries):
@@ -269,12 +150,10 @@ def _of_png(width, height):
 
 
 def _every(image):
-    """An archive that has all of Omniglot's background names, each with this image."""
-    from metarun.data.omniglot_archive import ALPHABETS
-
+    """An archive that has all of the background names, each with this image."""
     return [
         (f"images_background/{alphabet}/character{c:02d}/{c:04d}_{n:02d}.png", image)
-        for alphabet, (part, count, _) in ALPHABETS.items()
+        for alphabet, (part, count, _) in Omniglot.alphabets.items()
         if part == "images_background"
         for c in range(1, count + 1)
         for n in range(1, 21)
@@ -286,7 +165,7 @@ HOSTILE_DATA = {
     "names that lead out": lambda: BACKGROUND.write_bytes(_archive([("../../owned", b"x"), ("/owned", b"x")])),
     "a link": lambda: BACKGROUND.write_bytes(_archive([("images_background/x", b"/etc/passwd")])),
     "not a zip": lambda: BACKGROUND.write_bytes(b"PK" * 1000),
-    "a huge archive": lambda: _sparse(10**11)(BACKGROUND),
+    "a huge archive": lambda: _sparse(BACKGROUND),
     "images of another size": lambda: BACKGROUND.write_bytes(_archive(_every(_of_png(100_000, 100_000)))),
     "images that unpack without end": lambda: BACKGROUND.write_bytes(_archive(_every(bytes(100_000)))),
     "encrypted images": lambda: BACKGROUND.write_bytes(_encrypted(_archive(_every(b"x")))),
@@ -297,51 +176,15 @@ HOSTILE_DATA = {
 
 
 @pytest.mark.parametrize("case", HOSTILE_DATA)
-def test_strangers_data_is_refused_in_a_line(metarun, data_root, case):
+def test_strangers_data_is_refused(tmp_path, monkeypatch, data_root, case):
+    monkeypatch.chdir(tmp_path)
     BACKGROUND.parent.mkdir(parents=True)
     (BACKGROUND.parent / "images_evaluation.zip").symlink_to(data_root / "omniglot-py" / "images_evaluation.zip")
     HOSTILE_DATA[case]()
     before = sorted(Path().rglob("*"))
-    began = time.process_time()
-    code, _, err = metarun("data=omniglot", "data.root=data", "data.download=false")
-    assert time.process_time() - began < SECONDS
-    assert code == 3
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
-    assert not Path("owned").exists()
+    with pytest.raises(DataError):
+        Omniglot(root="data", download=False).prepare(torch.device("cpu"))
     assert [path for path in sorted(Path().rglob("*")) if path not in before and path.suffix != ".lock"] == []
-
-
-HOSTILE_CHOICES = {
-    "alias bomb": _bomb(9),
-    "deep": "x: " + "[" * 5000 + "]" * 5000,
-    "python tag": "x: !!python/object/apply:os.mkdir [owned]\n",
-    "a callback": "# @package hydra.callbacks\nx:\n  _target_: os.mkdir\n  path: owned\n",
-    "a launcher": "# @package hydra\nlauncher:\n  _target_: subprocess.Popen\n",
-    "a log handler": "# @package hydra.job_logging\nversion: 1\nroot: {handlers: [x]}\nhandlers: {x: {class: logging.FileHandler, filename: owned}}\n",
-    "a factory of log handlers": "# @package hydra.hydra_logging\nversion: 1\nroot: {handlers: [x]}\nhandlers: {x: {(): os.mkdir, path: owned}}\n",
-    "a target": "_target_: os.mkdir\npath: owned\n",
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE_CHOICES)
-def test_a_strangers_choices_run_nothing(metarun, case):
-    Path("theirs/algo").mkdir(parents=True)
-    Path("theirs/algo/evil.yaml").write_text(HOSTILE_CHOICES[case])
-    before = _tree()
-    for words in (
-        ["algo=evil"],
-        ["+algo@x=evil", "algo=maml"],
-        ["algo=evil", "-m", "seed=1,2"],
-        ["algo=evil", "--cfg", "job"],
-    ):
-        began = time.process_time()
-        code, _, err = metarun("-cd", "theirs", *words, *QUICK)
-        assert time.process_time() - began < SECONDS
-        assert code in (1, 2), (words, err)
-        assert err.count("\n") == 1, err
-        assert not Path("owned").exists()
-        assert _tree() == before
 
 
 def test_nothing_in_the_working_directory_is_imported(tmp_path):
