@@ -60,7 +60,6 @@ def test_recomputing_changes_nothing(name):
     ("name", "settings"),
     [
         ("maml", {}),
-        ("averaging", {"checkpoint_inner": True}),
         *(pytest.param(name, {}, marks=pytest.mark.slow) for name in ALGORITHMS),
         *(pytest.param(name, {"checkpoint_inner": True}, marks=pytest.mark.slow) for name in ALGORITHMS),
         *(pytest.param(name, {"compiled": "task"}, marks=pytest.mark.slow) for name in ALGORITHMS if "++" not in name),
