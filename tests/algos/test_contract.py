@@ -29,7 +29,7 @@ SOURCES = {
     "omniglot": (["model.filters=8", "meta_batch=8", "data.shots=2"], 60),
     "sequences": (["model.hidden=16", "data.length=12", "meta_batch=10", "algo.meta_lr=0.003"], 150),
     "sinusoid": (["algo.meta_lr=0.01", "meta_batch=10"], 150),
-    "tabular": (["meta_batch=10"], 100),
+    "tabular": (["meta_batch=10", "model.hidden=[16]"], 100),
 }
 ALGORITHMS = {
     **{name: ["algo.eval_inner_steps=3"] for name in ("maml", "fomaml", "anil", "pretrain")},
