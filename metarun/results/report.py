@@ -1,7 +1,6 @@
 """metarun report: runs beside each other as one HTML page that needs nothing else, made from report.html.j2."""
 
 import shlex
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from metarun.files import write_atomically
 from metarun.results import figures, table
 from metarun.results.compare import Row
 from metarun.results.runs import LeftOut, Run, leave_out
-from metarun.results.sections import SECTIONS, Cell, Entry, Section, Table
+from metarun.results.sections import SECTIONS, Entry
 from metarun.run import words
 from metarun.storage.metrics import Event, last_timing, read_events
 from metarun.text import count_of, format_duration, reason
@@ -27,20 +26,24 @@ def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     Raises:
         RunDirError: it cannot be written, or would replace a file that is no report.
     """
+    left_out = list(left_out)
+    page = _render(rows, left_out)
     try:
         if out.is_file() and GENERATOR.encode() not in out.read_bytes()[:2000]:
             raise RunDirError(
                 f"{out}: is a file, and no report of metarun's; expected a new name, or a report's: out=FILE"
             )
-        left_out = list(left_out)
-        write_atomically(out, _render(rows, left_out).encode(errors="replace"))
+        write_atomically(out, page.encode(errors="replace"))
     except OSError as error:
         raise RunDirError(
             f"{out} ({reason(error)}): expected a place that can be written; choose another out=FILE"
         ) from error
-    runs = sum(len(row.runs) for row in rows)
     missing = f", {len(left_out)} left out" if left_out else ""
-    print(f"{out}: {count_of(len(rows), 'configuration')}, {count_of(runs, 'run')}{missing}")
+    print(f"{out}: {count_of(len(rows), 'configuration')}, {count_of(_count_runs(rows), 'run')}{missing}")
+
+
+def _count_runs(rows: list[Row]) -> int:
+    return sum(len(row.runs) for row in rows)
 
 
 def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
@@ -56,8 +59,7 @@ def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
         for section in (show(metric, group) for show in SECTIONS):
             if section.table or section.pictures or section.examples:
                 sections.append(replace(section, anchor=f"{section.anchor}-{metric}", heading=section.heading + kind))
-    sections.append(Section("cost", "Time and memory", _tabulate_cost(entries)))
-    titles = list(dict.fromkeys(words.name_of(row.runs[0].summary) for row in rows))
+    titles = {words.name_of(row.runs[0].summary) for row in rows}
     jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -65,17 +67,21 @@ def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters["breakable"] = _make_breakable
+    jinja.filters |= {"breakable": _make_breakable, "shell": shlex.join, "duration": format_duration}
     return jinja.get_template("report.html.j2").render(
-        title=titles[0] if len(titles) == 1 else f"{len(rows)} configurations compared",
-        count=f"{count_of(sum(len(row.runs) for row in rows), 'run')} of {count_of(len(rows), 'configuration')}",
+        title=titles.pop() if len(titles) == 1 else f"{len(rows)} configurations compared",
+        count=f"{count_of(_count_runs(rows), 'run')} of {count_of(len(rows), 'configuration')}",
         generator=Markup(GENERATOR),
         light=figures.LIGHT,
         dark=figures.DARK,
         sections=sections,
-        settings=[(entry.name, _describe(entry.row)) for entry in entries],
+        entries=entries,
         environments=_describe_environments(entries),
         left_out=left_out,
+        legend=table.legend,
+        last_timing=last_timing,
+        describe_devices=_describe_devices,
+        settings_of=words.settings,
     )
 
 
@@ -102,64 +108,26 @@ def name_row(row: Row, alike: list[Row]) -> str:
 
 
 def _read_events(row: Row, left_out: list[LeftOut]) -> list[list[Event]]:
-    """The events of each run of a row; [] of an evaluation, and where they cannot be read."""
+    """The events of the runs of a row that can be read; evaluations have none."""
     found = []
-    for run in row.runs:
+    for run in (run for run in row.runs if not run.evaluation):
         try:
-            found.append([] if run.evaluation else read_events(run.rundir, row.metric))
+            found.append(read_events(run.rundir, row.metric))
         except RunDirError as error:
             left_out.append(leave_out(run.rundir.path, f"no learning curve: {error}"))
-            found.append([])
     return found
-
-
-def _tabulate_cost(entries: list[Entry]) -> Table:
-    """What each run took."""
-    head = ["", "outer steps", "wall time", "tasks / s", "memory", "device", "parameters"]
-    rows = []
-    for entry in entries:
-        for run in entry.row.runs:
-            timing = last_timing(run.rundir)
-            seed = f", seed {run.config.seed}" if len(entry.row.runs) > 1 else ""
-            cells = [
-                "" if run.summary.steps is None else f"{run.summary.steps}",
-                format_duration(run.summary.wall_seconds) if run.summary.wall_seconds else "",
-                f"{timing.tasks_per_second:,.0f}" if timing else "",
-                f"{timing.memory_mb:,} MiB" if timing else "",
-                _describe_devices(run),
-                f"{run.summary.parameters:,}",
-            ]
-            rows.append([Cell(entry.name + seed, dot=entry.number), *map(Cell, cells)])
-    return Table([(name, name not in ("", "device")) for name in head], rows)
 
 
 def _describe_devices(run: Run) -> str:
     """The devices that a run was computed on, from its begin to its end."""
     found = []
     for session in (run.environment, *run.environment.continued):
-        threads = count_of(session.threads, "thread") if session.threads is not None else ""
-        found.append(f"{session.device}, {threads}" if session.device == "cpu" and threads else session.device)
+        threads = f", {count_of(session.threads, 'thread')}" if session.threads is not None else ""
+        found.append(session.device + (threads if session.device == "cpu" else ""))
     return ", then ".join(dict.fromkeys(filter(None, found)))
 
 
-def _describe(row: Row) -> list[tuple[str, str]]:
-    """The effective settings of a row, and for each of its runs the commands and the files: words by name."""
-    settings = words.settings(row.runs[0].summary)
-    found = [(name, text) for name, text in settings.items() if name != "checkpoint"]
-    for run in row.runs:
-        found += [("", ""), ("seed", f"{run.trained.seed}")] if len(row.runs) > 1 else []
-        found += [("checkpoint", words.settings(run.summary).get("checkpoint", ""))]
-        for session in run.environment.continued:
-            if session.changed:
-                found += [("went on", f"after outer step {session.after_step} with other {', '.join(session.changed)}")]
-        found += [("files", str(run.rundir.short))]
-        argv = run.environment.argv
-        found += [("typed", shlex.join(["python", *argv] if argv[0] == "-m" else argv))] if argv else []
-        found += [] if run.evaluation else [("once more", f"metarun -cp {run.rundir.typed}/.hydra")]
-    return found
-
-
-def _describe_environments(entries: Iterable[Entry]) -> list[tuple[str, str]]:
+def _describe_environments(entries: list[Entry]) -> list[tuple[str, str]]:
     """Versions and platforms, each with the names of the rows that were computed with them; '' for all rows."""
     found: dict[str, dict[str, None]] = {}
     for entry in entries:
@@ -167,6 +135,6 @@ def _describe_environments(entries: Iterable[Entry]) -> list[tuple[str, str]]:
             git = environment.git
             parts = [f"{name} {version}" for name, version in environment.versions.items()]
             parts += [f"commit {git.commit[:12]}{' with changes' if git.dirty else ''}"] if git else []
-            parts += [text for text in (environment.platform, environment.cpu_capability) if text]
+            parts += filter(None, (environment.platform, environment.cpu_capability))
             found.setdefault(", ".join(parts) or "unknown", {})[entry.name] = None
     return [("" if len(found) == 1 else ", ".join(names), text) for text, names in found.items()]

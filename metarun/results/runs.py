@@ -11,7 +11,7 @@ from typing import Any
 
 from metarun import intervals
 from metarun.config import published
-from metarun.config.keys import leaves, policy
+from metarun.config.keys import key_of, leaves, policy
 from metarun.config.saved import saved_config
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
@@ -27,17 +27,14 @@ class Run:
     """A finished run, or an evaluation that `metarun eval` made of one.
 
     Attributes:
-        rundir: its files.
         config: of the test: of an evaluation the changed one.
         trained: the config that was trained.
-        summary: summary.json.
         experiment: the experiment that was chosen, or ''.
         typed: what was typed for the run and on resuming it, by key, but for what leaves an experiment the published
             one (config/keys.py).
         each: the metric of every test task; [] where it was not kept.
         digest: of the test tasks; None where it was not kept. Runs with the same one were tested on the same tasks.
         origin: the files of the run that was trained: of an evaluation others than rundir.
-        environment: where it was computed, and the words that were typed.
     """
 
     rundir: RunDir
@@ -70,20 +67,16 @@ class Run:
     def changes(self) -> dict[str, Any]:
         """The settings, by key, that an evaluation changed and that can show in its result."""
         old, new = (dict(leaves(config.plain())) for config in (self.trained, self.config))
-        different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        return {key: new.get(key) for key in different if _shows_in_a_test(key)}
+        changed = [key for key in old | new if old.get(key) != new.get(key) and policy(key).evaluate]
+        return {key: new.get(key) for key in changed if policy(key).identity or key == "seed"}
 
     @property
     def published(self) -> Published | None:
         """What a paper reports of it: only of an experiment as it is, tested as it is."""
-        if self.typed or self.changes.keys() - {"test_tasks"} or not self.experiment:
+        if self.typed or self.changes.keys() - {"test_tasks"}:
             return None
         found = published.published(self.experiment)
         return Published.model_validate(found) if found else None
-
-
-def _shows_in_a_test(key: str) -> bool:
-    return policy(key).evaluate and (policy(key).identity or key == "seed")
 
 
 @dataclass(frozen=True)
@@ -110,12 +103,21 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
     """
     found: dict[Path, None] = {}
     for name in folders:
-        below = dict.fromkeys(path.resolve() for path in find_runs(_check_folder(name)))
+        try:
+            next(Path(name).iterdir(), None)
+        except OSError as error:
+            raise UsageError(f"{name!r} (command line): expected a folder with runs; {reason(error)}") from error
+        below = dict.fromkeys(path.resolve() for path in find_runs(Path(name)))
         if not below:
             raise UsageError(f"{name!r} (command line): expected a folder with runs; there are none in it")
         found |= below
+    return read_runs(found)
+
+
+def read_runs(paths: Iterable[Path]) -> tuple[list[Run], list[LeftOut]]:
+    """The runs in these directories, and those that cannot be used."""
     runs, left_out = [], []
-    for path in found:
+    for path in paths:
         try:
             runs.append(read_run(path))
         except MetarunError as error:
@@ -123,15 +125,6 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
         except OSError as error:
             left_out.append(leave_out(path, f"cannot be read: {reason(error)}"))
     return runs, left_out
-
-
-def _check_folder(name: str) -> Path:
-    """The folder of this name, which can be read."""
-    try:
-        next(Path(name).iterdir(), None)
-    except OSError as error:
-        raise UsageError(f"{name!r} (command line): expected a folder with runs; {reason(error)}") from error
-    return Path(name)
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
@@ -143,7 +136,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
     while waiting:
         here = waiting.pop()
         try:
-            if _is_run(here) or _is_evaluation(here):
+            if _is_run(here) or all((here / name).is_file() for name in ("config.yaml", "environment.json")):
                 yield here
                 continue
             children = sorted(here.iterdir(), reverse=True)
@@ -154,11 +147,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 def _is_run(folder: Path) -> bool:
     """Whether it is a run, or what is left of one."""
-    return (folder / ".hydra").is_dir() or any((folder / name).is_file() for name in ("status.json", "metrics.jsonl"))
-
-
-def _is_evaluation(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file() and (folder / "environment.json").is_file()
+    return any((folder / name).exists() for name in (".hydra", "status.json", "metrics.jsonl"))
 
 
 def read_run(path: Path) -> Run:
@@ -197,20 +186,14 @@ def _explain_no_result(rundir: RunDir) -> str:
 
 def _read_typed(rundir: RunDir, config: Config) -> dict[str, str]:
     """See Run.typed."""
-    words = {_key_of(word): word for word in rundir.overrides()}
-    environment, values = rundir.environment(), dict(leaves(config.plain()))
-    for key in (key for session in (environment.continued if environment else []) for key in session.changed):
-        words[key] = f"{key}={values.get(key)}"
+    words = {key_of(word): word for word in rundir.overrides()}
+    environment, values = rundir.environment() or Environment(), dict(leaves(config.plain()))
+    words |= {key: f"{key}={values.get(key)}" for session in environment.continued for key in session.changed}
     return {key: word for key, word in words.items() if not policy(key).published}
 
 
-def _key_of(word: str) -> str:
-    """The key of a word of the command line."""
-    return word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
-
-
 def _read_tasks(rundir: RunDir, test: Test) -> tuple[list[float], Digest | None]:
-    """The metric of each test task, and the tasks' digest; [] and None where they were not kept."""
+    """See Run.each and Run.digest."""
     if (tasks := rundir.test_tasks()) is None:
         return [], None
     if len(tasks.each) == test.tasks > 0:

@@ -1,16 +1,15 @@
-"""The sections of a report: what runs of one metric have to show, as tables and pictures."""
+"""The sections of a report: what runs of one metric have to show, as a table and pictures."""
 
 import base64
-import struct
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from metarun import intervals
-from metarun.errors import MetarunError
 from metarun.results import figures, table
 from metarun.results.compare import Row
 from metarun.results.figures import Bar, Picture, Series
-from metarun.results.runs import Run, collect
+from metarun.results.runs import Run, find_runs, read_runs
 from metarun.storage.metrics import Event
 from metarun.storage.records import Metric
 from metarun.text import format_metric
@@ -29,24 +28,18 @@ class Entry:
     number: int
     events: list[list[Event]]
 
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table: its text, a CSS class, smaller text below, and the number of a row for its coloured dot."""
-
-    text: str
-    kind: str = ""
-    below: str = ""
-    dot: int | None = None
+    def name_run(self, run: Run) -> str:
+        """The name of a run of this row."""
+        return f"{self.name}, seed {run.config.seed}" if len(self.row.runs) > 1 else self.name
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: for each column its heading and whether it holds numbers; the cells by row; what the headings mean."""
+    """The results: the cells of each column, for these rows; which columns are numbers."""
 
-    columns: list[tuple[str, bool]]
-    rows: list[list[Cell]]
-    legend: str = ""
+    columns: dict[str, list[str]]
+    entries: list[Entry]
+    numbers: set[str]
 
 
 @dataclass(frozen=True)
@@ -71,55 +64,33 @@ class Section:
 def _show_results(metric: Metric, entries: list[Entry]) -> Section:
     """The table, and the same as a picture."""
     rows = [entry.row for entry in entries]
-    found, keys = table.columns(rows), table.keys_of(rows)
-    found.pop("paper", None)  # stands below what it reports
+    columns, keys = table.columns(rows), table.keys_of(rows)
+    columns.pop("paper", None)  # stands below what it reports
     if len(keys) > MOST_KEYS:
-        names = {"configuration": [entry.name for entry in entries]}
-        found = names | {name: cells for name, cells in found.items() if name not in keys}
-    lines = []
-    for n, entry in enumerate(entries):
-        first, *others = found
-        lines.append([Cell(found[first][n], dot=n), *(_make_cell(name, found[name][n], entry.row) for name in others)])
-    columns = [(name, name not in keys and name.startswith(NUMBERS)) for name in found]
-    drawn = [Bar(e.name, e.number, e.row.mean, e.row.ci95_tasks, *_published_of(e.row)) for e in entries]
-    picture = []
-    if len(entries) > 1 or entries[0].row.published:
-        spoken = "; ".join(f"{bar.name} {format_metric(metric, bar.mean, bar.ci95)}" for bar in drawn)
+        others = {name: cells for name, cells in columns.items() if name not in keys}
+        columns = {"configuration": [entry.name for entry in entries], **others}
+    found = Table(columns, entries, {name for name in columns if name not in keys and name.startswith(NUMBERS)})
+    pictures = []
+    if len(rows) > 1 or rows[0].published:
+        bars = [Bar(e.name, e.number, e.row.mean, e.row.ci95_tasks, e.row.published) for e in entries]
+        spoken = "; ".join(f"{bar.name} {format_metric(metric, bar.mean, bar.ci95)}" for bar in bars)
         caption = "Mean with its interval over test tasks."
-        caption += " Diamonds are what the papers report." if any(bar.published is not None for bar in drawn) else ""
-        picture = [(figures.draw_bars(f"Test results: {spoken}", metric, drawn), [caption])]
-    return Section("results", "Results", Table(columns, lines, table.legend(found)), picture)
-
-
-def _published_of(row: Row) -> tuple[float | None, float | None]:
-    return (row.published.mean, row.published.ci95) if row.published else (None, None)
-
-
-def _make_cell(name: str, text: str, row: Row) -> Cell:
-    """A cell of the results, with its colour, and below it the paper or the published number."""
-    if name == "published":
-        return Cell(text, below=row.published.paper if row.published else "")
-    if name.startswith("after "):
-        ours, bracket, theirs = text.partition(" (")
-        return Cell(ours, below=bracket.strip() + theirs)
-    if name == "verdict" and text:
-        return Cell(text, "inside" if text == "inside" else "outside")
-    return Cell(text, "best" if name == "to the best" and row.to_best and row.to_best.best else "")
+        caption += " Diamonds are what the papers report." if any(bar.published for bar in bars) else ""
+        pictures.append((figures.draw_bars(f"Test results: {spoken}", metric, bars), [caption]))
+    return Section("results", "Results", found, pictures)
 
 
 def _show_learning(metric: Metric, entries: list[Entry]) -> Section:
     """Validation over outer steps, averaged over seeds where they validated at the same step."""
     series = []
     for entry in entries:
-        found: dict[int, list[tuple[float, float]]] = {}
+        found = defaultdict(list)
         for event in (event for events in entry.events for event in events if event.split == "val"):
-            found.setdefault(event.step, []).append((event.value, event.ci95 or 0.0))
-        series.append(Series(entry.name, entry.number, [(s, *intervals.pooled(p)) for s, p in sorted(found.items())]))
-    series = [line for line in series if line.points]
+            found[event.step].append((event.value, event.ci95 or 0.0))
+        points = [(step, *intervals.pooled(seeds)) for step, seeds in sorted(found.items())]
+        series += [Series(entry.name, entry.number, points)] if points else []
     spoken = [f"{line.name} ends at {format_metric(metric, line.points[-1][1])}" for line in series]
     caption = "The same validation tasks every time, after all inner steps; the band is the interval over them."
-    if metric == "mse" and series and max(p[1] for line in series for p in line.points) > figures.top_of_frame(series):
-        caption += " What leaves the frame is over a thousand times the median."
     pictures = _draw_lines(metric, "Learning curves", spoken, "outer step", series, caption)
     return Section("learning", "Meta-training", pictures=pictures)
 
@@ -129,13 +100,10 @@ def _show_adaptation(metric: Metric, entries: list[Entry]) -> Section:
     series = []
     for entry in entries:
         curves = [[(point.mean, point.ci95) for point in run.test.by_step] for run in entry.row.runs]
-        points = [(k, *intervals.pooled(seeds)) for k, seeds in enumerate(zip(*curves, strict=False))]
+        points = [(step, *intervals.pooled(seeds)) for step, seeds in enumerate(zip(*curves, strict=False))]
         series += [Series(entry.name, entry.number, points)] if len(points) > 1 else []
-    spoken = [
-        f"{line.name} goes from {format_metric(metric, line.points[0][1])} to "
-        f"{format_metric(metric, line.points[-1][1])}"
-        for line in series
-    ]
+    ends = [[format_metric(metric, line.points[end][1]) for end in (0, -1)] for line in series]
+    spoken = [f"{line.name} goes from {first} to {last}" for line, (first, last) in zip(series, ends, strict=True)]
     caption = "Test tasks after each inner step on the support set."
     pictures = _draw_lines(metric, "Adaptation", spoken, "inner step", series, caption)
     return Section("adaptation", "Adaptation to new tasks", pictures=pictures)
@@ -146,7 +114,8 @@ def _show_shots(metric: Metric, entries: list[Entry]) -> Section:
     series = []
     for entry in entries:
         found: dict[int, tuple[float, float]] = {}
-        for run in _with_evaluations(entry.row.runs[0]):
+        first = entry.row.runs[0]
+        for run in (first, *read_runs(find_runs(first.rundir.path / "eval"))[0]):
             data = run.config.data
             shots = data.get("shots") if data.get("eval_shots") is None else data["eval_shots"]
             if isinstance(shots, int) and run.metric == metric and run.changes.keys() <= SHOTS:
@@ -157,15 +126,6 @@ def _show_shots(metric: Metric, entries: list[Entry]) -> Section:
     caption = "One trained run each, evaluated with other numbers of shots (metarun eval)."
     pictures = _draw_lines(metric, "Results by shots", spoken, "shots in test", series, caption)
     return Section("shots", "More and fewer shots", pictures=pictures)
-
-
-def _with_evaluations(run: Run) -> list[Run]:
-    """A run and its evaluations."""
-    folder = run.rundir.path / "eval"
-    try:
-        return [run, *(collect([str(folder)])[0] if folder.is_dir() and not run.evaluation else [])]
-    except MetarunError:
-        return [run]  # there are none in the folder
 
 
 def _show_spread(metric: Metric, entries: list[Entry]) -> Section:
@@ -182,26 +142,24 @@ def _show_spread(metric: Metric, entries: list[Entry]) -> Section:
 
 def _speak_spread(metric: Metric, each: list[float]) -> str:
     ordered = sorted(each, reverse=metric == "mse")
-    worst, middle = ordered[len(ordered) // 20], ordered[len(ordered) // 2]
-    side = "more" if metric == "mse" else "less"
-    return f"median {format_metric(metric, middle)}, worst twentieth at {format_metric(metric, worst)} or {side}"
+    worst, middle = (format_metric(metric, ordered[len(ordered) // part]) for part in (20, 2))
+    return f"median {middle}, worst twentieth at {worst} or {'more' if metric == 'mse' else 'less'}"
 
 
 def _show_swept(metric: Metric, entries: list[Entry]) -> Section:
     """The metric over every key that takes at least three numbers, all else being equal."""
-    pictures = []
-    for key in table.keys_of([entry.row for entry in entries]):
-        groups: dict[str, list[tuple[float, float, float]]] = {}
-        for row in (entry.row for entry in entries):
-            value = row.keys.get(key)
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+    section, rows = Section("swept", "What was swept"), [entry.row for entry in entries]
+    for key in table.keys_of(rows):
+        groups = defaultdict(list)
+        for row in rows:
+            if type(value := row.keys.get(key)) in (int, float):
                 rest = ", ".join(f"{k} {table.cell(v)}" for k, v in row.keys.items() if k != key)
-                groups.setdefault(rest, []).append((value, row.mean, row.ci95_tasks))
+                groups[rest].append((value, row.mean, row.ci95_tasks))
         many = [(name or "all", sorted(points)) for name, points in groups.items() if len(points) > 2]
         series = [Series(name, n, points) for n, (name, points) in enumerate(many)]
         spoken = [_speak_points(metric, line) for line in series]
-        pictures += _draw_lines(metric, f"Test result by {key}", spoken, key, series, f"By {key}.")
-    return Section("swept", "What was swept", pictures=pictures)
+        section.pictures.extend(_draw_lines(metric, f"Test result by {key}", spoken, key, series, f"By {key}."))
+    return section
 
 
 def _speak_points(metric: Metric, line: Series, unit: str = "") -> str:
@@ -214,6 +172,8 @@ def _draw_lines(
     """The picture of the curves with its caption; none where no curve has two points."""
     if all(len(line.points) < 2 for line in series):
         return []
+    if metric == "mse" and max(mean for line in series for _, mean, _ in line.points) > figures.top_of_frame(series):
+        caption += " What leaves the frame is over a thousand times the median."
     return [(figures.draw_lines(f"{subject}: {'; '.join(spoken)}", metric, xlabel, series), [caption])]
 
 
@@ -222,26 +182,19 @@ def _show_examples(metric: Metric, entries: list[Entry]) -> Section:
     section = Section("tasks", "Test tasks, looked at")
     for entry in entries:
         run = entry.row.runs[0]
-        seed = f", seed {run.config.seed}" if len(entry.row.runs) > 1 else ""
-        try:
+        if run.rundir.examples.is_file():
             content = run.rundir.examples.read_bytes()
-        except OSError:
-            continue
-        address = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-        section.examples.append((entry.name + seed, address, read_description(content) or "Test tasks of the run"))
+            address = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+            words = read_description(content) or "Test tasks of the run"
+            section.examples.append((entry.name_run(run), address, words))
     return section
 
 
 def read_description(png: bytes) -> str:
     """The `Description` in a PNG file, as run/pictures.py writes it; '' where there is none."""
-    place = 8  # behind the signature come chunks: length, kind, content, checksum
-    while place + 8 <= len(png):
-        length, kind = struct.unpack(">I4s", png[place : place + 8])
-        key, _, text = png[place + 8 : place + 8 + length].partition(b"\0")
-        if kind == b"tEXt" and key == b"Description":
-            return text.decode("latin-1")
-        place += 12 + length
-    return ""
+    place = png.find(b"tEXtDescription\0")  # a chunk: the length of its content, its kind, its content
+    length = int.from_bytes(png[max(0, place - 4) : place], "big")
+    return png[place + 16 : place + 4 + length].decode("latin-1") if place > 0 else ""
 
 
 SECTIONS: tuple[Callable[[Metric, list[Entry]], Section], ...] = (

@@ -8,6 +8,7 @@ import pytest
 
 from metarun.results import figures
 from metarun.results.figures import DARK, LIGHT, Bar, Series
+from metarun.storage.records import Published
 
 CURVE = [(x, 2.0 - 0.1 * x, 0.1) for x in range(5)]
 
@@ -36,7 +37,7 @@ def test_a_picture_has_the_colours_of_its_page():
 
 
 def test_drawing_twice_gives_the_same_bytes():
-    bars = [Bar("a", 0, 0.5, 0.1, 0.6, 0.05), Bar("b", 1, 0.7, 0.1)]
+    bars = [Bar("a", 0, 0.5, 0.1, Published(paper="X", mean=0.6, ci95=0.05)), Bar("b", 1, 0.7, 0.1)]
     assert figures.draw_bars("alt", "accuracy", bars) == figures.draw_bars("alt", "accuracy", bars)
 
 
@@ -60,8 +61,8 @@ def test_a_long_name_loses_its_middle():
 
 
 def test_bars_are_the_accuracies_that_are_possible():
-    assert figures.edges_of([40.0, 60.0, 100.0], False) == pytest.approx([-10, 10, 30, 50, 70, 90, 110])
-    assert len(figures.edges_of([k / 3 for k in range(301)], False)) == 22
+    assert figures.edges_of([0.4, 0.6, 1.0], False) == pytest.approx([-0.1, 0.1, 0.3, 0.5, 0.7, 0.9, 1.1])
+    assert len(figures.edges_of([k / 300 for k in range(301)], False)) == 22
     low, *_, high = figures.edges_of([0.01, 1.0, 8.0], True)
     assert low == pytest.approx(0.01)
     assert 8.0 < high < 8.01

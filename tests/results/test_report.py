@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from helpers.runs import ROOT
 from PIL import Image
 
 from metarun.errors import RunDirError
-from metarun.results.compare import compare_runs
+from metarun.results.compare import Difference, Verdict, compare_runs, make_row
 from metarun.results.report import name_row, write_report
 from metarun.results.runs import collect
+from metarun.storage.records import Published
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
@@ -177,6 +179,25 @@ def test_the_devices_and_changes_of_all_sessions_are_said(finished):
     assert "cpu, 1 thread, then cpu, 3 threads" in words
     assert words.count("went on") == 2
     assert "after outer step 3 with other device.threads" in words
+
+
+def test_cells_have_their_colours_and_papers(run):
+    paper = Published(paper="Name 2020", mean=2.0, by_step={1: 3.0})
+    steps = {"published": paper, "by_step": {1: (2.0, 0.5)}}
+    rows = [
+        replace(make_row([run], {"algo": name}, to_best), verdict=verdict, **steps)
+        for name, to_best, verdict in (
+            ("A", Difference(best=True), Verdict("above", 0.5, False)),
+            ("B", Difference(1.0, 0.1), Verdict("inside", 0.1, True)),
+        )
+    ]
+    write_report(rows, [], Path("report.html"))
+    text = Path("report.html").read_text()
+    for cell in (
+        '<span class="outside">above by 0.5</span>', '<span class="inside">inside</span>', ">+1 ± 0.1</td>",
+        '<span class="best">best</span>', '>2<div class="below">Name 2020</div>', '>2 ± 0.5<div class="below">(3)</div>',
+    ):  # fmt: skip
+        assert cell in text, cell
 
 
 def test_rows_are_named_by_what_tells_them_apart(finished):
