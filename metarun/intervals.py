@@ -10,6 +10,7 @@ s is the standard deviation with Bessel's correction. Pure Python, so that table
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 # Student's t, two-sided 95 %, for 1 to 30 degrees of freedom (any table of it).
 STUDENT = (
@@ -17,6 +18,15 @@ STUDENT = (
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
+
+
+class Evaluation(NamedTuple):
+    """The metric over tasks, after each of 0..K inner steps."""
+
+    mean: list[float]
+    ci95: list[float]  # half the width of the 95% interval of that mean, over tasks
+    tasks: int
+    each: list[float]  # the metric of each task, after the last inner step
 
 
 def over_tasks(values: Sequence[float]) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from helpers.runs import QUICK, ROOT
 from metarun import cli, seeds
 from metarun.data.omniglot import Omniglot
 from metarun.data.sinusoid import Sinusoid
+from metarun.files import write_atomically
 from metarun.models import MLP, Conv4
 
 
@@ -94,6 +95,15 @@ def metarun(monkeypatch, tmp_path, capsys):
 
     yield run
     logging.getLogger("metarun").handlers.clear()  # they write to this test's stderr
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """A run in this process writes its pictures as a word, and saves the second that drawing takes."""
+    for name in ("draw_curves", "draw_examples"):
+        monkeypatch.setattr(
+            f"metarun.run.train_and_test.{name}", lambda *facts: write_atomically(facts[-1], b"a picture")
+        )
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def reproduce(folder: Path, words: list[str]) -> str:
 
 def _lines_on_cadence(text: str, config: Config) -> list[str]:
     """The lines without the validation that ended a session and that a run without interruption does not have."""
-    from metarun.run.train_and_test import validates
+    from metarun.run.session import validates
 
     def belongs(row: dict[str, Any]) -> bool:
         return row["split"] != "val" or validates(config, row["step"])

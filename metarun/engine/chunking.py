@@ -75,14 +75,8 @@ def bytes_for_a_chunk(device: torch.device) -> int:
 def choose_size(work: Callable[[Task], object], tasks: Task, total: int, device: torch.device) -> int:
     """The largest even share of `total` tasks whose memory fits.
 
-    The memory is extrapolated from that of one and of three tasks. On a CPU there is an even number of chunks, but of a
-    small meta-batch.
-
-    Args:
-        work: what is done with a chunk.
-        tasks: three tasks to measure with.
-        total: how many tasks are to be cut into chunks.
-        device: where they are computed.
+    The memory of `work` on a chunk is extrapolated from that on one and on three tasks. On a CPU there is an even
+    number of chunks, but of a small meta-batch.
     """
     one, three = (peak_bytes(lambda n=n: work(tasks.select(slice(0, n)))) for n in (1, 3))
     each = max((three - one) // 2, 1)
@@ -100,11 +94,7 @@ def cut(tasks: Task, size: int) -> list[Task]:
 
 @contextmanager
 def explaining_short_memory(setting: str, tasks: int) -> Iterator[None]:
-    """Turns torch's three ways to say that memory is short into one error with a remedy.
-
-    Args:
-        setting: that decides how many tasks are computed at once.
-        tasks: how many those are.
+    """Turns torch's three ways to say that memory is short into one error, with the setting to be made smaller.
 
     Raises:
         MemoryShortError: memory is short.

@@ -59,9 +59,7 @@ def keep_memory(keep: bool = True) -> None:
     """Tells glibc to keep freed memory for the next tensor, and not to give it back to the system and fetch it again.
 
     An outer step frees and takes the same large tensors over and over; fetching takes a fault for every 4 KiB.
-
-    Args:
-        keep: False restores glibc's defaults.
+    keep=False restores glibc's defaults.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

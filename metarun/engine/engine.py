@@ -57,11 +57,10 @@ class Engine:
         eval_chunk: the same for validation and test.
         checkpoint_inner: whether to keep of each inner step only where it began, and to compute it again for its
             gradient: memory then grows by one learner an inner step, and time by about a third.
-        autocast: `bfloat16`: in meta-training products and convolutions round to 8 bits of mantissa (torch.autocast),
-            which is faster where the processor knows that format; a setting that shows in results. None: they do not.
-            Validation and test never do.
-        compiled: with mode=compile what is compiled as one: `step`, each of the algorithm's units, above all the inner
-            step, so that more inner steps take no longer to compile; or `task`, all that happens in a task.
+        autocast: `bfloat16`: in meta-training, and never in validation and test, products and convolutions round to 8
+            bits of mantissa (torch.autocast). None: they do not.
+        compiled: with mode=compile: `step`, each of the algorithm's units is compiled, above all the inner step, so
+            that more inner steps take no longer to compile; or `task`, all that happens in a task.
         compile_from: with mode=compile, the meta_steps from which a run repays compiling; shorter ones run as vmap.
     """
 
@@ -108,8 +107,7 @@ class Engine:
                 f"set CXX to one, or use engine=vmap"
             )
         if self.compiled == "task" and algorithm.at(0.0) is not algorithm:
-            why = f"{algorithm.name} changes during meta-training"
-            raise UsageError(f"task (engine.compiled): expected step, as {why}")
+            raise UsageError(f"task (engine.compiled): expected step: {algorithm.name} changes during meta-training")
         return self
 
     @cached_property
@@ -124,13 +122,8 @@ class Engine:
     ) -> Chunks:
         """The chunks: those that are set, and for `auto` what fits into memory.
 
-        Args:
-            algorithm: the algorithm.
-            meta: its meta-parameters.
-            train: three training tasks to measure with; they train nothing.
-            test: three tasks of the sizes of validation and test.
-            meta_batch: tasks of an outer step.
-            eval_batch: most tasks that are ever evaluated at once.
+        Three training tasks and three of the sizes of validation and test are measured, and train nothing. An outer
+        step has `meta_batch` tasks; at most `eval_batch` tasks are ever evaluated at once.
         """
         if self.mode == "loop":
             return Chunks(1, 1)
@@ -155,21 +148,18 @@ class Engine:
     def meta_gradient(
         self, algorithm: Algorithm, meta: Params, tasks: Task, chunks: Chunks | None = None, total: int | None = None
     ) -> MetaGradient:
-        """The meta-gradient, averaged over the tasks, with each task's meta-loss and metric.
+        """The meta-gradient, averaged over T tasks, with each task's meta-loss and metric.
 
         Args:
-            algorithm: whose meta-loss.
+            algorithm: gives the meta-loss.
             meta: the meta-parameters.
             tasks: T tasks.
             chunks: from plan(); None: the sizes that are set, and all tasks at once for `auto`.
             total: what the sum over the tasks is divided by, if not by T: the tasks of all ranks.
         """
-        total = total or len(tasks.support_x)
+        work = partial(self._gradient, meta=meta, total=total or len(tasks.support_x))
         pieces = cut(tasks, chunks.train if chunks else self._size(self.chunk, tasks))
-        grads, losses, scores = zip(
-            *self._each("engine.chunk", partial(self._gradient, meta=meta, total=total), algorithm, pieces),
-            strict=True,
-        )
+        grads, losses, scores = zip(*self._each("engine.chunk", work, algorithm, pieces), strict=True)
         sums = grads[0]
         for more in grads[1:]:
             sums = tuple(a + b for a, b in zip(sums, more, strict=True))
@@ -225,10 +215,8 @@ class Engine:
 
     @cached_property
     def _runner(self) -> Runner | None:
-        compiles = self.mode == "compile"
-        return (
-            Runner(compiles=compiles, recomputes=self.checkpoint_inner) if compiles or self.checkpoint_inner else None
-        )
+        compiles, recomputes = self.mode == "compile", self.checkpoint_inner
+        return Runner(compiles=compiles, recomputes=recomputes) if compiles or recomputes else None
 
     @cached_property
     def _workers(self) -> "_Workers":
@@ -236,11 +224,7 @@ class Engine:
 
 
 class _Workers:
-    """Threads, each with a copy of the algorithm of its own, for torch.func puts parameters into modules while it runs.
-
-    Args:
-        threads: of torch, for each of them.
-    """
+    """Threads, each with `threads` of torch's and a copy of the algorithm: torch.func puts parameters into modules."""
 
     def __init__(self, threads: int):
         self.pool = ThreadPoolExecutor(AT_ONCE, "chunk", torch.set_num_threads, (threads,))

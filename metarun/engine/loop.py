@@ -16,6 +16,7 @@ from metarun.engine.chunking import Chunks
 from metarun.engine.engine import Engine
 from metarun.engine.processes import Processes
 from metarun.errors import DivergedError
+from metarun.intervals import Evaluation
 from metarun.models.functional import Params
 from metarun.tasks import Split, Task, TaskSource
 
@@ -50,15 +51,6 @@ class OuterStep(NamedTuple):
     step: int
     loss: Tensor
     score: Tensor
-
-
-class Evaluation(NamedTuple):
-    """The metric over tasks, after each of 0..K inner steps."""
-
-    mean: list[float]
-    ci95: list[float]  # half the width of the 95% interval of that mean, over tasks
-    tasks: int
-    each: list[float]  # the metric of each task, after the last inner step
 
 
 def start(experiment: Experiment) -> State:
@@ -131,15 +123,7 @@ def meta_test(
     chunks: Chunks | None = None,
     batch: int = EVAL_BATCH,
 ) -> Evaluation:
-    """Evaluates meta-parameters on tasks 0 .. tasks - 1 of a split. Changes nothing.
-
-    Args:
-        experiment: what to evaluate, and on which tasks.
-        meta: the meta-parameters.
-        split: val or test.
-        tasks: how many; at least 2.
-        chunks: of the engine; None: see Engine.meta_gradient.
-        batch: how many tasks are made at once.
+    """Evaluates meta-parameters on tasks 0 .. tasks - 1 of a split, made `batch` at a time. Changes nothing.
 
     Raises:
         DivergedError: a metric is not finite, so that no mean could be believed.

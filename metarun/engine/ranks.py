@@ -26,11 +26,7 @@ def is_rank_zero() -> bool:
 
 
 def refuse_several_processes(command: str) -> None:
-    """Refuses a command that several processes would all carry out.
-
-    Raises:
-        UsageError: torchrun has started several.
-    """
+    """Raises UsageError for a command that several processes of torchrun would all carry out."""
     if world_size() > 1:
         raise UsageError(
             f"{command} (torchrun): expected one process; torchrun is for training: a run, or metarun resume"
@@ -43,12 +39,9 @@ def local_gpu(gpus: int) -> int:
 
 
 def share_the_machine(job: int, launcher: dict[str, Any]) -> None:
-    """Gives a job of a sweep its part of the machine.
+    """Gives a job of a sweep, by its number and its Hydra launcher's settings, its part of the machine.
 
-    Args:
-        job: its number.
-        launcher: Hydra's settings of what started it. joblib and Ray limit threads themselves; submitit says only what
-            a job asked for (cpus_per_task, else one).
+    joblib and Ray limit threads themselves; submitit says only what a job asked for (cpus_per_task, else one).
     """
     name = launcher["_target_"]
     if name.endswith("BasicLauncher"):  # one job after the other

@@ -52,20 +52,12 @@ def build_experiment(config: Config) -> Experiment:
 
 
 def build_logger(config: Config) -> Any:
-    """The logger that a config names, or None.
-
-    Raises:
-        UsageError: its settings are refused, or its package is missing.
-    """
+    """The logger that a config names, or None."""
     return build("logger", config.logger) if config.logger else None
 
 
 def device_of(config: Config) -> torch.device:
-    """Where a config computes.
-
-    Raises:
-        UsageError: there is no such device.
-    """
+    """Where a config computes. Raises UsageError: there is no such device."""
     return build("device", config.device).torch_device
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from metarun.engine.loop import Evaluation
 from metarun.errors import SettingError, one_of
+from metarun.intervals import Evaluation
 from metarun.tasks import Metric
 from metarun.text import reason
 
@@ -23,17 +23,10 @@ class TensorBoard:
     """Event files in the folder `tensorboard` of the run directory: `tensorboard --logdir outputs`."""
 
     def __init__(self):
-        _need("tensorboard", "tensorboard")
+        _need("tensorboard")
 
     def open(self, folder: Path, title: str, config: dict[str, Any], step: int) -> None:
-        """Begins, or goes on after an outer step: what was logged beyond it is forgotten.
-
-        Args:
-            folder: the run directory.
-            title: of the run, for people.
-            config: the run's, plain.
-            step: outer steps done.
-        """
+        """Begins in a run directory, or goes on after an outer step: what was logged beyond it is forgotten."""
         from torch.utils.tensorboard import SummaryWriter
 
         # Steps after this one, of a session that was killed, would be drawn beside those that replace them.
@@ -64,11 +57,11 @@ class WandB:
         self, project: str = "metarun", entity: str | None = None, group: str | None = None, mode: str = "online"
     ):
         one_of("mode", mode, ["online", "offline"])
-        _need("wandb", "wandb")
+        _need("wandb")
         self.settings = {"project": project, "entity": entity, "group": group, "mode": mode}
 
     def open(self, folder: Path, title: str, config: dict[str, Any], step: int) -> None:
-        """Begins, or goes on; see TensorBoard."""
+        """Begins, or goes on."""
         import wandb
 
         own = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
@@ -84,34 +77,28 @@ class WandB:
         )
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Adds values by name; see TensorBoard."""
+        """Adds values by name after an outer step."""
         self.run.log(values, step=step)
 
     def close(self, failed: bool) -> None:
-        """Ends; see TensorBoard."""
+        """Ends."""
         self.run.finish(exit_code=int(failed))
 
 
-def _need(package: str, extra: str) -> None:
+def _need(package: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise SettingError(
-            package, "_target_", f"the package {package}; pip install 'metarun[{extra}]', or logger=null"
-        )
+        remedy = f"pip install 'metarun[{package}]', or logger=null"
+        raise SettingError(package, "_target_", f"the package {package}; {remedy}")
 
 
 class Guarded:
-    """A listener of the run that passes its events to a logger, until that fails.
-
-    Args:
-        logger: the logger.
-        metric: of the task source.
-    """
+    """A listener of the run that passes its events to a logger, until that fails."""
 
     def __init__(self, logger: Any, metric: Metric):
         self.logger, self.metric, self.step = logger, metric, 0
 
     def open(self, folder: Path, title: str, config: dict[str, Any], step: int) -> None:
-        """Opens the logger; see TensorBoard."""
+        """Opens the logger."""
         self._try(lambda: self.logger.open(folder, title, config, step))
 
     def outer_step(self, step: int, values: dict[str, float]) -> None:

@@ -6,7 +6,7 @@ import time
 
 from tqdm import tqdm
 
-from metarun.engine.loop import Evaluation
+from metarun.intervals import Evaluation
 from metarun.tasks import Metric
 from metarun.text import format_duration, format_metric
 

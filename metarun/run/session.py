@@ -1,5 +1,11 @@
-"""A process of a run: what it trains, how far it is, and the listeners that it tells."""
+"""A process of a run: it trains, validates, saves and tests, and tells the listeners of it.
 
+All ranks take this path, and make the same collective calls in the same order. Rank 0 alone has a directory to write
+and listeners.
+"""
+
+import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,28 +13,30 @@ from dataclasses import dataclass, field
 from metarun.config.schema import Config
 from metarun.engine import loop
 from metarun.engine.chunking import Chunks
-from metarun.engine.loop import Evaluation, Experiment, State
+from metarun.engine.loop import Experiment, State
+from metarun.errors import DivergedError, StoppedError
+from metarun.intervals import Evaluation
+from metarun.run import starting_point
 from metarun.run.loggers import Guarded
 from metarun.run.progress import Progress
+from metarun.run.signals import stop_between_steps
 from metarun.run.starting_point import Best
 from metarun.storage import checkpoint
 from metarun.storage.metrics import Recorder
 from metarun.storage.rundir import RunDir
+from metarun.tasks import better
+
+log = logging.getLogger("metarun")
+
+
+def validates(config: Config, step: int) -> bool:
+    """Whether there is a validation after this outer step."""
+    return step % config.val_every == 0 or step == config.outer_steps
 
 
 @dataclass
 class Session:
-    """A process of a run.
-
-    Attributes:
-        config: of the run.
-        experiment: what is trained.
-        state: of meta-training.
-        best: the best validation so far.
-        rundir: of the run.
-        recorder: of metrics and timing; None on ranks above 0, which write nothing.
-        listeners: of the run's events: the recorder, the progress, a logger; none on ranks above 0.
-    """
+    """A process of a run. Ranks above 0 have no recorder and no listeners."""
 
     config: Config
     experiment: Experiment
@@ -36,38 +44,7 @@ class Session:
     best: Best
     rundir: RunDir
     recorder: Recorder | None = None
-    listeners: list[Recorder | Progress | Guarded] = field(default_factory=list)
-
-    def outer_step(self, report: loop.OuterStep) -> None:
-        """Tells the listeners of an outer step, every log_every steps with its loss and metric."""
-        values = {}
-        if report.step % self.config.log_every == 0:
-            values = {"loss": float(report.loss), self.experiment.source.metric: float(report.score)}
-        for listener in self.listeners:
-            listener.outer_step(report.step, values)
-
-    def evaluation(self, step: int, split: str, result: Evaluation) -> None:
-        """Tells the listeners of a validation or a test."""
-        for listener in self.listeners:
-            listener.evaluation(step, split, result)
-
-    def save(self) -> None:
-        """Saves a checkpoint of the present state."""
-        if self.recorder is None:
-            return
-        step, best = self.state.step, self.best
-        payload = {
-            **loop.snapshot(self.state),
-            "config": self.config.fingerprint,
-            "best": [best.step, best.value],
-            "chunks": list(self.state.chunks or ()),
-            "split_hash": self.experiment.source.identity()["split_hash"],
-            "metrics": self.recorder.metrics,
-        }
-        self.recorder.sync()
-        checkpoint.save(self.rundir.checkpoints, step, payload, keep={best.step, best.saved})
-        best.saved = best.step
-        self.rundir.write_status("running", step)
+    listeners: list[Recorder | Progress | Guarded] = field(default_factory=list)  # the recorder among them
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -95,3 +72,95 @@ class Session:
             loop.restore(state, snapshot)
             state.chunks = Chunks(*chunks)
         return True
+
+    def train(self) -> None:
+        """Meta-trains, validates and saves, until all outer steps are done or a signal comes.
+
+        Raises:
+            StoppedError: a signal came; the checkpoint of the step is saved.
+        """
+        config, experiment = self.config, self.experiment
+        with stop_between_steps() as received:
+            for report in loop.meta_train(experiment, self.state, config.outer_steps, config.meta_batch):
+                step, values = report.step, {}
+                if step % config.log_every == 0:
+                    values = {"loss": float(report.loss), experiment.source.metric: float(report.score)}
+                for listener in self.listeners:
+                    listener.outer_step(step, values)
+                improved = validates(config, step) and self._validate()
+                signum = experiment.processes.largest(received(), experiment.device)
+                if improved or signum or step == config.outer_steps or step % config.checkpoint_every == 0:
+                    self._save()
+                if signum:
+                    raise StoppedError(
+                        f"{signal.Signals(signum).name}: stopped after outer step {step} of {config.outer_steps}, and "
+                        f"saved; to go on: {self.rundir.resume_command}",
+                        signum,
+                    )
+
+    def _validate(self) -> bool:
+        """Validates the present state; returns whether it is the best so far.
+
+        A metric that is not finite is not the end of a run: one task on which the inner loop leaves all bounds says
+        little about training, whose own losses are seen to. It only means that this checkpoint is no good.
+        """
+        config, experiment, state, best = self.config, self.experiment, self.state, self.best
+        try:
+            result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, state.chunks)
+        except DivergedError as error:
+            log.warning("step %d/%d  no validation: %s", state.step, config.outer_steps, error)
+            return False
+        self._tell(state.step, "val", result)
+        if not better(experiment.source.metric, result.mean[-1], best.value):
+            return False
+        best.step, best.value = state.step, result.mean[-1]
+        return True
+
+    def _save(self) -> None:
+        """Saves a checkpoint of the present state."""
+        if self.recorder is None:
+            return
+        step, best = self.state.step, self.best
+        payload = {
+            **loop.snapshot(self.state),
+            "config": self.config.fingerprint,
+            "best": [best.step, best.value],
+            "chunks": list(self.state.chunks or ()),
+            "split_hash": self.experiment.source.identity()["split_hash"],
+            "metrics": self.recorder.metrics,
+        }
+        self.recorder.sync()
+        checkpoint.save(self.rundir.checkpoints, step, payload, keep={best.step, best.saved})
+        best.saved = best.step
+        self.rundir.write_status("running", step)
+
+    def test(self) -> tuple[State, Evaluation]:
+        """Meta-tests the best checkpoint, which rank 0 reads back from disk; returns its state and its result.
+
+        Raises:
+            DivergedError: there is none, as no validation was finite; or a metric of the test is not.
+        """
+        config, experiment, best = self.config, self.experiment, self.best
+        if best.value is None:
+            raise DivergedError(
+                "no validation has a finite metric (after the last outer step): expected one to choose a checkpoint "
+                "by; try a smaller algo.inner_lr or fewer algo.eval_inner_steps"
+            )
+        state = loop.start(experiment)
+        if self.recorder:
+            saved = starting_point.own_checkpoint(self.rundir, config, best.step)
+            starting_point.restore(experiment, state, saved)
+        meta = experiment.processes.from_rank_zero(state.meta)
+        state.meta = {name: value.to(experiment.device) for name, value in meta.items()}
+        try:
+            result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, self.state.chunks)
+        except DivergedError as error:
+            error.objective = best.value if config.objective == "val" else None
+            raise
+        self._tell(best.step, "test", result)
+        return state, result
+
+    def _tell(self, step: int, split: str, result: Evaluation) -> None:
+        """Tells the listeners of a validation or a test."""
+        for listener in self.listeners:
+            listener.evaluation(step, split, result)

@@ -4,9 +4,6 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from metarun.algos.base import Algorithm
 from metarun.config.keys import differing_keys, keys_that, policy
 from metarun.config.schema import Config
 from metarun.engine import loop
@@ -24,34 +21,21 @@ log = logging.getLogger("metarun")
 
 @dataclass
 class Best:
-    """The best validation so far.
+    """The best validation so far."""
 
-    Attributes:
-        step: outer steps done then; 0 where there was no validation.
-        value: the metric.
-        saved: the step that the last checkpoint calls the best; it is kept as long as that checkpoint may be used.
-    """
-
-    step: int = 0
-    value: float | None = None
-    saved: int = 0
+    step: int = 0  # outer steps done then; 0 where there was no validation
+    value: float | None = None  # the metric
+    saved: int = 0  # the best step of the last checkpoint, which is kept as long as that checkpoint may be used
 
 
 @dataclass
 class StartingPoint:
-    """An experiment, its state and its best validation at the first outer step, or at the newest checkpoint.
-
-    Attributes:
-        experiment: built and prepared.
-        state: of meta-training there.
-        best: the best validation until then.
-        metrics: what metrics.jsonl held then.
-    """
+    """A prepared experiment, its state and its best validation at the first outer step or the newest checkpoint."""
 
     experiment: Experiment
     state: State
     best: Best
-    metrics: str = ""
+    metrics: str = ""  # the text of metrics.jsonl then
 
 
 def changed_keys(old: Config | None, new: Config) -> list[str]:
@@ -129,11 +113,7 @@ def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:
 
 
 def own_checkpoint(rundir: RunDir, config: Config, step: int) -> dict[str, Any]:
-    """The checkpoint of a step of a run of this config.
-
-    Raises:
-        RunDirError: it is missing, damaged, or another run's.
-    """
+    """The checkpoint of a step of a run of this config. Raises RunDirError as checkpoint.load()."""
     return checkpoint.load(rundir.checkpoints, step, config.fingerprint)
 
 
@@ -141,7 +121,7 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
     """Puts a checkpoint into a state.
 
     Raises:
-        RunDirError: it is of other meta-parameters, another optimiser, or another class split.
+        RunDirError: it is of other meta-parameters or of another class split.
     """
     if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
         raise RunDirError(
@@ -156,27 +136,4 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
             f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it "
             "was trained with another learner, number of ways or other setting that shapes it; use the settings of then"
         )
-    if _structure(saved["optimizer"]) != _structure(_optimizer_after_a_step(experiment.algorithm)):
-        raise RunDirError("optimizer (checkpoint): is of another outer optimiser; expected this run's own")
     loop.restore(state, saved)
-
-
-def _optimizer_after_a_step(algorithm: Algorithm) -> dict[str, Any]:
-    """The state of the outer optimiser after a step with zero gradients."""
-    tensors = [value.requires_grad_() for value in algorithm.init().values()]
-    for value in tensors:
-        value.grad = torch.zeros_like(value)
-    optimizer = algorithm.optimizer(tensors)
-    optimizer.step()
-    return optimizer.state_dict()
-
-
-def _structure(value: Any) -> Any:
-    """Names, shapes and types without the numbers; but for lists of integers, which are the parameters' places."""
-    if isinstance(value, torch.Tensor):
-        return value.shape, value.dtype
-    if isinstance(value, dict):
-        return {name: _structure(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return value if all(type(item) is int for item in value) else [_structure(item) for item in value]
-    return float if type(value) is int else type(value)

@@ -5,7 +5,8 @@ import hashlib
 import torch
 
 from metarun.config.schema import Config
-from metarun.engine.loop import EVAL_BATCH, Evaluation, Experiment, State
+from metarun.engine.loop import EVAL_BATCH, Experiment, State
+from metarun.intervals import Evaluation
 from metarun.storage.records import Checkpoint, Inner, Learner, Point, Source, Summary, Tasks, Test, Trained, Training
 
 
@@ -33,14 +34,13 @@ def summarize(
     algorithm, metric = experiment.algorithm, experiment.source.metric
     points = [Point(mean=mean, ci95=ci95) for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
     model = algorithm.model
+    learner = Learner(name=type(model).__name__, form=getattr(model, "form", ""), norm=getattr(model, "norm", "none"))
     source, inner, details = facts(experiment)
     return Summary(
         choices=choices,
         algorithm=algorithm.name,
         source=source,
-        learner=Learner(
-            name=type(model).__name__, form=getattr(model, "form", ""), norm=getattr(model, "norm", "none")
-        ),
+        learner=learner,
         inner=inner,
         details=details,
         training=Training(

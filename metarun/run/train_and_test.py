@@ -1,16 +1,13 @@
 """A run from begin to end: start or resume, meta-train, meta-test, record, return the summary.
 
-Every rank takes the same path. Rank 0 alone has a directory to write and listeners to tell:
-
-    execute                     claims the directory; the starting point
-      Session.agree             all ranks: rank 0's state
-      _train                    all ranks: outer steps, validations; a stop by a signal
-      _test                     all ranks: the best checkpoint, which rank 0 reads
-    summary.json, curve.png, status.json
+execute                     claims the directory; the starting point
+Session.agree             all ranks: rank 0's state
+Session.train             all ranks: outer steps, validations; a stop by a signal
+Session.test              all ranks: the best checkpoint, which rank 0 reads
+summary.json, pictures, status.json
 """
 
 import logging
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +15,11 @@ from typing import Any
 
 from metarun.config.keys import policy
 from metarun.config.schema import Config
-from metarun.engine import loop
 from metarun.engine.device import memory_mb
 from metarun.engine.loop import State
 from metarun.engine.processes import Processes, joined
-from metarun.errors import DivergedError, RunDirError, StoppedError
+from metarun.errors import RunDirError, StoppedError
+from metarun.intervals import Evaluation
 from metarun.run import starting_point
 from metarun.run.build import build_logger, choose_chunks, device_of
 from metarun.run.environment import describe_session
@@ -30,7 +27,7 @@ from metarun.run.loggers import Guarded
 from metarun.run.pictures import draw_curves, draw_examples
 from metarun.run.progress import Progress
 from metarun.run.session import Session
-from metarun.run.signals import stop_at_once, stop_between_steps
+from metarun.run.signals import stop_at_once
 from metarun.run.starting_point import StartingPoint
 from metarun.run.summary import facts, summarize, test_tasks_of
 from metarun.run.words import describe_source
@@ -38,7 +35,6 @@ from metarun.storage import checkpoint
 from metarun.storage.metrics import Recorder, parse_events
 from metarun.storage.records import Environment, Summary, Validation
 from metarun.storage.rundir import RunDir
-from metarun.tasks import better
 
 log = logging.getLogger("metarun")
 
@@ -74,8 +70,8 @@ def execute(
             start = starting_point.first_step(config)
             session = Session(config, start.experiment, start.state, start.best, rundir)
             if session.agree():
-                _train(session)
-                _test(session)
+                session.train()
+                session.test()
             return None
         with rundir.claimed():
             return _execute(config, rundir, overrides, choices, hydra, bar)
@@ -106,14 +102,31 @@ def _execute(
         session = _begin(config, rundir, start, choices, changes, bar)
         with session.listening():
             session.agree()
-            _train(session)
-            summary = _test(session)
-        assert summary is not None
-        assert session.recorder is not None
-        rundir.write("summary.json", summary)
-        draw_curves(parse_events(session.recorder.metrics, summary.metric), summary, rundir.curve)
+            session.train()
+            summary = _sum_up(session, *session.test())
         rundir.write_status("done", config.outer_steps)
         return summary
+
+
+def _sum_up(session: Session, tested: State, result: Evaluation) -> Summary:
+    """Writes test_tasks.json, the pictures and summary.json."""
+    config, experiment, best, rundir = session.config, session.experiment, session.best, session.rundir
+    assert session.recorder is not None
+    assert best.value is not None
+    session.recorder.sync()
+    rundir.write("test_tasks.json", test_tasks_of(experiment, result))
+    metric = experiment.source.metric
+    summary = summarize(config, experiment, tested, result, choices=rundir.choices()).model_copy(
+        update={
+            "validations": {metric: Validation(mean=best.value, step=best.step, tasks=config.val_tasks)},
+            "objective": best.value if config.objective == "val" else result.mean[-1],
+            "wall_seconds": session.recorder.seconds(),
+        }
+    )
+    draw_examples(experiment, tested.meta, result.each, rundir.examples)
+    rundir.write("summary.json", summary)
+    draw_curves(parse_events(session.recorder.metrics, metric), summary, rundir.curve)
+    return summary
 
 
 @contextmanager
@@ -193,86 +206,3 @@ def _record_environment(
     now = now.model_copy(update={"after_step": start.state.step, "changed": changes})
     rundir.write("environment.json", before.model_copy(update={"continued": [*before.continued, now]}))
     return len(before.continued) + 1
-
-
-def _train(session: Session) -> None:
-    """Meta-trains, validates and saves, until all outer steps are done or a signal comes."""
-    config, experiment, state = session.config, session.experiment, session.state
-    with stop_between_steps() as received:
-        for report in loop.meta_train(experiment, state, config.outer_steps, config.meta_batch):
-            step = report.step
-            session.outer_step(report)
-            improved = validates(config, step) and _validate(session)
-            signum = experiment.processes.largest(received(), experiment.device)
-            if improved or signum or step == config.outer_steps or step % config.checkpoint_every == 0:
-                session.save()
-            if signum:
-                raise StoppedError(
-                    f"{signal.Signals(signum).name}: stopped after outer step {step} of {config.outer_steps}, and "
-                    f"saved; to go on: {session.rundir.resume_command}",
-                    signum,
-                )
-
-
-def validates(config: Config, step: int) -> bool:
-    """Whether there is a validation after this outer step."""
-    return step % config.val_every == 0 or step == config.outer_steps
-
-
-def _validate(session: Session) -> bool:
-    """Validates the present state; returns whether it is the best so far.
-
-    A metric that is not finite is not the end of a run: one task on which the inner loop leaves all bounds says little
-    about training, whose own losses are seen to. It only means that this checkpoint is no good.
-    """
-    config, experiment, state, best = session.config, session.experiment, session.state, session.best
-    try:
-        result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, state.chunks)
-    except DivergedError as error:
-        log.warning("step %d/%d  no validation: %s", state.step, config.outer_steps, error)
-        return False
-    session.evaluation(state.step, "val", result)
-    if not better(experiment.source.metric, result.mean[-1], best.value):
-        return False
-    best.step, best.value = state.step, result.mean[-1]
-    return True
-
-
-def _test(session: Session) -> Summary | None:
-    """Meta-tests the best checkpoint, which rank 0 reads back from disk; None on ranks above 0.
-
-    Raises:
-        DivergedError: there is none, as no validation was finite; or a metric of the test is not.
-    """
-    config, experiment, best, rundir = session.config, session.experiment, session.best, session.rundir
-    if best.value is None:
-        raise DivergedError(
-            "no validation has a finite metric (after the last outer step): expected one to choose a checkpoint by; "
-            "try a smaller algo.inner_lr or fewer algo.eval_inner_steps"
-        )
-    state = loop.start(experiment)
-    if session.recorder:
-        starting_point.restore(experiment, state, starting_point.own_checkpoint(rundir, config, best.step))
-    meta = experiment.processes.from_rank_zero(state.meta)
-    state.meta = {name: value.to(experiment.device) for name, value in meta.items()}
-    try:
-        result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, session.state.chunks)
-    except DivergedError as error:
-        error.objective = best.value if config.objective == "val" else None
-        raise
-    session.evaluation(best.step, "test", result)
-    if session.recorder is None:
-        return None
-    session.recorder.sync()
-    rundir.write("test_tasks.json", test_tasks_of(experiment, result))
-    summary = summarize(config, experiment, state, result, choices=rundir.choices()).model_copy(
-        update={
-            "validations": {
-                experiment.source.metric: Validation(mean=best.value, step=best.step, tasks=config.val_tasks)
-            },
-            "objective": best.value if config.objective == "val" else result.mean[-1],
-            "wall_seconds": session.recorder.seconds(),
-        }
-    )
-    draw_examples(experiment, state.meta, result.each, rundir.examples)
-    return summary

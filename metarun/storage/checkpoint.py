@@ -24,7 +24,6 @@ from metarun.storage.records import Manifest
 from metarun.text import reason
 
 LARGEST = 4 << 30  # bytes
-REMEDY = "restore it from a copy, or start again in another directory"
 CONTENT = {  # what a checkpoint holds
     "step": int,  # outer steps done
     "meta": dict,  # meta-parameters
@@ -59,20 +58,30 @@ def steps(folder: Path) -> list[int]:
 
 
 def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
-    """The checkpoint of a step, on the CPU: a dictionary of CONTENT.
-
-    Args:
-        folder: of the checkpoints.
-        step: which one.
-        run: fingerprint of the config that it has to be of; None: of any.
+    """The checkpoint of a step, on the CPU: a dictionary of CONTENT; `run` is the fingerprint that it has to have.
 
     Raises:
         RunDirError: it is missing, damaged, of another run, or holds numbers that are not finite.
     """
+    path = _path(folder, step)
     try:
-        return _check(_path(folder, step), step, run)
-    except _RefusedError as error:
-        raise RunDirError(f"{error}; {REMEDY}") from error
+        manifest = Manifest.from_json(files.read(path.with_suffix(".json"), 1000))
+        content = files.read(path, LARGEST)
+    except (OSError, ValueError) as error:
+        raise _refusal(path, f"cannot be read ({reason(error)})") from error
+    if manifest != _manifest(step, content):
+        raise _refusal(path, "damaged: size or SHA-256 differ from its manifest")
+    try:
+        payload = _unpack(content)
+        sound = finite([payload["meta"], payload["optimizer"], payload["best"]])
+    except Exception as error:
+        why = f"not a checkpoint of metarun ({type(error).__name__}): expected tensors and plain values"
+        raise _refusal(path, why) from error
+    if payload["step"] != step or (run is not None and payload["config"] != run):
+        raise _refusal(path, "belongs to another run or step")
+    if not sound:
+        raise _refusal(path, "holds numbers that are not finite")
+    return payload
 
 
 def newest(folder: Path, run: str | None = None) -> dict[str, Any] | None:
@@ -83,20 +92,20 @@ def newest(folder: Path, run: str | None = None) -> dict[str, Any] | None:
     Raises:
         RunDirError: there are some, and all are refused.
     """
-    refused: list[_RefusedError] = []
+    refused: list[RunDirError] = []
     for step in steps(folder):
         try:
-            found = _check(_path(folder, step), step, run)
+            found = load(folder, step, run)
             if (best := found["best"][0]) not in (0, step):
-                _check(_path(folder, best), best, run)
-        except _RefusedError as error:
+                load(folder, best, run)
+        except RunDirError as error:
             refused.append(error)
             continue
         for error in refused:
-            log.warning("%s: it is passed over, for that of outer step %d", error, step)
+            log.warning("passed over, for the checkpoint of outer step %d: %s", step, error)
         return found
     if refused:
-        raise RunDirError(f"{refused[0]}; {REMEDY}")
+        raise refused[0]
     return None
 
 
@@ -107,35 +116,12 @@ def drop_after(folder: Path, step: int) -> None:
             _remove(folder, later)
 
 
-class _RefusedError(Exception):
-    """Why a checkpoint is refused."""
+def _refusal(path: Path, why: str) -> RunDirError:
+    return RunDirError(f"{path}: {why}; restore it from a copy, or start again in another directory")
 
 
 def _manifest(step: int, content: bytes) -> Manifest:
     return Manifest(step=step, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-
-def _check(path: Path, step: int, run: str | None) -> dict[str, Any]:
-    """The checkpoint in a file; see load(). Raises _RefusedError."""
-    try:
-        manifest = Manifest.from_json(files.read(path.with_suffix(".json"), 1000))
-        content = files.read(path, LARGEST)
-    except (OSError, ValueError) as error:
-        raise _RefusedError(f"{path}: cannot be read ({reason(error)})") from error
-    if manifest != _manifest(step, content):
-        raise _RefusedError(f"{path}: damaged: size or SHA-256 differ from its manifest")
-    try:
-        payload = _unpack(content)
-        sound = finite([payload["meta"], payload["optimizer"], payload["best"]])
-    except Exception as error:
-        raise _RefusedError(
-            f"{path}: not a checkpoint of metarun ({type(error).__name__}): expected tensors and plain values"
-        ) from error
-    if payload["step"] != step or (run is not None and payload["config"] != run):
-        raise _RefusedError(f"{path}: belongs to another run or step")
-    if not sound:
-        raise _RefusedError(f"{path}: holds numbers that are not finite")
-    return payload
 
 
 def _unpack(content: bytes) -> dict[str, Any]:

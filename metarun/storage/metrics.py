@@ -8,13 +8,15 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import Field
 
 from metarun.errors import RunDirError
 from metarun.files import Appended, read, write_atomically
+from metarun.intervals import Evaluation
 from metarun.storage.records import Count, Metric, Record
 from metarun.storage.rundir import RunDir
 from metarun.text import reason
@@ -25,23 +27,14 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Event:
-    """A row of metrics.jsonl.
+    """A row of metrics.jsonl."""
 
-    Attributes:
-        step: outer steps done; of a test, those of the checkpoint that was tested.
-        split: of the tasks.
-        value: the metric: in training over one meta-batch, else over all tasks of the split after the last inner step.
-        loss: the mean meta-loss; training only.
-        ci95: half the width of the 95% interval over tasks; None in training.
-        by_step: the metric after each of 0..K inner steps; [] in training.
-    """
-
-    step: int
+    step: int  # outer steps done; of a test, those of the checkpoint that was tested
     split: Split
-    value: float
-    loss: float | None = None
-    ci95: float | None = None
-    by_step: list[float] = field(default_factory=list)
+    value: float  # the metric: in training over one meta-batch, else over the split, after the last inner step
+    loss: float | None = None  # the mean meta-loss; training only
+    ci95: float | None = None  # half the width of the 95% interval over tasks; None in training
+    by_step: list[float] = field(default_factory=list)  # the metric after 0..K inner steps; [] in training
 
 
 class _Row(Record):
@@ -57,48 +50,17 @@ class _Row(Record):
 
 
 class Timing(Record):
-    """A row of timing.jsonl, about one session of a run.
+    """A row of timing.jsonl, about one session of a run."""
 
-    Attributes:
-        step: outer steps done.
-        session: 0 for the run's first process, 1 for the one that continued it, and so on.
-        seconds: since the session began.
-        memory_mb: peak of memory in MiB.
-        tasks_per_second: training tasks; the time of validation counts, its tasks do not.
-    """
-
-    step: Count
-    session: Count
-    seconds: float
-    memory_mb: Count
-    tasks_per_second: float
-
-
-class Result(Protocol):
-    """The metric over the tasks of a split, after each of 0..K inner steps: an engine.loop.Evaluation."""
-
-    @property
-    def mean(self) -> list[float]:
-        """Its mean over tasks."""
-        ...
-
-    @property
-    def ci95(self) -> list[float]:
-        """Half the width of the 95% interval of that mean."""
-        ...
-
-    @property
-    def tasks(self) -> int:
-        """How many tasks."""
-        ...
+    step: Count  # outer steps done
+    session: Count  # 0 for the run's first process, 1 for the one that continued it, and so on
+    seconds: float  # since the session began
+    memory_mb: Count  # peak, in MiB
+    tasks_per_second: float  # training tasks; the time of validation counts, its tasks do not
 
 
 def parse_events(text: str, metric: Metric) -> list[Event]:
-    """The events in the text of a metrics.jsonl.
-
-    Raises:
-        ValueError: a line is not as Recorder writes it; says which.
-    """
+    """The events in the text of a metrics.jsonl. Raises ValueError, with the number of a line that is no event."""
     events = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
@@ -113,11 +75,7 @@ def parse_events(text: str, metric: Metric) -> list[Event]:
 
 
 def read_metrics(rundir: RunDir) -> str:
-    """The text of metrics.jsonl.
-
-    Raises:
-        RunDirError: it cannot be read, or is no text.
-    """
+    """The text of metrics.jsonl. Raises RunDirError: it cannot be read, or is no text."""
     try:
         return read(rundir.metrics, LARGEST).decode()
     except (OSError, ValueError) as error:
@@ -125,11 +83,7 @@ def read_metrics(rundir: RunDir) -> str:
 
 
 def read_events(rundir: RunDir, metric: Metric) -> list[Event]:
-    """The events of a run.
-
-    Raises:
-        RunDirError: metrics.jsonl cannot be read, or holds something else.
-    """
+    """The events of a run. Raises RunDirError: metrics.jsonl cannot be read, or holds something else."""
     try:
         return parse_events(read_metrics(rundir), metric)
     except ValueError as error:
@@ -145,10 +99,27 @@ def _refusal(rundir: RunDir, why: str) -> str:
 def last_timing(rundir: RunDir) -> Timing | None:
     """Speed and memory of training, before the test; None where they cannot be read."""
     try:
-        lines = read(rundir.timing, LARGEST).decode().splitlines()
-        return Timing.from_json(lines[-2] if len(lines) > 1 else lines[-1])  # the last one has the test in it
-    except (OSError, ValueError, IndexError):
+        rows, _ = _read_timing(rundir)
+    except RunDirError:
         return None
+    return rows[-2:][0] if rows else None  # the last one has the test in it
+
+
+def _read_timing(rundir: RunDir) -> tuple[list[Timing], bool]:
+    """The rows of timing.jsonl without lines that a crash has torn, and whether the last line is one."""
+    try:
+        content = read(rundir.timing, LARGEST)
+    except FileNotFoundError:
+        return [], False
+    except OSError as error:
+        raise RunDirError(
+            f"{rundir.timing}: cannot be read ({reason(error)}); expected it as metarun wrote it"
+        ) from error
+    rows = []
+    for line in content.splitlines():
+        with suppress(ValueError):
+            rows.append(Timing.from_json(line))
+    return rows, content[-1:] not in (b"", b"\n")
 
 
 class Recorder:
@@ -158,10 +129,10 @@ class Recorder:
         rundir: of the run.
         metric: of the task source.
         meta_batch: tasks of an outer step.
-        memory_mb: the peak of memory so far, in MiB.
-        session: how many sessions of the run there were before.
-        step: outer steps done before this session.
-        metrics: what metrics.jsonl held then.
+        memory_mb: gives the peak of memory so far, in MiB.
+        session: sessions of the run before this one.
+        step: outer steps done before.
+        metrics: the text of metrics.jsonl before.
     """
 
     def __init__(
@@ -180,7 +151,8 @@ class Recorder:
         self.lines = metrics.splitlines(keepends=True)
         write_atomically(rundir.metrics, metrics.encode())
         self.file = Appended(rundir.metrics)
-        self.before, torn = _read_time_spent(rundir)
+        rows, torn = _read_timing(rundir)
+        self.before = math.fsum({row.session: row.seconds for row in rows}.values())
         self.timing = Appended(rundir.timing)
         if torn:
             self.timing.write(b"\n")
@@ -197,7 +169,7 @@ class Recorder:
         if values:
             self._write_event(step, "train", values)
 
-    def evaluation(self, step: int, split: str, result: Result) -> None:
+    def evaluation(self, step: int, split: str, result: Evaluation) -> None:
         """Writes the metric after the last inner step, its interval over tasks, the adaptation curve; and the clock."""
         values = {self.metric: result.mean[-1], "ci95": result.ci95[-1], "tasks": result.tasks, "by_step": result.mean}
         self._write_event(step, split, values)
@@ -223,23 +195,3 @@ class Recorder:
         """Closes both files."""
         self.file.close()
         self.timing.close()
-
-
-def _read_time_spent(rundir: RunDir) -> tuple[float, bool]:
-    """Seconds of the sessions so far, and whether the last line is torn. What cannot be read counts nothing."""
-    try:
-        text = read(rundir.timing, LARGEST).decode(errors="replace")
-    except FileNotFoundError:
-        return 0.0, False
-    except OSError as error:
-        raise RunDirError(
-            f"{rundir.timing}: cannot be read ({reason(error)}); expected it as metarun wrote it"
-        ) from error
-    sessions: dict[int, float] = {}
-    for line in text.splitlines():
-        try:
-            row = Timing.from_json(line)
-        except ValueError:
-            continue  # torn by a crash
-        sessions[row.session] = row.seconds
-    return math.fsum(sessions.values()), not text.endswith("\n") and bool(text)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 Metric = Literal["accuracy", "mse"]
+Phase = Literal["running", "done", "failed", "stopped"]
 Count = Annotated[int, Field(ge=0, lt=10**15)]
 
 
@@ -67,62 +68,35 @@ class Validation(Record):
 
 
 class Inner(Record):
-    """The inner loop.
+    """The inner loop."""
 
-    Attributes:
-        rule: the update rule: SGD, Adam, LSTM, or `learned rates`.
-        lr: its rate; None for a rule that has none.
-        lr_on_mean: the rate as it acts on the mean support loss, where the loss is reduced in another way.
-        reduction: of the inner loss over examples: `mean` or `per_shot`.
-        steps: in training.
-        eval_steps: in validation and test.
-    """
-
-    rule: str
-    lr: float | None = None
-    lr_on_mean: float | None = None
-    reduction: str = "mean"
-    steps: Count
-    eval_steps: Count
+    rule: str  # SGD, Adam, LSTM, or `learned rates`
+    lr: float | None = None  # None for a rule that has none
+    lr_on_mean: float | None = None  # the rate as it acts on the mean support loss, where that is reduced otherwise
+    reduction: str = "mean"  # of the inner loss over examples; or per_shot
+    steps: Count  # in training
+    eval_steps: Count  # in validation and test
 
 
 class Source(Record):
-    """The task source.
-
-    Attributes:
-        name: such as omniglot.
-        ways: classes of a task; None in regression.
-        shots: support examples of a class (in regression: of a task) in validation and test.
-        queries: query examples, likewise.
-        train_shots: shots in training.
-        train_queries: queries in training.
-        more: what else makes the tasks what they are, by name, such as rotations.
-    """
+    """The task source; shots and queries of a class, in regression of a task."""
 
     name: str
-    ways: Count | None = None
-    shots: Count
+    ways: Count | None = None  # classes of a task; None in regression
+    shots: Count  # in validation and test
     queries: Count
     train_shots: Count
     train_queries: Count
-    more: dict[str, str | int | float | bool | None] = {}
+    more: dict[str, str | int | float | bool | None] = {}  # further facts of the tasks by name, such as rotations
 
 
 class Training(Record):
-    """How long and on what a run trained: outer steps done, of how many, each of `meta_batch` tasks.
+    """How long a run trained, and on what."""
 
-    Attributes:
-        steps: outer steps done.
-        outer_steps: outer steps that the run has in all: the budget's share of meta_steps.
-        meta_batch: tasks of an outer step.
-        meta_steps: outer steps of the whole schedule.
-        budget: share of the schedule that is run.
-    """
-
-    steps: Count
-    outer_steps: Count
+    steps: Count  # outer steps done
+    outer_steps: Count  # that the run has in all: the budget's share of meta_steps
     meta_batch: Count
-    meta_steps: Count
+    meta_steps: Count  # of the whole schedule
     budget: float
 
 
@@ -150,44 +124,24 @@ class Checkpoint(Record):
 
 
 class Summary(Record):
-    """summary.json: what a run or an evaluation came to.
+    """summary.json: what a run or an evaluation came to."""
 
-    Attributes:
-        choices: of Hydra's groups, such as {"algo": "maml", "experiment": "finn2017/omniglot_5w1s"}.
-        algorithm: for people: what the field calls it.
-        source: the task source.
-        learner: the network.
-        inner: the inner loop; None where there is none.
-        details: more settings that a reader of the result has to know, by name.
-        training: how long.
-        trained: of an evaluation, what was otherwise in training.
-        checkpoint: which one was tested.
-        parameters: how many meta-parameters.
-        metric: accuracy or mse.
-        tests: by the metric, the test.
-        validations: by the metric, the best validation; an evaluation has none.
-        objective: what a sweeper is given; an evaluation has none.
-        wall_seconds: of all sessions.
-        title: in summaries from before there were facts: what ran, in words.
-        settings: in those: effective settings, in words.
-        outer_steps: in those: outer steps of the run.
-    """
-
-    choices: dict[str, str] = {}
-    algorithm: str = ""
+    choices: dict[str, str] = {}  # of Hydra's groups, such as {"algo": "maml"}
+    algorithm: str = ""  # what the field calls it
     source: Source | None = None
     learner: Learner | None = None
-    inner: Inner | None = None
-    details: dict[str, str] = {}
+    inner: Inner | None = None  # None where there is none
+    details: dict[str, str] = {}  # more settings that a reader of the result has to know
     training: Training | None = None
-    trained: Trained | None = None
+    trained: Trained | None = None  # evaluations only
     checkpoint: Checkpoint | None = None
-    parameters: Count = 0
+    parameters: Count = 0  # meta-parameters
     metric: Metric
     tests: dict[Metric, Test] = Field(alias="test")
-    validations: dict[Metric, Validation] = Field(default={}, alias="val")
-    objective: float | None = None
-    wall_seconds: float = 0.0
+    validations: dict[Metric, Validation] = Field(default={}, alias="val")  # the best; an evaluation has none
+    objective: float | None = None  # of a sweeper; an evaluation has none
+    wall_seconds: float = 0.0  # of all sessions
+    # Summaries from before there were facts have these in words, and the outer steps of the run:
     title: str | None = None
     settings: dict[str, str] = {}
     outer_steps: Count | None = Field(default=None, alias="meta_steps")
@@ -230,7 +184,7 @@ class Tasks(Record):
 class Status(Record):
     """status.json: running, done, failed or stopped; outer steps saved; the error; the process."""
 
-    status: Literal["running", "done", "failed", "stopped"]
+    status: Phase
     step: Count = 0
     error: str | None = None
     pid: int | None = None
@@ -245,12 +199,7 @@ class Git(Record):
 
 
 class Session(Record):
-    """One process of a run: everything outside the config that the last digits can depend on. No secrets.
-
-    Attributes:
-        after_step: outer steps done before it; None for the first.
-        changed: keys of the config that were changed for it.
-    """
+    """One process of a run: everything outside the config that the last digits can depend on. No secrets."""
 
     versions: dict[str, str | None] = {}
     git: Git | None = None
@@ -268,20 +217,15 @@ class Session(Record):
     data_digest: str | None = None
     pixels_digest: str | None = None
     split_seed: str | None = None
-    after_step: Count | None = None
-    changed: list[str] = []
+    after_step: Count | None = None  # outer steps done before it; None for the first session
+    changed: list[str] = []  # keys of the config that were changed for it
 
 
 class Environment(Session):
-    """environment.json: the run's first session, Hydra's choices, and the sessions that went on with it.
+    """environment.json: the run's first session, Hydra's choices, and the sessions that went on with it."""
 
-    Attributes:
-        choices: as in Summary; None in files from before they were stored.
-        continued: the later sessions, in order.
-    """
-
-    choices: dict[str, str] | None = None
-    continued: list[Session] = []
+    choices: dict[str, str] | None = None  # as in Summary; None in files from before they were stored
+    continued: list[Session] = []  # in order
 
 
 class Manifest(Record):

@@ -3,18 +3,18 @@
 import fcntl
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from socket import gethostname
 from typing import Any, TypeVar
 
 from metarun.config.saved import dump, read_words, saved_config
 from metarun.config.schema import Config
 from metarun.errors import RunDirError
 from metarun.files import Appended, read, write_atomically
-from metarun.storage.records import Environment, Record, Status, Summary, Tasks
+from metarun.storage.records import Environment, Phase, Record, Status, Summary, Tasks
 from metarun.text import reason, short_path, typed_path
 
 LARGEST_JSON = 10_000_000  # bytes
@@ -30,11 +30,7 @@ log = logging.getLogger("metarun")
 
 
 class RunDir:
-    """The files of a run, by name.
-
-    Args:
-        path: the directory; it need not be there.
-    """
+    """The files of a run, by name; the directory need not be there."""
 
     def __init__(self, path: Path):
         self.path = path.resolve()
@@ -80,11 +76,7 @@ class RunDir:
         return config
 
     def overrides(self) -> list[str]:
-        """The words of the command line that began the run; [] where they were not kept.
-
-        Raises:
-            RunDirError: the file holds something else.
-        """
+        """The words of the command line that began the run; [] where they were not kept."""
         return read_words(self.path / ".hydra" / "overrides.yaml")
 
     def choices(self) -> dict[str, str]:
@@ -97,11 +89,7 @@ class RunDir:
         return {key: value for key, _, value in pairs if key in groups and value.isprintable()}
 
     def read(self, name: str, record: type[R]) -> R | None:
-        """A JSON file of the run as its record; None where there is none.
-
-        Raises:
-            RunDirError: it is not such a record.
-        """
+        """A JSON file of the run as its record; None where there is none. Raises RunDirError: it is no such record."""
         try:
             return record.from_json(read(self.path / name, LARGEST_JSON))
         except FileNotFoundError:
@@ -114,35 +102,28 @@ class RunDir:
             ) from error
 
     def summary(self) -> Summary | None:
-        """What a finished run came to; None before. Raises RunDirError as read()."""
+        """What a finished run came to; None before."""
         return self.read("summary.json", Summary)
 
     def status(self) -> Status | None:
-        """How far the run is. Raises RunDirError as read()."""
+        """How far the run is."""
         return self.read("status.json", Status)
 
     def environment(self) -> Environment | None:
-        """Where the run computed. Raises RunDirError as read()."""
+        """Where the run computed."""
         return self.read("environment.json", Environment)
 
     def test_tasks(self) -> Tasks | None:
-        """The metric of every test task. Raises RunDirError as read()."""
+        """The metric of every test task."""
         return self.read("test_tasks.json", Tasks)
 
     def write(self, name: str, record: Record) -> None:
         """Replaces a JSON file of the run."""
         write_atomically(self.path / name, record.to_json())
 
-    def write_status(self, status: str, step: int, error: str | None = None) -> None:
-        """Replaces status.json.
-
-        Args:
-            status: running, done, failed or stopped.
-            step: outer steps done.
-            error: why it failed or stopped.
-        """
-        where = {"pid": os.getpid(), "host": socket.gethostname()}
-        self.write("status.json", Status.model_validate({"status": status, "step": step, "error": error, **where}))
+    def write_status(self, status: Phase, step: int, error: str | None = None) -> None:
+        """Replaces status.json: running, done, failed or stopped, after how many outer steps, and why."""
+        self.write("status.json", Status(status=status, step=step, error=error, pid=os.getpid(), host=gethostname()))
 
     def begin(self, config: Config, overrides: list[str], hydra: Any = None) -> None:
         """Saves the config as Hydra does, resolved; config.yaml comes last and makes this a run.
@@ -160,10 +141,11 @@ class RunDir:
     def check_free(self) -> None:
         """Refuses a directory that holds no run, but files of the names that a run would write.
 
-        A status.json is left by a run that failed before it had saved its config.
+        They are another program's, or their config is gone. A status.json alone is left by a run that failed before it
+        had saved its config.
 
         Raises:
-            RunDirError: there are such files; they are someone else's, or their config is gone.
+            RunDirError: there are such files.
         """
         self.status()
         if found := [name for name in FILES if (self.path / name).exists()]:
@@ -173,11 +155,7 @@ class RunDir:
             )
 
     def refuse_links(self) -> None:
-        """Refuses a folder that leads out of a stranger's directory: what we write would land elsewhere.
-
-        Raises:
-            RunDirError: there is one.
-        """
+        """Raises RunDirError for a folder that leads out of a stranger's directory: we would write elsewhere."""
         for name in FOLDERS:
             if (path := self.path / name).is_symlink():
                 raise RunDirError(f"{path}: is a symbolic link; expected a folder; put what it leads to in its place")
@@ -193,10 +171,7 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise RunDirError(
-                f"{self.path} ({error.strerror}): expected a directory that can be written; choose another "
-                f"hydra.run.dir"
-            ) from error
+            raise _unwritable(self.path, error) from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -240,21 +215,21 @@ class _LogFile(logging.Handler):
 
 
 def make_dated_folder(parent: Path) -> Path:
-    """Makes and returns `parent/<date>/<time>`, which no other process gets too.
-
-    Raises:
-        RunDirError: it cannot be made.
-    """
+    """Makes and returns `parent/<date>/<time>`, which no other process gets too. Raises RunDirError: it cannot."""
     while True:
         path = parent / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()
             return path
-        except FileExistsError:
-            if not path.is_dir():
-                raise RunDirError(f"{parent}: is a file; expected a folder for run directories") from None
+        except FileExistsError as error:
+            if not path.is_dir():  # but a file is in the way
+                raise _unwritable(path, error) from error
         except OSError as error:
-            raise RunDirError(
-                f"{path} ({error.strerror}): expected a folder that can be written; set hydra.run.dir"
-            ) from error
+            raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> RunDirError:
+    return RunDirError(
+        f"{path} ({error.strerror}): expected a directory that can be written; choose another hydra.run.dir"
+    )

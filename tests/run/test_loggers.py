@@ -11,6 +11,9 @@ from metarun.errors import SettingError
 from metarun.run import loggers
 
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
+
 class Told:
     """Remembers; fails where it is asked to."""
 

@@ -3,7 +3,7 @@
 import torch
 
 from metarun.config.compose import compose
-from metarun.engine.loop import Evaluation
+from metarun.intervals import Evaluation
 from metarun.run import summary
 from metarun.run.build import build_experiment
 from metarun.run.summary import compare_training

@@ -24,11 +24,22 @@ from metarun.storage import checkpoint
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
 
 
+@pytest.fixture
+def pictures():
+    """Asks for real pictures."""
+
+
+@pytest.fixture(autouse=True)
+def _pictures_where_they_are_asked_for(request):
+    if "pictures" not in request.fixturenames:
+        request.getfixturevalue("without_pictures")
+
+
 def _weights(run):
     return checkpoint.newest(Path(run) / "checkpoints")["meta"]
 
 
-def test_a_run_directory_is_complete_and_strict_json(metarun):
+def test_a_run_directory_is_complete_and_strict_json(metarun, pictures):
     code, out, err = metarun(*QUICK, "hydra.run.dir=run")
     assert code == 0, err
     run = Path("run")
@@ -145,7 +156,10 @@ def _wait_for_step(run, step):
     pytest.fail("the run did not get that far")
 
 
-LONG = ("meta_steps=400", "val_every=100", "val_tasks=6", "test_tasks=20", "log_every=20", "checkpoint_every=50")
+LONG = (
+    *("meta_steps=300", "val_every=100", "val_tasks=6", "test_tasks=20", "log_every=10", "checkpoint_every=25"),
+    *("model.hidden=[8]", "meta_batch=4", "device.threads=1"),
+)
 
 
 SLOW = pytest.mark.slow
@@ -157,7 +171,7 @@ SLOW = pytest.mark.slow
 )
 def test_an_interrupted_run_ends_as_if_nothing_had_happened(metarun, tmp_path, signum):
     process = _start(tmp_path, *LONG, "hydra.run.dir=cut")
-    _wait_for_step(tmp_path / "cut", 160)
+    _wait_for_step(tmp_path / "cut", 110)
     process.send_signal(signum)
     _, err = process.communicate()
     if signum == signal.SIGKILL:
@@ -175,6 +189,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(metarun, tmp_path, s
     assert all(torch.equal(value, _weights("whole")[name]) for name, value in _weights("cut").items())
 
 
+@pytest.mark.slow  # tests/storage/test_rundir.py claims a directory twice
 def test_a_live_run_is_left_alone(metarun, tmp_path):
     process = _start(tmp_path, *LONG, "seed=5", "hydra.run.dir=live")
     _wait_for_step(tmp_path / "live", 20)

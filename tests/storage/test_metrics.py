@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from metarun.engine.loop import Evaluation
 from metarun.errors import RunDirError
+from metarun.intervals import Evaluation
 from metarun.storage.metrics import Event, Recorder, last_timing, parse_events, read_events
 from metarun.storage.rundir import RunDir
 
