@@ -10,7 +10,6 @@ from helpers.runs import QUICK
 from metarun.errors import SettingError
 from metarun.run import loggers
 
-
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
