@@ -1,12 +1,12 @@
-"""metarun eval: meta-test a trained run again, under other settings."""
+"""metarun eval: meta-test a trained run again, under other settings; the result goes to DIR/eval/<date>/<time>."""
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
-from metarun.commands.arguments import add_run, check_run
-from metarun.commands.console import print_result
+from metarun.commands.common import add_run, print_result
+from metarun.config.keys import policy
 from metarun.engine.ranks import refuse_several_processes
+from metarun.errors import RunDirError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,42 +14,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser, "a setting that acts in meta-testing, such as data.eval_shots=5 or test_tasks=1000")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Meta-tests the best checkpoint, and prints the result; returns the exit code."""
+def main(args: argparse.Namespace) -> None:
+    """Meta-tests the best checkpoint, and prints the result."""
     refuse_several_processes("eval")
-    evaluate(check_run(args.run), args.words)
-    return 0
-
-
-def evaluate(folder: Path, words: list[str]) -> Path:
-    """Meta-tests the best checkpoint of a run, under changed settings; returns the new folder DIR/eval/<date>/<time>.
-
-    Raises:
-        UsageError: a setting has no effect on meta-testing.
-        RunDirError: the run has no checkpoint, or it does not fit the settings.
-    """
     from metarun.config.edit import with_changes
     from metarun.config.saved import dump
     from metarun.engine import loop
-    from metarun.errors import RunDirError
     from metarun.files import write_atomically
+    from metarun.run import pictures
     from metarun.run.build import build_experiment, choose_chunks
     from metarun.run.environment import describe_session
-    from metarun.run.pictures import draw_curves, draw_examples
     from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
     from metarun.run.summary import compare_training, summarize, test_tasks_of
     from metarun.storage.records import Environment
     from metarun.storage.rundir import RunDir, make_dated_folder
 
-    rundir = RunDir(folder)
+    rundir = RunDir(args.run)
     trained = rundir.config()
-    config = with_changes(trained.plain(), words)
+    config = with_changes(trained.plain(), args.words)
     experiment = build_experiment(config)
-    _refuse_without_effect(words, config.data, experiment.algorithm.training_only)
+    _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
         raise RunDirError(
-            f"{folder}: has no checkpoint with a validation yet; expected a run that got that far; "
+            f"{args.run}: has no checkpoint with a validation yet; expected a run that got that far; "
             f"{rundir.resume_command}"
         )
     step, _ = newest["best"]
@@ -69,22 +57,19 @@ def evaluate(folder: Path, words: list[str]) -> Path:
     out.write("environment.json", Environment(**session.model_dump(), choices=choices))
     out.write("test_tasks.json", test_tasks_of(experiment, result))
     out.write("summary.json", summary)
-    draw_curves([], summary, out.curve)
-    draw_examples(experiment, state.meta, result.each, out.examples)
+    pictures.draw_curves([], summary, out.curve)
+    pictures.draw_examples(experiment, state.meta, result.each, out.examples)
     print_result(summary, {"files": str(out.short)})
-    return out.path
 
 
 def _refuse_without_effect(words: list[str], data: dict, training_only: tuple[str, ...]) -> None:
     """Raises UsageError for a setting that acts in meta-training only."""
-    from metarun.config.keys import policy
-    from metarun.errors import UsageError
-
-    ignored = [f"algo.{key}" for key in training_only]
     for word in words:
         key = word.partition("=")[0]
         section, _, last = key.partition(".")
+        remedy = "start a new run to change it"
         if section == "data" and data.get(f"eval_{last}") is not None:
-            raise UsageError(f"{word!r} (command line): has no effect on meta-testing; set data.eval_{last}")
-        if not policy(key).evaluate or any(f"{key}.".startswith(f"{name}.") for name in ignored):
-            raise UsageError(f"{word!r} (command line): has no effect on meta-testing; start a new run to change it")
+            remedy = f"set data.eval_{last}"
+        elif policy(key).evaluate and not any(f"{key}.".startswith(f"algo.{name}.") for name in training_only):
+            continue
+        raise UsageError(f"{word!r} (command line): has no effect on meta-testing; {remedy}")

@@ -1,6 +1,5 @@
 """metarun help: what there is to type."""
 
-import argparse
 import textwrap
 
 from metarun.config.folders import OWN, conf_dir
@@ -39,15 +38,10 @@ Environment: METARUN_DATA data folder, METARUN_TRUST packages whose classes a co
 METARUN_DEBUG=1 tracebacks."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Takes no arguments."""
-
-
-def main(_: argparse.Namespace) -> int:
-    """Prints the help; returns the exit code."""
+def main() -> None:
+    """Prints the help."""
     groups = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
     print(HELP.format(choices="".join(_wrap(group, OWN.options(group)) for group in groups)))
-    return 0
 
 
 def _wrap(group: str, names: list[str]) -> str:

@@ -7,9 +7,9 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from metarun.commands.arguments import add_run, check_run
+from metarun.commands.common import add_run
 from metarun.config.keys import keys_that, policy
 from metarun.engine.ranks import refuse_several_processes
 from metarun.errors import DiffersError, RunDirError, UsageError
@@ -18,7 +18,6 @@ from metarun.text import printable
 if TYPE_CHECKING:
     from metarun.config.schema import Config
     from metarun.storage.records import Environment, Session
-    from metarun.storage.rundir import RunDir
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,53 +25,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser, f"where to compute and read: {', '.join(keys_that('reproduce'))}")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Repeats the run, and prints how much of it is identical; returns the exit code."""
+def main(args: argparse.Namespace) -> None:
+    """Repeats the run in a new directory, and prints how many of its events are identical."""
     refuse_several_processes("reproduce")
-    print(reproduce(check_run(args.run), args.words))
-    return 0
-
-
-def reproduce(folder: Path, words: list[str]) -> str:
-    """Runs the saved config again in a new directory, and compares metrics.jsonl byte for byte.
-
-    Args:
-        folder: of a finished run.
-        words: where to compute and to read, if it is elsewhere now; nothing else may change.
-
-    Returns:
-        A line that says how many events were identical.
-
-    Raises:
-        DiffersError: they are not; names the first difference.
-        RunDirError: the run has not finished, or its files are damaged.
-    """
-    for word in words:
+    for word in args.words:
         if not policy(word.partition("=")[0]).reproduce:
             raise UsageError(
                 f"{word!r} (command line): reproduce changes nothing but {', '.join(keys_that('reproduce'))}; "
-                f"for another run: metarun -cp {folder}/.hydra {word}"
+                f"for another run: metarun -cp {args.run}/.hydra {word}"
             )
     from metarun.config.edit import with_changes
     from metarun.engine import loop
     from metarun.run.build import build_experiment, choose_chunks
     from metarun.run.environment import describe_session
     from metarun.run.train_and_test import execute
-    from metarun.storage.metrics import parse_events, read_events, read_metrics
+    from metarun.storage.metrics import read_events, read_metrics
     from metarun.storage.rundir import RunDir, make_dated_folder
 
-    rundir = RunDir(folder)
-    config, environment = with_changes(rundir.config().plain(), words), rundir.environment()
+    rundir = RunDir(args.run)
+    config, environment = with_changes(rundir.config().plain(), args.words), rundir.environment()
     if environment is None:
         raise RunDirError(f"{rundir.path / 'environment.json'}: missing; expected it as metarun wrote it; restore it")
     status = rundir.status()
     if status is None or status.status != "done":
-        raise RunDirError(f"{folder}: not finished, so there is nothing to compare with; {rundir.resume_command}")
+        raise RunDirError(f"{args.run}: not finished, so there is nothing to compare with; {rundir.resume_command}")
     if (summary := rundir.summary()) is None:
         raise RunDirError(f"{rundir.path / 'summary.json'}: missing; to test again: {rundir.resume_command}")
     read_events(rundir, summary.metric)
     original = read_metrics(rundir)
-    pinned = _pin_digits(rundir, config, environment)
+    pinned = _pin_digits(config, environment)
     for session in environment.continued:
         if costly := [key for key in session.changed if policy(key).digits]:
             changed = f"after outer step {session.after_step} with other {', '.join(costly)}"
@@ -85,30 +66,16 @@ def reproduce(folder: Path, words: list[str]) -> str:
     copy = RunDir(make_dated_folder(Path("outputs")))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
     execute(pinned, copy.path, rundir.overrides(), rundir.choices())
-    parse_events(repeated := read_metrics(copy), summary.metric)
-    return compare_lines(_lines_on_cadence(original, config), _lines_on_cadence(repeated, config))
+    print(_compare_lines(_lines_on_cadence(original, config), _lines_on_cadence(read_metrics(copy), config)))
 
 
-def _lines_on_cadence(text: str, config: Config) -> list[str]:
-    """The lines without the validation that ended a session and that a run without interruption does not have."""
-    from metarun.run.session import validates
-
-    def belongs(row: dict[str, Any]) -> bool:
-        return row["split"] != "val" or validates(config, row["step"])
-
-    return [line for line in text.splitlines() if belongs(json.loads(line))]
-
-
-def _pin_digits(rundir: RunDir, config: Config, environment: Environment) -> Config:
+def _pin_digits(config: Config, environment: Environment) -> Config:
     """The config with the choices that decide the last digits, as the first session made them; without a logger."""
-    threads = config.device["threads"] or environment.threads
-    chunks = {"chunk": environment.chunk, "eval_chunk": environment.eval_chunk}
-    if threads is None or None in chunks.values():
-        raise RunDirError(
-            f"{rundir.path / 'environment.json'}: has no threads or no chunks; expected it as metarun wrote it"
-        )
-    engine = config.engine | (chunks if config.engine.get("mode") == "vmap" else {})
-    return replace(config, device=config.device | {"threads": threads}, engine=engine, logger=None)
+    device = config.device | {"threads": config.device["threads"] or environment.threads}
+    engine = config.engine
+    if engine.get("mode") == "vmap":
+        engine = engine | {"chunk": environment.chunk, "eval_chunk": environment.eval_chunk}
+    return replace(config, device=device, engine=engine, logger=None)
 
 
 def _differing_environment(old: Session, new: Session) -> list[str]:
@@ -119,8 +86,16 @@ def _differing_environment(old: Session, new: Session) -> list[str]:
     return [f"environment: {n} was {flat[0][n]}, is {flat[1].get(n)}" for n in names if flat[0][n] != flat[1].get(n)]
 
 
-def compare_lines(old: list[str], new: list[str]) -> str:
-    """Compares the lines of two metrics.jsonl; see reproduce()."""
+def _lines_on_cadence(text: str, config: Config) -> list[str]:
+    """The lines without the validation that ended a session and that a run without interruption does not have."""
+    from metarun.run.session import validates
+
+    rows = [(line, json.loads(line)) for line in text.splitlines()]
+    return [line for line, row in rows if row["split"] != "val" or validates(config, row["step"])]
+
+
+def _compare_lines(old: list[str], new: list[str]) -> str:
+    """How many lines of two metrics.jsonl are identical: all; else raises DiffersError with the first difference."""
     for number, (a, b) in enumerate(zip(old, new, strict=False), start=1):
         if a != b:
             first, second = json.loads(a), json.loads(b)

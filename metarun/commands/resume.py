@@ -2,8 +2,7 @@
 
 import argparse
 
-from metarun.commands.arguments import add_run, check_run
-from metarun.commands.console import print_run
+from metarun.commands.common import add_run, print_run
 from metarun.config.keys import keys_that
 
 
@@ -12,15 +11,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser, f"a setting that may change: {', '.join(keys_that('resume'))}")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Continues the run, and prints its result; returns the exit code."""
-    folder = check_run(args.run)
+def main(args: argparse.Namespace) -> None:
+    """Continues the run, and prints its result."""
     from metarun.config.edit import with_changes
     from metarun.run.train_and_test import execute
     from metarun.storage.rundir import RunDir
 
-    rundir = RunDir(folder)
+    rundir = RunDir(args.run)
     config = with_changes(rundir.config().plain(), args.words)
-    if summary := execute(config, folder, args.words, rundir.choices()):
-        print_run(summary, folder)
-    return 0
+    if summary := execute(config, args.run, args.words, rundir.choices()):
+        print_run(summary, args.run)

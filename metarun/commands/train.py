@@ -15,19 +15,21 @@ from typing import Any, NoReturn
 from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from metarun.commands.console import print_run, set_up_logging
-from metarun.commands.sweep import FAILURES, check_objective, check_ranges, note_failure, run_sweep
+from metarun.commands.common import print_run, set_up_logging
+from metarun.commands.sweep import NOTES, check_objective, check_ranges, describe_result, note_job, run_sweep
 from metarun.config.compose import compose, hydra_settings
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of
-from metarun.config.overrides import Overrides, combinations, parse
+from metarun.config.overrides import combinations, parse
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import check
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
-from metarun.errors import StoppedError, UsageError
+from metarun.errors import MetarunError, StoppedError, UsageError
 from metarun.text import reason
 
 log = logging.getLogger("metarun")
@@ -44,8 +46,8 @@ HYDRA_DEFAULTS = {
 }
 
 
-def main(argv: list[str]) -> int:
-    """Checks every job of a command line, then hands it over to Hydra; returns the exit code."""
+def main(argv: list[str]) -> None:
+    """Checks every job of a command line, then hands it over to Hydra."""
     parser = get_args_parser()
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue]
     args = parser.parse_intermixed_args(argv)  # overrides may stand before and after options
@@ -53,15 +55,11 @@ def main(argv: list[str]) -> int:
         _refuse("--experimental-rerun", "would unpickle a file, which can run code; use metarun reproduce DIR")
     if args.config_name:
         _refuse(f"--config-name {args.config_name}", "metarun has one config; choose experiment=name")
-    if args.resolve and not args.cfg:
-        _refuse("--resolve", "expected --cfg job beside it")
-    if args.cfg and args.multirun:
-        _refuse("--cfg", "prints one config, and -m makes several; leave out either")
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
         folders = _find_folders(args, temporary)
         args.config_path, args.overrides = None, list(args.overrides)
         run = partial(_hand_over, args, parser, str(folders.paths()[0]))
-        if args.cfg or args.hydra_help or args.info or args.shell_completion:
+        if args.cfg or args.resolve or args.hydra_help or args.info or args.shell_completion:
             if args.cfg:
                 compose(args.overrides, folders)  # what is shown is what would run
             args.overrides += _defaults(args.overrides)
@@ -74,7 +72,6 @@ def main(argv: list[str]) -> int:
             _check_jobs(args, folders)
             args.overrides += _defaults(args.overrides) + _run_folder(args.overrides)
             run()
-    return 0
 
 
 def _refuse(option: str, rule: str = "see metarun --help") -> NoReturn:
@@ -99,21 +96,22 @@ def _find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFold
 def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> None:
     """Composes and builds every job, and makes the data of each ready, before the first one starts."""
     overrides = parse(args.overrides, folders)
-    _check_folder(overrides, args.multirun)
-    if args.multirun:
-        sweeper = hydra_settings(tuple(overrides.fixed), folders).sweeper
-        params = sweeper.get("params") or {}  # what a file of the group sweep adds to the command line
+    mine, other = ("sweep", "run") if args.multirun else ("run", "sweep")
+    for override in overrides.parsed:
+        key, word = override.get_key_element(), override.input_line
+        if key == f"hydra.{mine}.dir" and not override.value():
+            raise UsageError(f"{word!r} (command line): expected a folder; give it a name, or leave it out")
+        if key == f"hydra.{other}.dir":
+            raise UsageError(f"{word!r} (command line): is for a {other}; for a {mine} set hydra.{mine}.dir")
+        if key == "sweep" and override.value() and not args.multirun:
+            raise UsageError(f"{word!r} (command line): a sweep has several runs; add -m")
+    sweeper = hydra_settings(tuple(overrides.fixed) if args.multirun else (), folders).sweeper
+    if params := sweeper.get("params"):  # what a file of the group sweep adds to the command line
         overrides = parse([*(f"{key}={value}" for key, value in params.items()), *args.overrides], folders)
-        between = check_ranges(overrides, sweeper)
-        jobs = [[*words, *between] for words in combinations(overrides, folders)]
-    else:
-        if chosen := [word for word in args.overrides if word.startswith("sweep=") and word != "sweep=null"]:
-            raise UsageError(f"{chosen[0]!r} (command line): a sweep has several runs; add -m")
-        sweeper, jobs = None, [args.overrides]
-        check_ranges(overrides, hydra_settings((), folders).sweeper)
+    between = check_ranges(overrides, sweeper)
+    jobs = [[*words, *between] for words in combinations(overrides, folders)] if args.multirun else [args.overrides]
     configs = [compose(words, folders) for words in jobs]
-    if sweeper:
-        check_objective(configs, sweeper)
+    check_objective(configs, sweeper)
     from metarun.run.build import build_experiment
 
     prepared = []
@@ -125,16 +123,6 @@ def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> None:
         if config.data not in prepared:
             experiment.source.prepare(experiment.device)
             prepared.append(config.data)
-
-
-def _check_folder(overrides: Overrides, sweep: bool) -> None:
-    """Raises UsageError where the folder of a run or of a sweep has no name, or is the other's."""
-    for word, override in zip(overrides.words, overrides.parsed, strict=True):
-        if (key := override.get_key_element()) in ("hydra.run.dir", "hydra.sweep.dir") and not override.value():
-            raise UsageError(f"{word!r} (command line): expected a folder; give it a name, or leave it out")
-        if key == ("hydra.run.dir" if sweep else "hydra.sweep.dir"):
-            kinds = ("a sweep", "hydra.sweep.dir") if sweep else ("a run without -m", "hydra.run.dir")
-            raise UsageError(f"{word!r} (command line): {kinds[0]} has its folder from {kinds[1]}")
 
 
 def _defaults(overrides: list[str]) -> list[str]:
@@ -171,9 +159,9 @@ def _sweep(args: argparse.Namespace, folders: ConfigFolders, run: partial) -> No
         args.overrides = [word for word in args.overrides if not word.startswith("hydra.sweep.dir=")]
     else:
         folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
-    failures = folder / f".failures-{secrets.token_hex(8)}"
-    args.overrides += [f"hydra.sweep.dir={_quote(folder)}", f"+hydra.job.env_set.{FAILURES}={_quote(failures)}"]
-    run_sweep(run, folder, failures)
+    notes = folder / f".notes-{secrets.token_hex(8)}"
+    args.overrides += [f"hydra.sweep.dir={_quote(folder)}", f"+hydra.job.env_set.{NOTES}={_quote(notes)}"]
+    run_sweep(run, folder, notes)
 
 
 def _quote(path: Path) -> str:
@@ -183,11 +171,7 @@ def _quote(path: Path) -> str:
 
 
 def _hand_over(args: argparse.Namespace, parser: argparse.ArgumentParser, config_path: str) -> None:
-    """Lets Hydra run the jobs, or print what was asked for; raises what ended a job.
-
-    Raises:
-        UsageError: Hydra, its sweeper or its launcher refuses its settings.
-    """
+    """Lets Hydra run the jobs, or print what was asked for; raises what ended a job."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and cli.main() reports
     version.setbase("1.3")
     try:
@@ -196,15 +180,10 @@ def _hand_over(args: argparse.Namespace, parser: argparse.ArgumentParser, config
         if isinstance(exit_.__cause__, Exception):
             raise exit_.__cause__ from None
         raise
-    except (RuntimeError, ImportError, TypeError, ValueError) as error:  # of a sweeper or a launcher
+    except (MetarunError, HydraException, OmegaConfBaseException, OSError):
+        raise
+    except Exception as error:  # of a sweeper with its storage, or of a launcher
         raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
-            raise
-        raise UsageError(
-            f"{reason(error)} (hydra.sweeper.storage): expected null, or a database in a folder that is there, such as "
-            "sqlite:///study.db"
-        ) from error
 
 
 def job(composed: DictConfig) -> float | None:
@@ -223,16 +202,21 @@ def job(composed: DictConfig) -> float | None:
     words, folder = list(hydra.overrides.task), Path(hydra.runtime.output_dir)
     choices = {group: name for group, name in hydra.runtime.choices.items() if name and "hydra/" not in group}
     plain: Any = OmegaConf.to_container(composed, resolve=True)
+    own = OmegaConf.to_container(hydra, resolve=False)
     if sweep:
         log.info("job %s: %s", hydra.job.num, " ".join(words))
     try:
-        own = OmegaConf.to_container(hydra, resolve=False)
         summary = execute(check(plain), folder, words, choices, own, bar=not sweep)
         if summary and not sweep:
             print_run(summary, folder)
     except Exception as error:
-        if not sweep or isinstance(error, StoppedError):
+        stopped = isinstance(error, StoppedError)
+        if sweep:
+            ended = "stopped" if stopped else "failed"
+            note_job(hydra.job.num, words, folder, f"{ended}: {str(error) or type(error).__name__}")
+        if stopped or not sweep:
             raise SystemExit(getattr(error, "code", 1)) from error
-        note_failure(words, folder, error)
         return getattr(error, "objective", None)
+    if summary and sweep:
+        note_job(hydra.job.num, words, folder, describe_result(summary))
     return summary.objective if summary else None  # on a rank above 0

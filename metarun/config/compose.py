@@ -21,45 +21,29 @@ from metarun.config.folders import OWN, ConfigFolders
 from metarun.config.overrides import parse
 from metarun.config.schema import SECTIONS, Config, check
 from metarun.config.targets import targets, trusted_class
-from metarun.config.typecheck import check_types, known
+from metarun.config.typecheck import check_types, find_parent
 from metarun.errors import UsageError
 from metarun.text import nearest, reason
 
 # Of what Hydra itself builds: launchers, sweepers with their samplers, callbacks.
 HYDRA = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins", "optuna.samplers")
-OWN_LEARNER = "begin its YAML file as conf/data/tabular.yaml begins"
+OWN_LEARNER = "a task source of your own chooses a learner too: begin its YAML file as conf/data/tabular.yaml begins"
 
 
 def compose(words: list[str], folders: ConfigFolders = OWN) -> Config:
-    """The checked config of one job.
-
-    Args:
-        words: overrides.
-        folders: where configs are looked up.
-
-    Raises:
-        UsageError: a name, a type or a root value is wrong.
-    """
+    """The checked config of one job. Raises UsageError for a wrong name, type or root value."""
     overrides = parse(words, folders)
-    for word, override in zip(overrides.words, overrides.parsed, strict=True):
+    for override in overrides.parsed:
+        word = override.input_line
         if word in overrides.choices and override.value() is None and not override.is_delete():
             name = override.get_key_element()
             raise UsageError(f"{word!r} (command line): expected {name}=NAME; see metarun --help, or leave it out")
-    choices = overrides.choices
-    plain, reference = (plain_config(tuple(some), folders) for some in (words, choices))
+    plain = plain_config(tuple(words), folders)
+    reference = plain_config(tuple(overrides.choices), folders)
     for section in SECTIONS:
         if section not in plain:
-            raise UsageError(
-                f"{section!r} (config): missing; a task source of your own chooses a learner too: {OWN_LEARNER}"
-            )
-        if not isinstance(plain[section], dict):
-            raise UsageError(
-                f"{plain[section]!r} ({section}): a saved config holds values, not choices; change "
-                f"{section}.key=value, or start from metarun's own config"
-            )
-        if plain[section].get("_target_") == reference[section].get("_target_"):
-            check_types(section, plain[section], reference[section], saved=folders.primary is not None)
-    check_types("", {key: value for key, value in plain.items() if key not in SECTIONS}, reference)
+            raise UsageError(f"{section!r} (config): missing; {OWN_LEARNER}")
+    check_types("", plain, reference, saved=folders.primary is not None)
     return check(plain)
 
 
@@ -75,11 +59,7 @@ def plain_config(words: tuple[str, ...], folders: ConfigFolders = OWN) -> dict[s
 
 
 def hydra_settings(words: tuple[str, ...], folders: ConfigFolders = OWN) -> DictConfig:
-    """Hydra's own settings, such as those of its launcher and its sweeper.
-
-    Raises:
-        UsageError: they cannot be composed, or name a class that is not to be trusted.
-    """
+    """Hydra's own settings, such as those of its launcher and its sweeper. Raises UsageError as compose()."""
     with _as_usage_errors(words, folders):
         return _compose(words, folders).hydra
 
@@ -113,31 +93,19 @@ def _describe_missing(error: MissingConfigException, folders: ConfigFolders) -> 
     if not (names := folders.options(group)):
         group, _, choice = missing.rpartition("/")
         names = list(error.options or [])
-    if not group:
-        return f"{choice!r} (config): not found; expected a folder with config.yaml"
-    return f"{choice!r} ({group}): expected one of {', '.join(names)}{nearest(choice, names)}"
+    return f"{choice!r} ({group or 'config'}): expected one of {', '.join(names)}{nearest(choice, names)}"
 
 
 def _describe(error: Exception, words: tuple[str, ...], folders: ConfigFolders) -> str:
     """The line about an error whose message has several lines, and no list of the names that would have been right."""
     text = str(error).splitlines()[0].rstrip(".")
     choices = tuple(parse(words, folders).choices)
-    if "No match in the defaults list" in text and (match := re.search(r"Could not override '([\w/]+)", text)):
-        return (
-            f"{match[1]!r} (command line): nothing chooses a {match[1]} that this could replace; a task source "
-            f"of your own has to: {OWN_LEARNER}"
-        )
-    if choices == words:  # without them there is no config to look names up in
-        return f"{text} (config)"
-    if match := re.search(r"Could not (?:override|delete from config) '?([\w.]+)", text):
-        node: Any = plain_config(choices, folders)
-        *path, last = match[1].split(".")
-        for key in path:
-            node = node.get(key, {}) if isinstance(node, dict) else {}
-        if isinstance(node, dict) and last not in node:
-            return f"{match[1]!r} (command line): no such key; {known('.'.join(path), last, node)}"
+    if "No match in the defaults list" in text:
+        return f"{text} (command line): nothing chooses what this could replace; {OWN_LEARNER}"
     if text.startswith("Ambiguous value for argument"):
-        return (
-            f"{text.split(chr(39))[1]!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"
-        )
+        word = text.split("'")[1]
+        return f"{word!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"
+    match = re.search(r"Could not (?:override|delete from config) '?([\w.]+)", text)
+    if match and choices != words:  # or there is no config to look names up in
+        find_parent(match[1], plain_config(choices, folders))
     return f"{text} (config)" + (f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else "")

@@ -97,13 +97,7 @@ def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The dotted keys in which two plain configs differ; 1 and 1.0 do."""
-    found = []
-    for key in [*old, *(key for key in new if key not in old)]:
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differing_keys(a, b, f"{prefix}{key}.")
-        elif a != b or type(a) is not type(b) or (key in old) != (key in new):
-            found.append(f"{prefix}{key}")
-    return found
+    a, b = ({key: (value, type(value)) for key, value in leaves(plain)} for plain in (old, new))
+    return [key for key in a | b if a.get(key) != b.get(key)]

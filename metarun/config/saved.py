@@ -18,29 +18,25 @@ LARGEST = 64_000  # bytes
 FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_saved(path: Path) -> dict[str, Any]:
-    """A saved config as plain data.
+def saved_config(path: Path) -> Config:
+    """The config of a saved file.
 
     Raises:
-        RunDirError: the file is missing, unreadable, or holds a tag, an alias, an interpolation or no mapping.
+        RunDirError: the file is missing, unreadable, holds a tag, an alias or an interpolation, or is no valid config.
     """
     try:
         plain = _read_plain(path)
+        if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
+            raise RunDirError(f"{path}: expected a mapping of keys to values")
+        return check(plain)
     except FileNotFoundError as error:
-        raise RunDirError(
-            f"{path}: not found; expected the config.yaml that metarun saved in a run directory's .hydra"
-        ) from error
-    if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
-        raise RunDirError(f"{path}: expected a mapping of keys to values")
-    return plain
+        raise RunDirError(f"{path}: not found; expected the config that metarun saved in .hydra of a run") from error
+    except UsageError as error:
+        raise RunDirError(f"{path}: {error}") from error
 
 
 def read_words(path: Path) -> list[str]:
-    """The words of the command line that began a run, from its overrides.yaml; [] where there is none.
-
-    Raises:
-        RunDirError: it holds something else.
-    """
+    """The words that began a run, from its overrides.yaml; [] where there is none. Raises RunDirError as above."""
     try:
         words = _read_plain(path, interpolations=True)  # words are not resolved again
     except FileNotFoundError:
@@ -66,18 +62,6 @@ def _read_plain(path: Path, interpolations: bool = False) -> Any:
         raise
     except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
         raise RunDirError(f"{path}: {reason(error)}; expected plain values, as metarun saved them") from error
-
-
-def saved_config(path: Path) -> Config:
-    """The config of a saved file.
-
-    Raises:
-        RunDirError: it cannot be read, or is not a valid config.
-    """
-    try:
-        return check(read_saved(path))
-    except UsageError as error:
-        raise RunDirError(f"{path}: {error}") from error
 
 
 def dump(plain: Any) -> str:

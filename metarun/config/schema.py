@@ -10,13 +10,20 @@ from functools import cached_property
 from typing import Any
 
 from metarun.config.keys import leaves, policy
-from metarun.config.targets import check_target, targets, with_present_names
+from metarun.config.targets import check_target, targets
 from metarun.errors import SettingError, UsageError, at_least, one_of, positive
 from metarun.text import nearest
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
 # Root keys that are no part of a run: they are resolved by now. `published` stands in older saved configs.
 LEFT_OUT = ("suggested", "needs", "published")
+# Names that saved configs have from before the classes moved. A saved config is a file format: they stay readable.
+MOVED = {
+    "metarun.runtime.Device": "metarun.engine.device.Device",
+    "metarun.engine.Engine": "metarun.engine.engine.Engine",
+    "metarun.loggers.TensorBoard": "metarun.run.loggers.TensorBoard",
+    "metarun.loggers.WandB": "metarun.run.loggers.WandB",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +59,9 @@ class Config:
         if self.budget > 1:
             raise SettingError(self.budget, "budget", "at most 1, which is all of meta_steps; for more set meta_steps")
         one_of("objective", self.objective, ["val", "test"])
-        if self.logger is not None and not isinstance(self.logger, dict):
-            raise SettingError(self.logger, "logger", "null, or logger=tensorboard or logger=wandb")
-        for name in SECTIONS:
-            if not isinstance(getattr(self, name), dict):
-                raise SettingError(getattr(self, name), name, f"settings of its own, such as {name}.key=value")
+        for name in ("logger", *SECTIONS):
+            if not isinstance(value := getattr(self, name), dict) and (name, value) != ("logger", None):
+                raise SettingError(value, name, f"settings of its own, such as {name}.key=value")
 
     @property
     def outer_steps(self) -> int:
@@ -80,14 +85,17 @@ def check(plain: dict[str, Any]) -> Config:
     Raises:
         UsageError: a root key is unknown, missing, of another type or out of range; or a `_target_` is not trusted.
     """
-    names = [field.name for field in fields(Config)]
-    plain = {key: value for key, value in with_present_names(plain).items() if key not in LEFT_OUT}
+    plain = {key: value for key, value in plain.items() if key not in LEFT_OUT}
+    names = {field.name: field.default is MISSING for field in fields(Config)}
     for key in plain:
         if key not in names:
             raise UsageError(f"{key!r} (config): no such key; keys are {', '.join(names)}{nearest(str(key), names)}")
-    for name in (field.name for field in fields(Config) if field.default is MISSING):
-        if name not in plain:
+    for name, required in names.items():
+        if required and name not in plain:
             raise UsageError(f"{name!r} (config): missing; a complete config has {', '.join(names)}")
+    for name in ("device", "engine", "logger"):
+        if isinstance(section := plain.get(name), dict) and (moved := MOVED.get(str(section.get("_target_")))):
+            plain[name] = section | {"_target_": moved}
     for key, target in targets(plain, ""):
         check_target(key, target)
     if type(plain.get("budget")) is int:

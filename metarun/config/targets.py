@@ -7,46 +7,17 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from importlib.machinery import PathFinder
 from typing import Any, get_args
 
 from metarun.errors import SettingError, UsageError
 from metarun.text import nearest, reason, spell
 
-# Names that saved configs have from before the classes moved. A saved config is a file format: they stay readable.
-MOVED = {
-    "metarun.runtime.Device": "metarun.engine.device.Device",
-    "metarun.engine.Engine": "metarun.engine.engine.Engine",
-    "metarun.loggers.TensorBoard": "metarun.run.loggers.TensorBoard",
-    "metarun.loggers.WandB": "metarun.run.loggers.WandB",
-}
-
-
-def with_present_names(node: Any) -> Any:
-    """A config in which every `_target_` that has moved has its present name."""
-    if isinstance(node, list):
-        return [with_present_names(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    items = {key: with_present_names(value) for key, value in node.items()}
-    if isinstance(target := items.get("_target_"), str):
-        items["_target_"] = MOVED.get(target, target)
-    return items
-
 
 def trusted() -> list[str]:
-    """The packages whose classes a config may name. Only the environment can add to them; a config cannot.
-
-    Raises:
-        UsageError: METARUN_TRUST is not a list of packages.
-    """
-    named = [name for word in os.environ.get("METARUN_TRUST", "").split(",") if (name := word.strip())]
-    for name in named:
-        if not all(part.isidentifier() for part in name.split(".")):
-            raise UsageError(
-                f"{name!r} (METARUN_TRUST): expected names of packages, with commas, such as my_algo,my_data"
-            )
-    return ["metarun", "torch.optim", *named]
+    """The packages whose classes a config may name. Only the environment can add to them; a config cannot."""
+    named = os.environ.get("METARUN_TRUST", "").split(",")
+    return ["metarun", "torch.optim", *(name.strip() for name in named if name.strip())]
 
 
 def targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
@@ -94,14 +65,13 @@ def build(section: str, node: dict[str, Any], **given: Any) -> Any:
     settings = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
     takes = inspect.signature(cls).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
-        for name in settings:
+        keys = [key for key in takes if key not in given]
+        for name, value in settings.items():
             if name not in takes:
-                keys = [key for key in takes if key not in given]
                 raise UsageError(
                     f"{section}.{name}: no such setting of {cls.__name__}; "
                     f"it has {', '.join(keys)}{nearest(name, keys)}"
                 )
-        for name, value in settings.items():
             if value is None and not _takes_null(takes[name]):
                 raise UsageError(f"null ({section}.{name}): expected a value; {cls.__name__} takes no null there")
     built = {name: _built(f"{section}.{name}", value) for name, value in settings.items()}
@@ -111,18 +81,15 @@ def build(section: str, node: dict[str, Any], **given: Any) -> Any:
         return cls(**given, **built)
     except SettingError as error:
         raise UsageError(f"{spell(error.value)} ({section}.{error.name}): expected {error.expected}") from error
-    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-        short = isinstance(error, MemoryError) or "allocate memory" in str(error)
-        why = "needs more memory than there is; make it smaller" if short else reason(error)
-        raise UsageError(f"{section}: {cls.__name__} cannot be built: {why}") from error
+    except (TypeError, ValueError, RuntimeError) as error:  # of torch, also where memory is short
+        raise UsageError(f"{section}: {cls.__name__} cannot be built: {reason(error)}") from error
 
 
 def _takes_null(parameter: inspect.Parameter) -> bool:
     """Whether an argument may be null, as far as its annotation tells."""
     hint = parameter.annotation
-    if hint is parameter.empty or hint is Any or isinstance(hint, str):
-        return True
-    return parameter.default is None or type(None) in get_args(hint)
+    unknown = hint in (parameter.empty, Any) or isinstance(hint, str)
+    return unknown or parameter.default is None or type(None) in get_args(hint)
 
 
 def _built(key: str, value: Any) -> Any:
@@ -139,8 +106,7 @@ def _built(key: str, value: Any) -> Any:
 def trusted_class(key: str, target: Any, more: tuple[str, ...] = ()) -> type:
     """The class of a `_target_`. A trusted package may import anything; only classes that it defines itself count.
 
-    Raises:
-        UsageError: it is not a class, or not one of a trusted package or of `more` of them.
+    Raises UsageError where it is no such class, nor one of the packages in `more`.
     """
     check_target(key, target, more)
     module, _, name = target.rpartition(".")
@@ -149,9 +115,7 @@ def trusted_class(key: str, target: Any, more: tuple[str, ...] = ()) -> type:
             _import_trusted(package)
         found = getattr(importlib.import_module(module), name)
     except Exception as error:
-        raise UsageError(
-            f"{target!r} ({key}): expected a class that can be imported: {str(error).splitlines()[0]}"
-        ) from error
+        raise UsageError(f"{target!r} ({key}): expected a class that can be imported: {reason(error)}") from error
     packages = [*more, *trusted()]
     if not inspect.isclass(found) or not _within(found.__module__, packages):
         raise UsageError(f"{target!r} ({key}): expected a class that {', '.join(packages)} define themselves")
@@ -165,15 +129,13 @@ def _import_trusted(name: str) -> None:
     """
     if name in sys.modules or importlib.util.find_spec(name) is not None:
         return
-    for path in (Path(f"{name}.py").resolve(), Path(name, "__init__.py").resolve()):
-        if path.is_file():
-            spec = importlib.util.spec_from_file_location(name, path)
-            assert spec is not None, "a .py file has a loader"
-            assert spec.loader is not None, "a .py file has a loader"
-            module = sys.modules[name] = importlib.util.module_from_spec(spec)
-            try:
-                spec.loader.exec_module(module)
-            except BaseException:
-                del sys.modules[name]
-                raise
-            return
+    importlib.invalidate_caches()
+    spec = PathFinder.find_spec(name, [os.getcwd()])
+    if spec is None or spec.loader is None:
+        return
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

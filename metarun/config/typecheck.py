@@ -6,9 +6,11 @@ from typing import Any
 from metarun.errors import UsageError
 from metarun.text import nearest, spell
 
+TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "a word", dict: "settings of its own"}
+
 
 def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], saved: bool = False) -> None:
-    """Every value has the type of the one that the YAML file has. Null there stands for any.
+    """Raises UsageError unless every value has the type that it has in the YAML file; null there stands for any.
 
     In a saved config 1 may be an integer or somebody's way to write 1.0; constructors know.
     """
@@ -17,7 +19,7 @@ def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], s
         if key not in reference:
             if "_target_" in reference and "." in where:
                 continue  # an argument more of a nested class, such as algo.meta_optimizer; its signature decides
-            raise UsageError(f"{name!r} (config): no such key; {known(where, key, reference)}")
+            raise UsageError(f"{name!r} (config): {_describe_keys(where, key, reference)}")
         default = reference[key]
         if isinstance(default, dict) and isinstance(value, dict):
             if value.get("_target_") == default.get("_target_"):
@@ -26,25 +28,36 @@ def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], s
             continue  # whether a component's setting may be null, its constructor knows
         elif saved and type(value) is float and type(default) is int:
             continue
-        elif (expected := _mismatch(value, default)) is not None:
-            raise UsageError(f"{spell(value)} ({name}): expected {expected}, such as {name}={default}")
+        elif expected := _find_mismatch(value, default):
+            example = f"{name}.key=value" if isinstance(default, dict) else f"{name}={default}"
+            raise UsageError(f"{spell(value)} ({name}): expected {expected}, such as {example}")
 
 
-def _mismatch(value: Any, default: Any) -> str | None:
+def _find_mismatch(value: Any, default: Any) -> str | None:
     """What was expected instead of this value, or None."""
     if default is None or (isinstance(default, str) and not isinstance(value, (dict, list)) and value is not None):
         return None  # words with more than one meaning, such as chunk=auto|4, are for the constructor
     if isinstance(default, list):
         if not isinstance(value, list):
             return "a list"
-        return next((m for v in value if default and (m := _mismatch(v, default[0])) is not None), None)
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "a word", dict: "settings of its own"}
+        return next(filter(None, (_find_mismatch(item, default[0]) for item in value if default)), None)
     if type(value) is type(default) or (isinstance(default, float) and type(value) is int):
         return None
-    return names[type(default)]
+    return TYPES[type(default)]
 
 
-def known(where: str, name: str, keys: Iterable[str]) -> str:
-    """The names that would have been right in this part of a config."""
+def find_parent(key: str, plain: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that holds a dotted key. Raises UsageError where there is none."""
+    node, where, parent = plain, "", plain
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            keys = node if isinstance(node, dict) else ()
+            raise UsageError(f"{key!r} (command line): {_describe_keys(where, part, keys)}")
+        node, where, parent = node[part], f"{where}.{part}".lstrip("."), node
+    return parent
+
+
+def _describe_keys(where: str, name: str, keys: Iterable[str]) -> str:
+    """That this part of a config has no key of that name, and the names that it has."""
     names = [key for key in keys if not key.startswith("_")]
-    return f"{where or 'config'} has {', '.join(names) or 'no settings'}{nearest(name, names)}"
+    return f"no such key; {where or 'config'} has {', '.join(names) or 'no settings'}{nearest(name, names)}"

@@ -34,7 +34,7 @@ def test_a_number_that_was_saved_as_an_integer_may_become_another(plain):
         ("test_tasks=1", "at least 2"),
         ("data.shotss=3", "did you mean shots"),
         ("nothing.here=3", "no such key"),
-        ("data=tabular", "values, not choices"),
+        ("data=tabular", "settings of its own, such as data.key=value"),
         ("+algo.x=1", "key of the saved config"),
         ("~algo.inner_lr", "key of the saved config"),
         ("seed=1,2", "key of the saved config"),

@@ -78,6 +78,7 @@ def test_keys_in_which_two_configs_differ():
     assert differing_keys(old, {"a": 1.0, "b": {"c": [1], "e": {"g": 1}}, "f": True, "h": None}) == [
         "a",
         "b.d",
+        "b.e",
         "b.e.g",
         "h",
     ]

@@ -13,7 +13,7 @@ def test_words_are_parsed_once():
     )
     assert overrides.choices == ["algo=maml,fomaml", "experiment=finn2017/omniglot_5w1s"]
     assert [override.input_line for override in overrides.sweeps] == ["algo=maml,fomaml"]
-    assert overrides.fixed == overrides.words[1:]
+    assert overrides.fixed == [override.input_line for override in overrides.parsed][1:]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from metarun.config.targets import build, check_target, trusted, trusted_class, with_present_names
+from metarun.config.targets import build, check_target, trusted, trusted_class
 from metarun.errors import UsageError
 
 
@@ -21,7 +21,7 @@ from metarun.errors import UsageError
         ("metarun.nowhere.Maml", "No module"),
         ("metarun.files.write_atomically", "expected a class that"),
         ("metarun.engine.device.subprocess.Popen", "expected a class"),
-        ("metarun.config.targets.Path", "define themselves"),
+        ("metarun.config.targets.PathFinder", "define themselves"),
         ("torch.optim.Adamm", "Adamm"),
         ("torch.optim.lr_scheduler.Counter", "define themselves"),
     ],
@@ -38,10 +38,8 @@ def test_trust_comes_from_the_environment_alone(monkeypatch):
     check_target("x", "my.data.Source")
     with pytest.raises(UsageError):
         check_target("x", "my.other.Source")
-    for bad in ("os/system", " ,..", "a b"):
-        monkeypatch.setenv("METARUN_TRUST", bad)
-        with pytest.raises(UsageError, match="METARUN_TRUST"):
-            trusted()
+    monkeypatch.setenv("METARUN_TRUST", " ,")
+    assert trusted() == ["metarun", "torch.optim"]
 
 
 def test_trusting_one_package_trusts_nothing_beside_it(monkeypatch, tmp_path):
@@ -60,21 +58,6 @@ def test_trusting_one_package_trusts_nothing_beside_it(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="division by zero"):
         trusted_class("x", "mine_of_a_test.Mine")
     assert "mine_of_a_test" not in sys.modules
-
-
-def test_names_of_classes_that_moved():
-    old = {
-        "device": {"_target_": "metarun.runtime.Device"},
-        "x": [{"_target_": "metarun.loggers.WandB"}],
-        "_target_": "a.b",
-    }
-    new = with_present_names(old)
-    assert new["device"]["_target_"] == "metarun.engine.device.Device"
-    assert new["x"][0]["_target_"] == "metarun.run.loggers.WandB"
-    assert new["_target_"] == "a.b"
-    trusted_class("x", new["device"]["_target_"])
-    trusted_class("x", new["x"][0]["_target_"])
-    assert old["device"]["_target_"] == "metarun.runtime.Device", "the old one stays as it was"
 
 
 def test_what_is_built():
@@ -110,7 +93,7 @@ def test_what_is_built():
             r"'os.mkdir' \(m.hidden\[0\]._target_\)",
         ),
         ({"_target_": "metarun.models.MLP", "hidden": {"a": {"_target_": "os.mkdir"}}}, r"m.hidden.a._target_"),
-        ({"_target_": "metarun.models.MLP", "hidden": [10**6, 10**9]}, "MLP cannot be built: needs more memory"),
+        ({"_target_": "metarun.models.MLP", "hidden": [10**6, 10**9]}, "MLP cannot be built: .*memory"),
     ],
 )
 def test_what_cannot_be_built_is_said_with_its_section(node, said):

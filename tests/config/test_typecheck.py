@@ -45,7 +45,7 @@ def test_what_fits(values):
         ({"word": None}, "expected a word"),
         ({"sizes": 4}, "expected a list"),
         ({"sizes": [4, "x"]}, "expected an integer"),
-        ({"algo": "maml"}, "settings of its own"),
+        ({"algo": "maml"}, r"'maml' \(algo\): expected settings of its own, such as algo.key=value"),
         ({"counts": 3}, "no such key; config has .* did you mean count"),
         ({"algo": {"_target_": "a.A", "rates": 3}}, r"'algo.rates' \(config\): no such key; algo has rate, optimizer"),
     ],

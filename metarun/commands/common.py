@@ -1,0 +1,86 @@
+"""What verbs share: their arguments, the log on stderr while they work, and the result on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metarun.engine.ranks import is_rank_zero
+from metarun.errors import RunDirError
+from metarun.text import count_of, printable, short_path, typed_path
+
+if TYPE_CHECKING:
+    from metarun.results.compare import Row
+    from metarun.results.runs import LeftOut
+    from metarun.storage.records import Summary
+
+
+def add_run(parser: argparse.ArgumentParser, changes: str) -> None:
+    """Adds the arguments `run`, a directory, and `words`, changes of its settings."""
+    parser.add_argument("run", type=_run, metavar="DIR", help="a run directory")
+    parser.add_argument("words", nargs="*", metavar="key=value", help=changes)
+
+
+def _run(name: str) -> Path:
+    if not Path(name, ".hydra", "config.yaml").is_file():
+        raise RunDirError(f"{name}: no run there; expected a folder with .hydra/config.yaml")
+    return Path(name)
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument `folders`."""
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="folders; every run in them and below is taken")
+
+
+def compare_folders(folders: list[str]) -> tuple[list[Row], list[LeftOut]]:
+    """The rows of the runs in these folders, and what is left out. Raises RunDirError where there is no row."""
+    from metarun.results import compare, runs
+
+    found, left_out = runs.collect(folders)
+    rows, more = compare.compare_runs(found)
+    left_out += more
+    if not rows:
+        print_left_out(left_out)
+        number = count_of(len(left_out), "folder")
+        raise RunDirError(f"no result in {number} (runs): expected a finished run; the reasons are above")
+    return rows, left_out
+
+
+def print_left_out(left_out: Iterable[LeftOut]) -> None:
+    """Prints on stderr what is left out of a comparison, with the reasons."""
+    for left in left_out:
+        print(printable(f"left out: {left.path}: {left.reason}"), file=sys.stderr)
+
+
+class _Console(logging.StreamHandler):
+    """Writes to stderr; a path or a value of a stranger cannot steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def set_up_logging() -> None:
+    """Sends metarun's log to stderr, without errors, for cli.main() prints those once; ranks above 0 only warn."""
+    log = logging.getLogger("metarun")
+    console = _Console()
+    console.addFilter(lambda line: line.levelno < logging.ERROR)
+    log.handlers = [console, *(handler for handler in log.handlers if not isinstance(handler, _Console))]
+    log.propagate = False
+    log.setLevel(logging.INFO if is_rank_zero() else logging.WARNING)
+
+
+def print_run(summary: Summary, folder: Path) -> None:
+    """Prints the closing words of a run, with where its files are and the command that repeats it."""
+    path = folder.resolve()
+    print_result(summary, {"files": str(short_path(path)), "reproduce": f"metarun reproduce {typed_path(path)}"})
+
+
+def print_result(summary: Summary, more: dict[str, str]) -> None:
+    """Prints the closing words of a run or an evaluation; see run.words.closing_words."""
+    from metarun.run.words import closing_words
+
+    print(printable(closing_words(summary, more)), flush=True)
