@@ -1,6 +1,6 @@
 """How long an outer step takes, against other libraries and a loop written by hand.
 
-    python scripts/benchmark.py [--quick] [--growth] [--json FILE]
+    python scripts/benchmark.py [--quick] [--json FILE]
 
 Every ratio is of two sides that take turns in the same process, so that a noisy machine disturbs both alike: the median
 over rounds of one side's time by the other's, with the smallest and the largest. Both sides compute the meta-gradient
@@ -14,12 +14,14 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,28 +50,21 @@ WORK = {  # name: (words, what is compiled as one, goal against higher, goal aga
     "FOMAML conv4 5-way 1-shot, 1 step": (["data=omniglot", "algo=fomaml"], "step", 4.0, 2.5),
     "MAML sinusoid, 25 tasks": (["data=sinusoid"], "task", 20.0, None),
 }  # fmt: skip
-GROWTH = {
-    "meta_batch": [1, 4, 16, 64, 256],
-    "algo.inner_steps": [1, 2, 5, 10],
-    "data.ways": [5, 10, 20],
-    "model.filters": [32, 64, 128],
-}
 
 
 class Bench:
     """A config's learner, tasks and inner loop, to be computed in several ways."""
 
     def __init__(self, words: list[str]):
-        self.config = compose(words)
-        self.experiment = build_experiment(self.config)
+        config = compose(words)
+        self.experiment = build_experiment(config)
         self.experiment.source.prepare(self.experiment.device)
         self.state = training.start(self.experiment)
-        index = torch.arange(self.config.meta_batch)
-        self.tasks: Task = self.experiment.source.sample(0, "train", index)
+        self.tasks: Task = self.experiment.source.sample(0, "train", torch.arange(config.meta_batch))
         algorithm: Any = self.experiment.algorithm
         self.lr, self.steps, self.first_order = algorithm.inner_lr, algorithm.inner_steps, algorithm.first_order
         self.model = algorithm.model
-        self.chunks = choose_chunks(self.config, self.experiment, self.state)
+        self.chunks = choose_chunks(config, self.experiment, self.state)
 
     def run_metarun(self, engine: Engine | None = None) -> None:
         """An engine's way, by default engine=vmap."""
@@ -85,10 +80,10 @@ class Bench:
         """The tasks one by one."""
         return (self.tasks.select(t) for t in range(len(self.tasks.support_x)))
 
-    def run_loop(self) -> None:
-        """By hand."""
+    def run_loop(self, tasks: int | None = None) -> None:
+        """By hand; all tasks, or so many."""
         parameters = {name: value.detach().requires_grad_() for name, value in self.model.named_parameters()}
-        for task in self.single_tasks():
+        for task in islice(self.single_tasks(), tasks):
             learner = parameters
             for _ in range(self.steps):
                 value = loss(functional_call(self.model, learner, (task.support_x,)), task.support_y)
@@ -149,9 +144,7 @@ def measure(work: Step) -> float:
 def take_turns(sides: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     """Seconds of each side in each round, the second of two calls: the first one finds the machine as another left it.
 
-    Args:
-        sides: by name; metarun's own are named metarun, or by their engine.
-        rounds: how many.
+    metarun's own sides are named metarun, or by their engine.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
@@ -171,11 +164,11 @@ def ratio(a: list[float], b: list[float]) -> dict[str, float]:
     return {"median": statistics.median(each), "low": min(each), "high": max(each)}
 
 
-def compare_with_peers(rounds: int) -> list[dict[str, Any]]:
-    """A row for each work, engine and peer."""
+def compare_with_peers(rounds: int, more: list[str]) -> list[dict[str, Any]]:
+    """A row for each work, engine and peer; `more` words for all works."""
     rows = []
     for name, (words, what, goal_higher, goal_loop) in WORK.items():
-        bench = Bench(words)
+        bench = Bench([*words, *more])
         sides = {
             "vmap": bench.run_metarun,
             "compile": bench.compiled(what),
@@ -195,7 +188,8 @@ def compare_with_peers(rounds: int) -> list[dict[str, Any]]:
                     found = ratio(times[peer], times[engine])
                     row = {"work": name, "engine": engine, "against": peer, "goal": goal, "metarun_ms": mine, **found}
                     rows.append({**row, "compiling_s": compiling if took else None})
-                    show(f"    {peer:<10}{spread(found)}" + (f"  goal {goal:g}" if goal else ""))
+                    spread = f"{found['median']:5.2f} times ({found['low']:.2f} to {found['high']:.2f})"
+                    show(f"    {peer:<10}{spread}" + (f"  goal {goal:g}" if goal else ""))
     return rows
 
 
@@ -206,22 +200,11 @@ def measure_memory() -> list[dict[str, Any]]:
         bench = Bench(["data=omniglot", f"algo.inner_steps={steps}"])
         chunk = bench.chunks.train
         bench.tasks = bench.tasks.select(slice(0, chunk))
-        chunked, one = peak_bytes(bench.run_metarun), peak_bytes(lambda b=bench: one_task(b))
-        row = {"inner_steps": steps, "chunk": chunk, "mib": chunked / 2**20, "of_the_loop": chunked / one / chunk}
-        rows.append(row)
-        show(
-            f"memory, {steps} inner steps: {row['mib']:.0f} MiB for a chunk of {chunk} tasks, "
-            f"{row['of_the_loop']:.2f} times what the loop takes for one task, times {chunk}"
-        )
+        chunked, one = peak_bytes(bench.run_metarun), peak_bytes(lambda b=bench: b.run_loop(1))
+        mib, share = chunked / 2**20, chunked / one / chunk
+        rows.append({"inner_steps": steps, "chunk": chunk, "mib": mib, "of_the_loop": share})
+        show(f"memory, {steps} inner steps: {mib:.0f} MiB for {chunk} tasks, a task {share:.2f} times that of the loop")
     return rows
-
-
-def one_task(bench: Bench) -> None:
-    """One task of the loop."""
-    whole = bench.tasks
-    bench.tasks = whole.select(slice(0, 1))
-    bench.run_loop()
-    bench.tasks = whole
 
 
 def measure_start(rounds: int) -> dict[str, Any]:
@@ -239,23 +222,6 @@ def measure_start(rounds: int) -> dict[str, Any]:
     return found
 
 
-def measure_growth(rounds: int) -> list[dict[str, Any]]:
-    """Seconds of an outer step as one thing grows."""
-    rows = []
-    for key, values in GROWTH.items():
-        for value in values:
-            bench = Bench(["data=omniglot", f"{key}={value}"])
-            took = statistics.median(take_turns({"metarun": bench.run_metarun}, rounds)["metarun"])
-            rows.append({"key": key, "value": value, "seconds": took})
-            show(f"{key}={value:<6} {1000 * took:9.1f} ms")
-    return rows
-
-
-def spread(found: dict[str, float]) -> str:
-    """A ratio with its range."""
-    return f"{found['median']:5.2f} times ({found['low']:.2f} to {found['high']:.2f})"
-
-
 def show(line: str) -> None:
     """Prints at once: a benchmark takes minutes."""
     print(line, flush=True)
@@ -263,9 +229,10 @@ def show(line: str) -> None:
 
 def describe_machine() -> dict[str, Any]:
     """Where the numbers come from."""
-    models = (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
+    info = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
+    model = re.search("model name\\s*: (.*)", info)
     return {
-        "cpu": next(models, platform.processor()),
+        "cpu": model[1] if model else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
@@ -275,25 +242,18 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
 def main() -> None:
     """Prints the tables, and writes them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="three rounds instead of nine")
-    parser.add_argument("--growth", action="store_true", help="how time grows with tasks, steps, ways and filters, too")
+    parser.add_argument("--quick", action="store_true", help="one round of two tasks, only to see it run")
     parser.add_argument("--json", type=Path, help="where to write the results")
     args = parser.parse_args()
-    rounds = 3 if args.quick else 9
+    rounds = 1 if args.quick else 9
     found: dict[str, Any] = {"machine": describe_machine()}
     show(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
-    found["peers"] = compare_with_peers(rounds)
+    found["peers"] = compare_with_peers(rounds, ["meta_batch=2"] if args.quick else [])
     found["memory"] = measure_memory()
     found["start"] = measure_start(rounds)
-    if args.growth:
-        found["growth"] = measure_growth(rounds)
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -62,12 +62,8 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def bytes_for_a_chunk(device: torch.device) -> int:
-    """Bytes that a chunk of tasks may take.
-
-    Half of a GPU's memory, whatever its load, so that a command chooses the same chunk every time. On a CPU at most
-    CPU_BYTES: more never helps there.
-    """
-    if device.type == "cuda":
+    """Bytes that a chunk of tasks may take; on a CPU at most CPU_BYTES, as more never helps there."""
+    if device.type == "cuda":  # whatever its load, so that a command chooses the same chunk every time
         return torch.cuda.get_device_properties(device).total_memory // 2
     return min(CPU_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
 

@@ -150,12 +150,8 @@ class Engine:
     ) -> MetaGradient:
         """The meta-gradient, averaged over T tasks, with each task's meta-loss and metric.
 
-        Args:
-            algorithm: gives the meta-loss.
-            meta: the meta-parameters.
-            tasks: T tasks.
-            chunks: from plan(); None: the sizes that are set, and all tasks at once for `auto`.
-            total: what the sum over the tasks is divided by, if not by T: the tasks of all ranks.
+        Chunks are from plan(); without them the sizes are those that are set, and all tasks at once for `auto`. `total`
+        is the number of tasks on all ranks, by which the sum is divided in place of T.
         """
         work = partial(self._gradient, meta=meta, total=total or len(tasks.support_x))
         pieces = cut(tasks, chunks.train if chunks else self._size(self.chunk, tasks))

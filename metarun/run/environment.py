@@ -50,9 +50,7 @@ def _git() -> Git | None:
         return None
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", checkout, *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.check_output(["git", "-C", checkout, *words], stderr=subprocess.DEVNULL, text=True).strip()
 
     try:
         return Git(commit=git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain")))

@@ -16,11 +16,7 @@ log = logging.getLogger("metarun")
 class Progress:
     """A bar on a terminal; in a pipe and in sweeps, a log line for each validation. A listener of the run.
 
-    Args:
-        metric: of the task source.
-        total: outer steps in all.
-        done: outer steps done already.
-        bar: whether a bar is wanted where there is a terminal.
+    Of `total` outer steps `done` are done already; `bar` is whether a bar is wanted where there is a terminal.
     """
 
     def __init__(self, metric: Metric, total: int, done: int, bar: bool):

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from metarun.config.keys import differing_keys, keys_that, policy
+from metarun.config.keys import keys_that, policy
 from metarun.config.schema import Config
 from metarun.engine import loop
 from metarun.engine.chunking import Chunks
@@ -38,17 +38,8 @@ class StartingPoint:
     metrics: str = ""  # the text of metrics.jsonl then
 
 
-def changed_keys(old: Config | None, new: Config) -> list[str]:
-    """The keys in which a config differs from the one that a run was begun with."""
-    return [] if old is None else differing_keys(old.plain(), new.plain())
-
-
 def finished_summary(rundir: RunDir, changes: list[str]) -> Summary | None:
-    """The summary of a run that has nothing left to do.
-
-    Raises:
-        RunDirError: the run may not go on with these changes.
-    """
+    """The summary of a run that has nothing left to do. Raises RunDirError: it may not go on with these changes."""
     if fixed := [key for key in changes if not policy(key).resume]:
         raise RunDirError(
             f"{rundir.short}: holds a run with another config, different in {', '.join(fixed)}; only "

@@ -22,14 +22,8 @@ def summarize(
 ) -> Summary:
     """The facts that a run and an evaluation have in common.
 
-    Args:
-        config: of the test.
-        experiment: that was tested.
-        state: of the checkpoint that was tested.
-        result: of the test.
-        choices: Hydra's, by group.
-        run: of an evaluation, the directory of its run.
-        steps: outer steps that the run has done so far; None: all.
+    Config, experiment, state and result are of the test, choices Hydra's by group. An evaluation gives the directory of
+    its run, and the outer steps that the run has done so far.
     """
     algorithm, metric = experiment.algorithm, experiment.source.metric
     points = [Point(mean=mean, ci95=ci95) for mean, ci95 in zip(result.mean, result.ci95, strict=True)]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metarun.config.keys import policy
+from metarun.config.keys import differing_keys, policy
 from metarun.config.schema import Config
 from metarun.engine.device import memory_mb
 from metarun.engine.loop import State
@@ -49,13 +49,8 @@ def execute(
 ) -> Summary | None:
     """Runs a config in a directory: from the start, or on from its newest checkpoint, or not at all if it is done.
 
-    Args:
-        config: the composed config.
-        folder: the run directory; made if it is not there.
-        overrides: for .hydra/overrides.yaml.
-        choices: Hydra's, by group; a run that goes on keeps those that it was begun with.
-        hydra: Hydra's own config, for .hydra/hydra.yaml.
-        bar: whether to show a progress bar on a terminal.
+    Overrides, Hydra's choices by group and its own config are saved; a run that goes on keeps those of its beginning.
+    `bar` is whether to show a progress bar on a terminal.
 
     Returns:
         The summary; None on ranks above 0.
@@ -84,7 +79,7 @@ def _execute(
     old = rundir.config() if rundir.holds_run else None
     if old is None:
         rundir.check_free()
-    changes = starting_point.changed_keys(old, config)
+    changes = differing_keys(old.plain(), config.plain()) if old else []
     if old is not None and (summary := starting_point.finished_summary(rundir, changes)) is not None:
         log.info("%s is finished; this is its result", rundir.short)
         Processes().from_rank_zero(None)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -79,7 +80,7 @@ def read_metrics(rundir: RunDir) -> str:
     try:
         return read(rundir.metrics, LARGEST).decode()
     except (OSError, ValueError) as error:
-        raise RunDirError(_refusal(rundir, reason(error))) from error
+        raise _refusal(rundir.metrics, reason(error)) from error
 
 
 def read_events(rundir: RunDir, metric: Metric) -> list[Event]:
@@ -87,12 +88,12 @@ def read_events(rundir: RunDir, metric: Metric) -> list[Event]:
     try:
         return parse_events(read_metrics(rundir), metric)
     except ValueError as error:
-        raise RunDirError(_refusal(rundir, str(error))) from error
+        raise _refusal(rundir.metrics, str(error)) from error
 
 
-def _refusal(rundir: RunDir, why: str) -> str:
-    return (
-        f"{rundir.metrics}: cannot be read ({why}): expected JSON lines, as metarun wrote them; restore it from a copy"
+def _refusal(path: Path, why: str) -> RunDirError:
+    return RunDirError(
+        f"{path}: cannot be read ({why}): expected JSON lines, as metarun wrote them; restore it from a copy"
     )
 
 
@@ -112,9 +113,7 @@ def _read_timing(rundir: RunDir) -> tuple[list[Timing], bool]:
     except FileNotFoundError:
         return [], False
     except OSError as error:
-        raise RunDirError(
-            f"{rundir.timing}: cannot be read ({reason(error)}); expected it as metarun wrote it"
-        ) from error
+        raise _refusal(rundir.timing, reason(error)) from error
     rows = []
     for line in content.splitlines():
         with suppress(ValueError):
@@ -125,14 +124,8 @@ def _read_timing(rundir: RunDir) -> tuple[list[Timing], bool]:
 class Recorder:
     """Writes metrics.jsonl and timing.jsonl; a listener of the run.
 
-    Args:
-        rundir: of the run.
-        metric: of the task source.
-        meta_batch: tasks of an outer step.
-        memory_mb: gives the peak of memory so far, in MiB.
-        session: sessions of the run before this one.
-        step: outer steps done before.
-        metrics: the text of metrics.jsonl before.
+    An outer step has `meta_batch` tasks; `memory_mb` gives the peak of memory so far, in MiB. Before there were
+    `session` sessions of the run, which did `step` outer steps and left the text `metrics`.
     """
 
     def __init__(

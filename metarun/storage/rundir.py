@@ -126,10 +126,7 @@ class RunDir:
         self.write("status.json", Status(status=status, step=step, error=error, pid=os.getpid(), host=gethostname()))
 
     def begin(self, config: Config, overrides: list[str], hydra: Any = None) -> None:
-        """Saves the config as Hydra does, resolved; config.yaml comes last and makes this a run.
-
-        A run that goes on keeps the words that it was begun with.
-        """
+        """Saves the config as Hydra does, resolved; of a run that goes on only that. Its file makes this a run."""
         folder = self.path / ".hydra"
         if not self.holds_run:
             folder.mkdir(exist_ok=True)

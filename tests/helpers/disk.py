@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections import Counter
 from pathlib import Path
 
 WATCHED = ("open", "write", "fsync", "replace", "unlink", "mkdir")
@@ -123,8 +122,3 @@ class AfterPowerLoss:
 
 
 ERRORS = {name: getattr(errno, name) for name in ("ENOSPC", "EFBIG", "EACCES")}
-
-
-def counted(calls):
-    """How often each call was made, for the record."""
-    return dict(Counter(name for name, *_ in calls))
