@@ -40,11 +40,7 @@ OmegaConf.register_new_resolver("metarun_folder", name_folder, replace=True)  # 
 
 
 def check_ranges(overrides: Overrides, sweeper: DictConfig) -> list[str]:
-    """The words of one job for the keys that take values of a range.
-
-    Raises:
-        UsageError: nothing could choose from a range, or a search has nothing to choose.
-    """
+    """A word for each key with a range. Raises UsageError for a range without a search, and a search without any."""
     if sweeper._target_.endswith("OptunaSweeper") and not overrides.sweeps:
         raise UsageError(
             "'sweep=optuna' (command line): nothing to choose; give a key a range: key=interval(LESS,MORE)"

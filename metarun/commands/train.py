@@ -30,6 +30,7 @@ from metarun.config.saved import dump, saved_config
 from metarun.config.schema import check
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
 from metarun.errors import MetarunError, StoppedError, UsageError
+from metarun.storage.rundir import make_dated_folder
 from metarun.text import reason
 
 log = logging.getLogger("metarun")
@@ -139,19 +140,14 @@ def _run_folder(overrides: list[str]) -> list[str]:
         folder = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         overrides[:] = [word for word in overrides if not word.startswith("hydra.run.dir=")]
-    elif any(word.startswith("hydra.run.dir=") for word in overrides):
+        return [f"hydra.run.dir={folder}"]
+    if any(word.startswith("hydra.run.dir=") for word in overrides):
         return []
-    else:
-        from metarun.storage.rundir import make_dated_folder
-
-        folder = make_dated_folder(Path("outputs"))
-    return [f"hydra.run.dir={folder}"]
+    return [f"hydra.run.dir={make_dated_folder(Path('outputs'))}"]
 
 
 def _sweep(args: argparse.Namespace, folders: ConfigFolders, run: partial) -> None:
     """Runs a sweep in its folder, which is absolute: a launcher may start jobs elsewhere."""
-    from metarun.storage.rundir import make_dated_folder
-
     args.overrides += _defaults(args.overrides)
     if any(word.startswith("hydra.sweep.dir=") for word in args.overrides):
         fixed = tuple(parse(args.overrides, folders).fixed)

@@ -18,10 +18,7 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
     """The config of a saved one with some of its values changed.
 
     Nothing in the file and nothing in the words is interpolated. A device, an engine or a logger can be chosen by name;
-    the other choices made the run what it is.
-
-    Raises:
-        UsageError: a word is not a change of a value that is there, or the result is not a valid config.
+    the other choices made the run what it is. Raises UsageError for a word that changes no value that is there.
     """
     new = copy.deepcopy(plain)
     changes: list[tuple[str, Any]] = []

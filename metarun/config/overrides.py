@@ -29,11 +29,7 @@ class Overrides(NamedTuple):
 
 
 def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
-    """The overrides that these words are.
-
-    Raises:
-        UsageError: a word is not an override, or a key is given twice.
-    """
+    """The overrides that these words are. Raises UsageError where a word is none, or a key is given twice."""
     overrides, seen = Overrides([], [], [], []), {}
     for word in words:
         try:
@@ -63,10 +59,7 @@ def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
 def combinations(overrides: Overrides, folders: ConfigFolders) -> Iterator[list[str]]:
     """The words of each job of a sweep, in the order of Hydra's basic sweeper.
 
-    A range has no place here: its values are chosen as the search goes on.
-
-    Raises:
-        UsageError: a word gives no value.
+    A range has no place here: its values are chosen as the search goes on. Raises UsageError for a word without values.
     """
     values = []
     for override in overrides.parsed:

@@ -19,11 +19,7 @@ FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def saved_config(path: Path) -> Config:
-    """The config of a saved file.
-
-    Raises:
-        RunDirError: the file is missing, unreadable, holds a tag, an alias or an interpolation, or is no valid config.
-    """
+    """The config of a saved file. Raises RunDirError where it is missing, no plain data, or no valid config."""
     try:
         plain = _read_plain(path)
         if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):

@@ -82,8 +82,7 @@ class Config:
 def check(plain: dict[str, Any]) -> Config:
     """The typed config of a plain one: composed, or saved, perhaps by an earlier version.
 
-    Raises:
-        UsageError: a root key is unknown, missing, of another type or out of range; or a `_target_` is not trusted.
+    Raises UsageError for a root key that is unknown, missing or out of range, and for a `_target_` without trust.
     """
     plain = {key: value for key, value in plain.items() if key not in LEFT_OUT}
     names = {field.name: field.default is MISSING for field in fields(Config)}

@@ -48,8 +48,7 @@ def _within(name: str, packages: list[str]) -> bool:
 def build(section: str, node: dict[str, Any], **given: Any) -> Any:
     """Builds the object that a section of the config describes. The only place where a config becomes code.
 
-    Hydra's own instantiate would resolve interpolations on the way, which can call whatever a resolver can; here a
-    config is plain data, and the only calls are those of trusted classes.
+    Hydra's own instantiate would resolve interpolations on the way, which can call whatever a resolver can.
 
     Args:
         section: for messages, such as "algo".

@@ -175,14 +175,14 @@ def test_bad_input_gets_one_line_and_leaves_nothing(metarun, monkeypatch, finish
     assert before or not list(Path().iterdir())
 
 
-def test_output_that_cannot_be_written_is_said(tmp_path):
-    words = [sys.executable, "-m", "metarun", *QUICK, "hydra.run.dir=run"]
+def test_output_that_cannot_be_written_is_said(metarun, monkeypatch):
     with open("/dev/full", "w") as full:
-        done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 4
-    assert "output (stdout): No space left on device" in _one_line(done.stderr.splitlines()[-1])
-    assert "Error executing job" not in done.stderr
-    assert json.loads((tmp_path / "run/status.json").read_text())["status"] == "done", "only its words are lost"
+        monkeypatch.setattr(sys, "stdout", full)
+        code, _, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 4
+    assert "output (stdout): No space left on device" in _one_line(err.splitlines()[-1])
+    assert "Error executing job" not in err
+    assert json.loads(Path("run/status.json").read_text())["status"] == "done", "only its words are lost"
 
 
 def test_a_daemon_without_streams_and_a_notebooks_settings_are_fine(tmp_path):
@@ -283,8 +283,8 @@ def test_a_strangers_config_is_read_as_plain_data(metarun, verb):
     assert sorted(map(str, Path().rglob("*"))) == before
 
 
-def test_a_strangers_environment_is_plain_data(metarun):
-    metarun(*QUICK, "hydra.run.dir=run")
+def test_a_strangers_environment_is_plain_data(metarun, finished):
+    shutil.copytree(finished, "run")
     path = Path("run/environment.json")
     good = path.read_text()
     before = set(Path().rglob("*"))
@@ -307,9 +307,9 @@ def test_a_strangers_environment_is_plain_data(metarun):
     assert {p for p in set(Path().rglob("*")) - before if p.is_file()} == set()
 
 
-def test_nothing_else_in_a_strangers_config_folder_is_used(metarun):
+def test_nothing_else_in_a_strangers_config_folder_is_used(metarun, finished):
     """Hydra would compose this launcher instead of its own, and call back whatever it names."""
-    metarun(*QUICK, "hydra.run.dir=run")
+    shutil.copytree(finished, "run")
     evil = Path("run/.hydra/hydra/launcher/basic.yaml")
     evil.parent.mkdir(parents=True)
     evil.write_text("# @package hydra.callbacks.evil\n_target_: logging.FileHandler\nfilename: owned\n")
@@ -318,8 +318,8 @@ def test_nothing_else_in_a_strangers_config_folder_is_used(metarun):
     assert not Path("owned").exists()
 
 
-def test_settings_of_a_saved_config_are_checked_by_type(metarun):
-    metarun(*QUICK, "hydra.run.dir=run")
+def test_settings_of_a_saved_config_are_checked_by_type(metarun, finished):
+    shutil.copytree(finished, "run")
     path = Path("run/.hydra/config.yaml")
     path.write_text(path.read_text().replace("first_order: false", "first_order: 'no'"))
     code, _, err = metarun("-cp", "run/.hydra", "hydra.run.dir=again")
@@ -327,17 +327,14 @@ def test_settings_of_a_saved_config_are_checked_by_type(metarun):
     assert "true or false" in _one_line(err)
 
 
-def test_in_a_pipe_there_is_no_bar_and_a_terminal_without_the_signs_shows_others(tmp_path):
-    words = [sys.executable, "-m", "metarun", *QUICK, "hydra.run.dir=run"]
-    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(words, cwd=tmp_path, env=plain, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "step 2/4" in done.stderr
-    assert "\r" not in done.stderr
-    assert re.search(r"mse [\d.]+ \? [\d.]+ \(mean and 95% interval over 6 tasks\)", done.stdout), "± cannot be shown"
+def test_in_a_pipe_there_is_no_bar(metarun):
+    code, _, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 0, err
+    assert "step 2/4" in err
+    assert "\r" not in err
 
 
-def test_on_a_terminal_there_is_a_bar(tmp_path):
+def test_on_a_terminal_there_is_a_bar_and_one_without_the_signs_shows_others(tmp_path):
     import fcntl
     import pty
     import struct
@@ -348,8 +345,10 @@ def test_on_a_terminal_there_is_a_bar(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "metarun", *QUICK, "hydra.run.dir=run"],
         cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        stdout=subprocess.PIPE,
         stderr=terminal,
+        text=True,
     )
     os.close(terminal)
     shown = b""
@@ -359,11 +358,13 @@ def test_on_a_terminal_there_is_a_bar(tmp_path):
     except OSError:
         pass  # the terminal ends with the process
     os.close(main)
-    assert process.wait() == 0
+    out, _ = process.communicate()
+    assert process.returncode == 0
     assert b"4/4" in shown
     assert b"loss=" in shown
     assert b"val=" in shown
     assert b"step 2/4" not in shown, "no log lines beside the bar"
+    assert re.search(r"mse [\d.]+ \? [\d.]+ \(mean and 95% interval over 6 tasks\)", out), "± cannot be shown"
 
 
 def test_a_task_source_of_ones_own_suggests_nothing_and_runs(metarun, monkeypatch):

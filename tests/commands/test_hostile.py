@@ -9,18 +9,14 @@ import io
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.runs import QUICK
 
-from metarun.data.omniglot import Omniglot
-from metarun.errors import DataError
 from metarun.storage import checkpoint
 
 
@@ -127,64 +123,6 @@ def test_what_is_shown_of_a_stranger_cannot_steer_a_terminal(metarun, finished):
         code, out, err = metarun(*words)
         assert code == 0, err
         assert not {"\x1b", "\x07", "\x9b", "\r", "\x08"} & set(out + err)
-
-
-def _archive(entries):
-    """A zip file of (name, content) with nothing checked."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries:
-            archive.writestr(name, content)
-    return out.getvalue()
-
-
-def _encrypted(content):
-    """The same archive, said to be encrypted."""
-    return content.replace(b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01\x00")
-
-
-def _of_png(width, height):
-    """The beginning of an image of that size."""
-    head = struct.pack(">II", width, height) + b"\x01\x00\x00\x00\x00"
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + b"\x00" * 4
-
-
-def _every(image):
-    """An archive that has all of the background names, each with this image."""
-    return [
-        (f"images_background/{alphabet}/character{c:02d}/{c:04d}_{n:02d}.png", image)
-        for alphabet, (part, count, _) in Omniglot.alphabets.items()
-        if part == "images_background"
-        for c in range(1, count + 1)
-        for n in range(1, 21)
-    ]
-
-
-BACKGROUND = Path("data/omniglot-py/images_background.zip")
-HOSTILE_DATA = {
-    "names that lead out": lambda: BACKGROUND.write_bytes(_archive([("../../owned", b"x"), ("/owned", b"x")])),
-    "a link": lambda: BACKGROUND.write_bytes(_archive([("images_background/x", b"/etc/passwd")])),
-    "not a zip": lambda: BACKGROUND.write_bytes(b"PK" * 1000),
-    "a huge archive": lambda: _sparse(BACKGROUND),
-    "images of another size": lambda: BACKGROUND.write_bytes(_archive(_every(_of_png(100_000, 100_000)))),
-    "images that unpack without end": lambda: BACKGROUND.write_bytes(_archive(_every(bytes(100_000)))),
-    "encrypted images": lambda: BACKGROUND.write_bytes(_encrypted(_archive(_every(b"x")))),
-    "a pipe": lambda: os.mkfifo(BACKGROUND),
-    "a device": lambda: BACKGROUND.symlink_to("/dev/zero"),
-    "a cut archive": lambda: BACKGROUND.write_bytes(_archive(_every(b"x"))[:-30]),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE_DATA)
-def test_strangers_data_is_refused(tmp_path, monkeypatch, data_root, case):
-    monkeypatch.chdir(tmp_path)
-    BACKGROUND.parent.mkdir(parents=True)
-    (BACKGROUND.parent / "images_evaluation.zip").symlink_to(data_root / "omniglot-py" / "images_evaluation.zip")
-    HOSTILE_DATA[case]()
-    before = sorted(Path().rglob("*"))
-    with pytest.raises(DataError):
-        Omniglot(root="data", download=False).prepare(torch.device("cpu"))
-    assert [path for path in sorted(Path().rglob("*")) if path not in before and path.suffix != ".lock"] == []
 
 
 def test_nothing_in_the_working_directory_is_imported(tmp_path):
