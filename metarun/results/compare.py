@@ -6,14 +6,14 @@ their intervals: the mean of the differences, and its interval over tasks. See i
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from metarun import intervals
 from metarun.config.keys import leaves, policy
 from metarun.results.runs import Digest, LeftOut, Run, leave_out
-from metarun.storage.records import Metric, Published
+from metarun.storage.records import Metric, Point, Published
 
 Results = dict[Digest, list[float]]  # the metric of every test task, by the digest of the tasks
 
@@ -25,7 +25,7 @@ class Verdict:
     Attributes:
         where: `inside` the published interval (where there is none, ours), or `above` or `below` it.
         away: our mean less theirs.
-        meet: whether our interval and theirs meet, so that what is outside may still be compatible.
+        meet: whether the intervals meet.
     """
 
     where: str
@@ -48,14 +48,12 @@ class Row:
 
     Attributes:
         runs: one for each seed.
-        keys: of the configuration, with their values, those in which the rows of the table differ.
+        keys: the settings, by key, in which the rows of the table differ.
         mean: over tasks and seeds.
         ci95_tasks: half the width of its 95% interval over tasks.
         ci95_seeds: the same over seeds; None with one seed.
         validation: the mean over seeds of the best validation; None for an evaluation.
         by_step: mean and ci95_tasks after those inner steps of which a paper reports the mean.
-        published: what a paper reports; None where nothing is known, or the experiment was changed.
-        verdict: how the mean lies to that.
         to_best: None where no other row was tested on the same tasks.
     """
 
@@ -83,17 +81,16 @@ class Row:
 
 def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     """The rows of a table, and the runs that repeat another one's configuration and seed."""
-    groups: dict[str, dict[int, Run]] = {}
+    metrics: dict[Metric, dict[str, dict[int, Run]]] = {}  # by metric, configuration and seed
     repeated = []
     for run in runs:
-        group = json.dumps([run.metric, run.evaluation, run.changes, identity(run)], sort_keys=True)
-        seeds = groups.setdefault(group, {})
+        configuration = json.dumps([run.evaluation, run.changes, identity(run)], sort_keys=True)
+        seeds = metrics.setdefault(run.metric, {}).setdefault(configuration, {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
             repeated.append(leave_out(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))
-    members = [[seeds[seed] for seed in sorted(seeds)] for seeds in groups.values()]
     rows = []
-    for metric in dict.fromkeys(group[0].metric for group in members):
-        alike = [group for group in members if group[0].metric == metric]
+    for metric, configurations in metrics.items():
+        alike = [[seeds[seed] for seed in sorted(seeds)] for seeds in configurations.values()]
         keys = distinguish([next((run for run in group if run.experiment), group[0]) for group in alike])
         differences = differences_to_best([results_of(group) for group in alike], higher=metric == "accuracy")
         rows += [make_row(*parts) for parts in zip(alike, keys, differences, strict=True)]
@@ -102,22 +99,24 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
 
 def make_row(runs: list[Run], keys: dict[str, Any], to_best: Difference | None = None) -> Row:
     """The row of a configuration from its runs, one for each seed."""
-    tests = [run.test for run in runs]
     digests = [run.digest for run in runs if run.digest]
     shared = len(set(digests)) < len(digests)  # as evaluations of several models may have the same tasks
-    mean, ci95 = intervals.pooled([(test.mean, test.ci95) for test in tests], shared)
+
+    def pool(points: Iterable[Point]) -> tuple[float, float]:
+        return intervals.pooled([(point.mean, point.ci95) for point in points], shared)
+
+    mean, ci95 = pool(run.test for run in runs)
     validations = [run.summary.validation.mean for run in runs if run.summary.validation]
     published = next((run.published for run in runs if run.published), None)
-    steps = min(len(test.by_step) for test in tests)
-    points = {k: [(t.by_step[k].mean, t.by_step[k].ci95) for t in tests] for k in range(steps)}
+    curve = list(zip(*(run.test.by_step for run in runs), strict=False))
     return Row(
         runs=runs,
         keys=keys,
         mean=mean,
         ci95_tasks=ci95,
-        ci95_seeds=intervals.over_seeds([test.mean for test in tests]),
+        ci95_seeds=intervals.over_seeds([run.test.mean for run in runs]),
         validation=statistics.fmean(validations) if len(validations) == len(runs) else None,
-        by_step={k: intervals.pooled(points[k], shared) for k in (published.by_step if published else ()) if k < steps},
+        by_step={step: pool(curve[step]) for step in (published.by_step if published else ()) if step < len(curve)},
         published=published,
         verdict=judge(mean, ci95, published) if published else None,
         to_best=to_best,
@@ -145,9 +144,7 @@ def results_of(runs: Sequence[Run]) -> Results:
 def differences_to_best(results: Sequence[Results], *, higher: bool) -> list[Difference | None]:
     """For each row its difference to the best row on exactly the same test tasks; None where it is alone on its tasks.
 
-    Args:
-        results: of each row.
-        higher: whether a higher metric is better.
+    `higher` says whether a higher metric is better.
     """
     found: list[Difference | None] = [None] * len(results)
     for tasks in {frozenset(row) for row in results if row}:
@@ -165,10 +162,9 @@ def identity(run: Run) -> dict[str, Any]:
     """The settings, by key, in which two configurations are two; null is as good as absent, and 1 as 1.0."""
     found = {}
     for key, value in leaves(run.config.plain()):
-        value = int(value) if isinstance(value, float) and value.is_integer() else value
         rounding = key.startswith(("device.", "engine."))  # off is as good as absent, as in older saved configs
         if policy(key).identity and value is not None and (value or not rounding):
-            found[key] = value
+            found[key] = int(value) if isinstance(value, float) and value.is_integer() else value
     return found
 
 
@@ -179,20 +175,19 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
     has a column where it differs under one name, or differs and was typed.
     """
     named = all(run.experiment for run in runs)
-    names = [{} if named else _class_names(run) for run in runs]
-    experiments = [{"experiment": run.experiment} if run.experiment else {} for run in runs]
-    settings = [{**a, **b, **identity(run)} for a, b, run in zip(experiments, names, runs, strict=True)]
+    settings = []
+    for run in runs:
+        experiment = {"experiment": run.experiment} if run.experiment else {}
+        settings.append({**experiment, **({} if named else _name_classes(run)), **identity(run)})
     typed = {key for run in runs for key in run.typed}
     columns = []
     for key in dict.fromkeys(key for row in settings for key in row if not key.endswith("._target_")):
         values = [repr(row.get(key)) for row in settings]
-        section = key.partition(".")[0]
-        sections = [run.experiment if named else row.get(section) for run, row in zip(runs, names, strict=True)]
-        within_a_name = len(set(zip(sections, values, strict=True))) > len(set(sections))
-        differs = len(set(values)) > 1
-        is_name = key in ("algo", "data", "model")
+        section, dot, _ = key.partition(".")
+        names = [row.get("experiment" if named else section) if named or dot else "" for row in settings]
+        within_a_name = len(set(zip(names, values, strict=True))) > len(set(names))
         shorter = key == "budget" and set(values) != {"1"}
-        if within_a_name or (differs and (is_name or key in typed)) or shorter or key == "experiment":
+        if within_a_name or (key in typed and len(set(values)) > 1) or shorter or key == "experiment":
             columns.append(key)
     return [
         {key: row[key] for key in columns if key in row} | _describe_changes(run, columns)
@@ -200,11 +195,12 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def _class_names(run: Run) -> dict[str, str]:
-    """The names of the algorithm, the task source and the learner."""
-    sections = {"algo": run.config.algo, "data": run.config.data, "model": run.config.model}
-    names = {section: str(settings.get("_target_", "")).rpartition(".")[2] for section, settings in sections.items()}
-    return names | ({"algo": run.summary.algorithm} if run.summary.algorithm else {})
+def _name_classes(run: Run) -> dict[str, str]:
+    """The algorithm, the task source and the learner, by the names of their classes; for people the algorithm's own."""
+    algo, data, model = (
+        section["_target_"].rpartition(".")[2] for section in (run.config.algo, run.config.data, run.config.model)
+    )
+    return {"algo": run.summary.algorithm or algo, "data": data, "model": model}
 
 
 def _describe_changes(run: Run, columns: list[str]) -> dict[str, str]:

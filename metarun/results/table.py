@@ -38,7 +38,7 @@ def as_json(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> str:
 
 
 def _values(row: Row) -> dict[str, Any]:
-    compared = row.to_best is not None and not row.to_best.best
+    behind = None if row.to_best is None or row.to_best.best else row.to_best
     return {
         "keys": row.keys,
         "metric": row.metric,
@@ -49,14 +49,14 @@ def _values(row: Row) -> dict[str, Any]:
         "tasks": row.tasks,
         "seeds": [run.trained.seed for run in row.runs],
         "budget": row.runs[0].config.budget,
-        "by_step": {step: list(pair) for step, pair in row.by_step.items()},
+        "by_step": row.by_step,
         "published": row.published and row.published.plain(),
         "verdict": row.verdict and row.verdict.where,
         "difference_to_published": row.verdict and row.verdict.away,
         "intervals_meet": row.verdict and row.verdict.meet,
         "best_on_its_tasks": row.to_best and row.to_best.best,
-        "difference_to_best": row.to_best.mean if row.to_best and compared else None,
-        "difference_ci95": row.to_best.ci95 if row.to_best and compared else None,
+        "difference_to_best": behind and behind.mean,
+        "difference_ci95": behind and behind.ci95,
         "runs": [str(run.rundir.short) for run in row.runs],
     }
 
@@ -99,10 +99,12 @@ def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Rows of one metric for people: the headings, each with the cells beneath it. Empty columns are left out."""
     metric, keys = rows[0].metric, keys_of(rows)
     found = {key: [_short(row.keys.get(key, "")) for row in rows] for key in keys}
-    found |= {} if any(map(any, found.values())) else {"run": [_runs(row) for row in rows]}
-    found |= {metric + (" (%)" if metric == "accuracy" else ""): [_number(metric, row.mean) for row in rows]}
-    found |= {"± tasks": [_number(metric, row.ci95_tasks, 1) for row in rows]}
-    found |= {"± seeds": ["" if row.ci95_seeds is None else _number(metric, row.ci95_seeds, 1) for row in rows]}
+    if not any(map(any, found.values())):
+        more = [f" and {len(row.runs) - 1} more" if len(row.runs) > 1 else "" for row in rows]
+        found["run"] = [f"{row.runs[0].rundir.short}{words}" for row, words in zip(rows, more, strict=True)]
+    found[metric + (" (%)" if metric == "accuracy" else "")] = [_number(metric, row.mean) for row in rows]
+    found["± tasks"] = [_number(metric, row.ci95_tasks, 1) for row in rows]
+    found["± seeds"] = ["" if row.ci95_seeds is None else _number(metric, row.ci95_seeds, 1) for row in rows]
     found |= {"tasks": [str(row.tasks) for row in rows], "seeds": [str(len(row.runs)) for row in rows]}
     for step in dict.fromkeys(step for row in rows for step in row.by_step):
         found[f"after {step}"] = [_after(row, step) for row in rows]
@@ -132,11 +134,6 @@ def cell(value: Any) -> str:
 def _short(value: Any) -> str:
     """The same, with six digits of a number."""
     return f"{value:.6g}" if isinstance(value, float) else cell(value)
-
-
-def _runs(row: Row) -> str:
-    more = f" and {len(row.runs) - 1} more" if len(row.runs) > 1 else ""
-    return f"{row.runs[0].rundir.short}{more}"
 
 
 def _number(metric: str, value: float, digits: int = 0) -> str:
