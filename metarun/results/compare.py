@@ -20,12 +20,9 @@ Results = dict[Digest, list[float]]  # the metric of every test task, by the dig
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a mean lies to what a paper reports.
+    """How a mean lies to what a paper reports: where, how far above it, and whether the intervals meet.
 
-    Attributes:
-        where: `inside` the published interval (where there is none, ours), or `above` or `below` it.
-        away: our mean less theirs.
-        meet: whether the intervals meet.
+    `where` is `inside` the published interval (where there is none, ours), or `above` or `below` it.
     """
 
     where: str
@@ -72,11 +69,6 @@ class Row:
     def metric(self) -> Metric:
         """`accuracy` or `mse`."""
         return self.runs[0].metric
-
-    @property
-    def tasks(self) -> int:
-        """Test tasks of each seed."""
-        return self.runs[0].test.tasks
 
 
 def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:

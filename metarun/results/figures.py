@@ -15,14 +15,13 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from metarun.results.compare import Row
 from metarun.run.axes import LABELS, format_axis, make_logarithmic
-from metarun.storage.records import Metric, Published
+from metarun.storage.records import Metric
 
 WIDE = 30  # the ratio of the largest to the smallest swept value from which on its axis is logarithmic
 LONGEST_NAME = 40  # letters in a picture; the table has the whole name
 DASHES = ("-", "--", ":", "-.")
-
-Points = Sequence[tuple[float, float, float]]  # x, mean, ci95
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,10 @@ class Colors:
 
 
 LIGHT = Colors(
-    ink="#1c2430",
-    faint="#aab2bd",
-    rows=("#1f6fb5", "#d1495b", "#1b8a74", "#c77700", "#7a4fa3", "#6a7480", "#9c5a2e", "#0f8ea8"),
+    "#1c2430", "#aab2bd", ("#1f6fb5", "#d1495b", "#1b8a74", "#c77700", "#7a4fa3", "#6a7480", "#9c5a2e", "#0f8ea8")
 )
 DARK = Colors(
-    ink="#e6eaf0",
-    faint="#566170",
-    rows=("#62a8e8", "#f0798a", "#4fc2a9", "#f0a63c", "#b48ce0", "#a3afbd", "#d29667", "#4fc3dc"),
+    "#e6eaf0", "#566170", ("#62a8e8", "#f0798a", "#4fc2a9", "#f0a63c", "#b48ce0", "#a3afbd", "#d29667", "#4fc3dc")
 )
 
 
@@ -61,52 +56,32 @@ class Picture:
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: its name, the number of its row (for the colour), and its points."""
+    """A curve: its name, the number of its row (for the colour), and its points: x, mean, ci95."""
 
     name: str
     number: int
-    points: Points
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A row of a comparison: its name and number, its mean with interval, and what a paper reports."""
-
-    name: str
-    number: int
-    mean: float
-    ci95: float
-    published: Published | None = None
+    points: Sequence[tuple[float, float, float]]
 
 
 def draw(alt: str, height: float, paint: Callable[[Figure, Colors], None]) -> Picture:
-    """A picture of both colour schemes.
-
-    Args:
-        alt: what it shows.
-        height: in inches.
-        paint: draws into a figure, with these colours.
-    """
-    light, dark = (_draw_svg(height, paint, colors) for colors in (LIGHT, DARK))
-    return Picture(light, dark, alt)
-
-
-def _draw_svg(height: float, paint: Callable[[Figure, Colors], None], colors: Colors) -> str:
-    """The data address of an SVG."""
-    style: dict[Any, Any] = {
-        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), colors.ink),
-        **dict.fromkeys(("axes.edgecolor", "grid.color"), colors.faint),
-        **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon", "text.parse_math"), False),
-        **{"axes.titlesize": 9, "grid.linewidth": 0.6, "grid.alpha": 0.6, "font.size": 10},
-        # Letters stay letters, in the fonts of the page as far as a picture can have them; the salt fixes its ids.
-        **{"svg.fonttype": "none", "svg.hashsalt": "metarun", "font.family": ["DejaVu Sans", "sans-serif"]},
-    }
-    with rc_context(style), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # long names in a small picture
-        figure, out = Figure(figsize=(7.2, height), layout="constrained"), io.BytesIO()
-        paint(figure, colors)
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(out.getvalue()).decode()}"
+    """A picture in both colour schemes, `height` inches high, that `paint` draws with the colours it is given."""
+    addresses = []
+    for colors in (LIGHT, DARK):
+        style: dict[Any, Any] = {
+            **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), colors.ink),
+            **dict.fromkeys(("axes.edgecolor", "grid.color"), colors.faint),
+            **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon", "text.parse_math"), False),
+            **{"axes.titlesize": 9, "grid.linewidth": 0.6, "grid.alpha": 0.6, "font.size": 10},
+            # Letters stay letters, in the fonts of the page as far as a picture can have them; the salt fixes its ids.
+            **{"svg.fonttype": "none", "svg.hashsalt": "metarun", "font.family": ["DejaVu Sans", "sans-serif"]},
+        }
+        with rc_context(style), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # long names in a small picture
+            figure, out = Figure(figsize=(7.2, height), layout="constrained"), io.BytesIO()
+            paint(figure, colors)
+            figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        addresses.append(f"data:image/svg+xml;base64,{base64.b64encode(out.getvalue()).decode()}")
+    return Picture(*addresses, alt)
 
 
 def draw_lines(alt: str, metric: Metric, xlabel: str, series: Sequence[Series]) -> Picture:
@@ -148,37 +123,32 @@ def _shorten(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:13]}…{name[14 - LONGEST_NAME :]}"
 
 
-def draw_bars(alt: str, metric: Metric, bars: Sequence[Bar]) -> Picture:
-    """Means with their intervals, one below the other; published ones as hollow diamonds."""
+def draw_bars(alt: str, metric: Metric, rows: Sequence[tuple[str, int, Row]]) -> Picture:
+    """Means with their intervals, one below the other, by name and number; published ones as hollow diamonds."""
+    means = [row.mean for *_, row in rows]
 
     def paint(figure: Figure, colors: Colors) -> None:
         axes = figure.subplots()
-        for place, bar in enumerate(bars):
-            look: dict[str, Any] = {"color": colors.of(bar.number), "marker": "o", "ms": 6, "capsize": 3, "lw": 2}
-            axes.errorbar(bar.mean, place, xerr=bar.ci95, **look)
-            if paper := bar.published:
+        for place, (_, number, row) in enumerate(rows):
+            look: dict[str, Any] = {"color": colors.of(number), "marker": "o", "ms": 6, "capsize": 3, "lw": 2}
+            axes.errorbar(row.mean, place, xerr=row.ci95_tasks, **look)
+            if paper := row.published:
                 look = {"color": colors.faint, "marker": "D", "ms": 5, "mfc": "none", "mec": colors.ink, "capsize": 2}
                 axes.errorbar(paper.mean, place + 0.25, xerr=paper.ci95, lw=1.2, **look)
-        axes.set_yticks(range(len(bars)), [_shorten(bar.name) for bar in bars])
-        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.set_yticks(range(len(rows)), [_shorten(name) for name, *_ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.set(xlabel=LABELS[metric])
-        if metric == "accuracy" or max(bar.mean for bar in bars) > 20 * min(bar.mean for bar in bars):
+        if metric == "accuracy" or max(means) > 20 * min(means):
             format_axis(axes, "x", metric, minor=(1, 0.4))
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
 
-    return draw(alt, 1.0 + 0.42 * len(bars), paint)
+    return draw(alt, 1.0 + 0.42 * len(rows), paint)
 
 
 def draw_histograms(alt: str, metric: Metric, rows: Sequence[tuple[str, int, list[float]]]) -> Picture:
-    """The distribution of a metric over test tasks, a panel for each row, on common axes.
-
-    Args:
-        alt: what it shows.
-        metric: of the tasks.
-        rows: for each its name, its number, and the metric of each test task.
-    """
+    """The distribution of a metric over test tasks, a panel for each row: its name, its number, each task's metric."""
     names = [_shorten(name) for name, *_ in rows]
     columns = min(3, len(rows), 96 // (max(map(len, names)) + 4))
     edges = edges_of([value for *_, each in rows for value in each], logarithmic=metric == "mse")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from metarun.errors import RunDirError
 from metarun.files import write_atomically
@@ -39,11 +39,9 @@ def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
             f"{out} ({reason(error)}): expected a place that can be written; choose another out=FILE"
         ) from error
     missing = f", {len(left_out)} left out" if left_out else ""
-    print(f"{out}: {count_of(len(rows), 'configuration')}, {count_of(_count_runs(rows), 'run')}{missing}")
-
-
-def _count_runs(rows: list[Row]) -> int:
-    return sum(len(row.runs) for row in rows)
+    print(
+        f"{out}: {count_of(len(rows), 'configuration')}, {count_of(sum(len(row.runs) for row in rows), 'run')}{missing}"
+    )
 
 
 def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
@@ -60,17 +58,12 @@ def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
             if section.table or section.pictures or section.examples:
                 sections.append(replace(section, anchor=f"{section.anchor}-{metric}", heading=section.heading + kind))
     titles = {words.name_of(row.runs[0].summary) for row in rows}
-    jinja = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    jinja.filters |= {"breakable": _make_breakable, "shell": shlex.join, "duration": format_duration}
+    loader = FileSystemLoader(Path(__file__).parent)
+    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters |= {"shell": shlex.join, "duration": format_duration}
     return jinja.get_template("report.html.j2").render(
         title=titles.pop() if len(titles) == 1 else f"{len(rows)} configurations compared",
-        count=f"{count_of(_count_runs(rows), 'run')} of {count_of(len(rows), 'configuration')}",
+        count=f"{count_of(sum(len(row.runs) for row in rows), 'run')} of {count_of(len(rows), 'configuration')}",
         generator=Markup(GENERATOR),
         light=figures.LIGHT,
         dark=figures.DARK,
@@ -83,14 +76,6 @@ def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
         describe_devices=_describe_devices,
         settings_of=words.settings,
     )
-
-
-def _make_breakable(text: str) -> Markup:
-    """A name that may go on in the next line after a slash, an underscore or a comma."""
-    found = escape(text)
-    for sign in "/_,":
-        found = found.replace(sign, Markup(f"{sign}<wbr>"))
-    return found
 
 
 def name_row(row: Row, alike: list[Row]) -> str:

@@ -15,7 +15,7 @@ from metarun.config.keys import key_of, leaves, policy
 from metarun.config.saved import saved_config
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
-from metarun.storage.records import Environment, Metric, Published, Summary, Test
+from metarun.storage.records import Environment, Metric, Published, Status, Summary, Test
 from metarun.storage.rundir import RunDir
 from metarun.text import reason, short_path
 
@@ -177,11 +177,10 @@ def read_run(path: Path) -> Run:
 
 
 def _explain_no_result(rundir: RunDir) -> str:
-    status = rundir.status()
-    if status and status.error:
+    status = rundir.status() or Status(status="running")
+    if status.error:
         return f"{status.status} at outer step {status.step}: {status.error}"
-    step = status.step if status else 0
-    return f"no result yet, outer step {step} was saved; unless it still runs: {rundir.resume_command}"
+    return f"no result yet, outer step {status.step} was saved; unless it still runs: {rundir.resume_command}"
 
 
 def _read_typed(rundir: RunDir, config: Config) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from metarun import intervals
 from metarun.results import figures, table
 from metarun.results.compare import Row
-from metarun.results.figures import Bar, Picture, Series
+from metarun.results.figures import Picture, Series
 from metarun.results.runs import Run, find_runs, read_runs
 from metarun.storage.metrics import Event
 from metarun.storage.records import Metric
@@ -16,7 +16,6 @@ from metarun.text import format_metric
 
 MOST_KEYS = 3  # with a column each; more are a text
 SHOTS = {"data.shots", "data.eval_shots"}
-NUMBERS = ("±", "accuracy", "mse", "tasks", "seeds", "after", "published", "to the best")  # how their headings begin
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; empty ones are left out.
+    """A part of the page: its table, pictures with the lines of their captions, and examples.
 
-    Attributes:
-        anchor: for links to it.
-        heading: its title.
-        table: above its pictures.
-        pictures: each with the lines of its caption.
-        examples: pictures of test tasks: for each the name of the run, the data address, and its text.
+    Examples are pictures of test tasks: for each the name of the run, the data address, and its text.
     """
 
     anchor: str
@@ -69,13 +63,13 @@ def _show_results(metric: Metric, entries: list[Entry]) -> Section:
     if len(keys) > MOST_KEYS:
         others = {name: cells for name, cells in columns.items() if name not in keys}
         columns = {"configuration": [entry.name for entry in entries], **others}
-    found = Table(columns, entries, {name for name in columns if name not in keys and name.startswith(NUMBERS)})
+    found = Table(columns, entries, columns.keys() - {*keys, "configuration", "run", "verdict"})
     pictures = []
     if len(rows) > 1 or rows[0].published:
-        bars = [Bar(e.name, e.number, e.row.mean, e.row.ci95_tasks, e.row.published) for e in entries]
-        spoken = "; ".join(f"{bar.name} {format_metric(metric, bar.mean, bar.ci95)}" for bar in bars)
+        spoken = "; ".join(f"{e.name} {format_metric(metric, e.row.mean, e.row.ci95_tasks)}" for e in entries)
         caption = "Mean with its interval over test tasks."
-        caption += " Diamonds are what the papers report." if any(bar.published for bar in bars) else ""
+        caption += " Diamonds are what the papers report." if any(row.published for row in rows) else ""
+        bars = [(entry.name, entry.number, entry.row) for entry in entries]
         pictures.append((figures.draw_bars(f"Test results: {spoken}", metric, bars), [caption]))
     return Section("results", "Results", found, pictures)
 

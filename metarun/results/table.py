@@ -46,7 +46,7 @@ def _values(row: Row) -> dict[str, Any]:
         "validation": row.validation,
         "ci95_tasks": row.ci95_tasks,
         "ci95_seeds": row.ci95_seeds,
-        "tasks": row.tasks,
+        "tasks": row.runs[0].test.tasks,
         "seeds": [run.trained.seed for run in row.runs],
         "budget": row.runs[0].config.budget,
         "by_step": row.by_step,
@@ -86,13 +86,11 @@ def as_markdown(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> str:
 
 def _markdown(rows: Sequence[Row]) -> str:
     found = columns(rows)
-    lines = ["| " + " | ".join(map(_escape, line)) + " |" for line in (found, *zip(*found.values(), strict=True))]
+    lines = []
+    for line in (found, *zip(*found.values(), strict=True)):
+        lines.append("| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in line) + " |")
     lines.insert(1, "|" + "---|" * len(found))
     return "\n".join(lines) + "\n\n" + legend(found)
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -105,7 +103,7 @@ def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     found[metric + (" (%)" if metric == "accuracy" else "")] = [_number(metric, row.mean) for row in rows]
     found["± tasks"] = [_number(metric, row.ci95_tasks, 1) for row in rows]
     found["± seeds"] = ["" if row.ci95_seeds is None else _number(metric, row.ci95_seeds, 1) for row in rows]
-    found |= {"tasks": [str(row.tasks) for row in rows], "seeds": [str(len(row.runs)) for row in rows]}
+    found |= {"tasks": [str(row.runs[0].test.tasks) for row in rows], "seeds": [str(len(row.runs)) for row in rows]}
     for step in dict.fromkeys(step for row in rows for step in row.by_step):
         found[f"after {step}"] = [_after(row, step) for row in rows]
     found |= {"published": [_published(row) for row in rows], "verdict": [_verdict(row) for row in rows]}

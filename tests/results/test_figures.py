@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from metarun.results import figures
-from metarun.results.figures import DARK, LIGHT, Bar, Series
+from metarun.results.compare import Row
+from metarun.results.figures import DARK, LIGHT, Series
 from metarun.storage.records import Published
 
 CURVE = [(x, 2.0 - 0.1 * x, 0.1) for x in range(5)]
@@ -21,6 +22,10 @@ def _svg(address):
 
 def _texts(svg):
     return ["".join(node.itertext()) for node in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def _bar(name, number, mean):
+    return name, number, Row([], {}, mean, 0.1)
 
 
 def test_a_picture_has_the_colours_of_its_page():
@@ -37,7 +42,7 @@ def test_a_picture_has_the_colours_of_its_page():
 
 
 def test_drawing_twice_gives_the_same_bytes():
-    bars = [Bar("a", 0, 0.5, 0.1, Published(paper="X", mean=0.6, ci95=0.05)), Bar("b", 1, 0.7, 0.1)]
+    bars = [("a", 0, Row([], {}, 0.5, 0.1, published=Published(paper="X", mean=0.6, ci95=0.05))), _bar("b", 1, 0.7)]
     assert figures.draw_bars("alt", "accuracy", bars) == figures.draw_bars("alt", "accuracy", bars)
 
 
@@ -45,7 +50,7 @@ def test_drawing_twice_gives_the_same_bytes():
 def test_a_name_is_no_formula(name):
     for picture in (
         figures.draw_lines("alt", "mse", "step", [Series(name, 0, CURVE)]),
-        figures.draw_bars("alt", "mse", [Bar(name, 0, 1.0, 0.1), Bar("b", 1, 1e4, 0.1)]),
+        figures.draw_bars("alt", "mse", [_bar(name, 0, 1.0), _bar("b", 1, 1e4)]),
         figures.draw_histograms("alt", "mse", [(name, 0, [1.0, 2.0])]),
     ):
         texts = _texts(_svg(picture.light))
@@ -55,7 +60,7 @@ def test_a_name_is_no_formula(name):
 
 def test_a_long_name_loses_its_middle():
     name = "a" * 30 + "b" * 30
-    (text,) = [t for t in _texts(_svg(figures.draw_bars("alt", "mse", [Bar(name, 0, 1.0, 0.1)]).light)) if "…" in t]
+    (text,) = [t for t in _texts(_svg(figures.draw_bars("alt", "mse", [_bar(name, 0, 1.0)]).light)) if "…" in t]
     assert len(text) == figures.LONGEST_NAME
     assert text[0] + text[-1] == "ab"
 
