@@ -41,12 +41,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """A configuration.
+    """A configuration: its runs, one for each seed, and their mean.
 
     Attributes:
-        runs: one for each seed.
         keys: the settings, by key, in which the rows of the table differ.
-        mean: over tasks and seeds.
         ci95_tasks: half the width of its 95% interval over tasks.
         ci95_seeds: the same over seeds; None with one seed.
         validation: the mean over seeds of the best validation; None for an evaluation.
@@ -68,7 +66,7 @@ class Row:
     @property
     def metric(self) -> Metric:
         """`accuracy` or `mse`."""
-        return self.runs[0].metric
+        return self.runs[0].summary.metric
 
 
 def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
@@ -77,7 +75,7 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     repeated = []
     for run in runs:
         configuration = json.dumps([run.evaluation, run.changes, identity(run)], sort_keys=True)
-        seeds = metrics.setdefault(run.metric, {}).setdefault(configuration, {})
+        seeds = metrics.setdefault(run.summary.metric, {}).setdefault(configuration, {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
             repeated.append(leave_out(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))
     rows = []
@@ -97,16 +95,16 @@ def make_row(runs: list[Run], keys: dict[str, Any], to_best: Difference | None =
     def pool(points: Iterable[Point]) -> tuple[float, float]:
         return intervals.pooled([(point.mean, point.ci95) for point in points], shared)
 
-    mean, ci95 = pool(run.test for run in runs)
+    mean, ci95 = pool(run.summary.test for run in runs)
     validations = [run.summary.validation.mean for run in runs if run.summary.validation]
     published = next((run.published for run in runs if run.published), None)
-    curve = list(zip(*(run.test.by_step for run in runs), strict=False))
+    curve = list(zip(*(run.summary.test.by_step for run in runs), strict=False))
     return Row(
         runs=runs,
         keys=keys,
         mean=mean,
         ci95_tasks=ci95,
-        ci95_seeds=intervals.over_seeds([run.test.mean for run in runs]),
+        ci95_seeds=intervals.over_seeds([run.summary.test.mean for run in runs]),
         validation=statistics.fmean(validations) if len(validations) == len(runs) else None,
         by_step={step: pool(curve[step]) for step in (published.by_step if published else ()) if step < len(curve)},
         published=published,
@@ -134,10 +132,7 @@ def results_of(runs: Sequence[Run]) -> Results:
 
 
 def differences_to_best(results: Sequence[Results], *, higher: bool) -> list[Difference | None]:
-    """For each row its difference to the best row on exactly the same test tasks; None where it is alone on its tasks.
-
-    `higher` says whether a higher metric is better.
-    """
+    """For each row its difference to the best row on exactly the same test tasks; None where it is alone on them."""
     found: list[Difference | None] = [None] * len(results)
     for tasks in {frozenset(row) for row in results if row}:
         same = [number for number, row in enumerate(results) if row.keys() == tasks]
@@ -189,9 +184,8 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _name_classes(run: Run) -> dict[str, str]:
     """The algorithm, the task source and the learner, by the names of their classes; for people the algorithm's own."""
-    algo, data, model = (
-        section["_target_"].rpartition(".")[2] for section in (run.config.algo, run.config.data, run.config.model)
-    )
+    sections = (run.config.algo, run.config.data, run.config.model)
+    algo, data, model = (section["_target_"].rpartition(".")[2] for section in sections)
     return {"algo": run.summary.algorithm or algo, "data": data, "model": model}
 
 

@@ -65,16 +65,15 @@ def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
         title=titles.pop() if len(titles) == 1 else f"{len(rows)} configurations compared",
         count=f"{count_of(sum(len(row.runs) for row in rows), 'run')} of {count_of(len(rows), 'configuration')}",
         generator=Markup(GENERATOR),
-        light=figures.LIGHT,
-        dark=figures.DARK,
+        figures=figures,
         sections=sections,
         entries=entries,
         environments=_describe_environments(entries),
         left_out=left_out,
         legend=table.legend,
+        settings_of=words.settings,
         last_timing=last_timing,
         describe_devices=_describe_devices,
-        settings_of=words.settings,
     )
 
 

@@ -1,7 +1,4 @@
-"""Finished runs, found in folders and read as plain data; what cannot be used is left out with the reason.
-
-Imports no torch, so that comparing a hundred runs takes a moment.
-"""
+"""Finished runs, found in folders and read as plain data; what cannot be used is left out with the reason."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -15,7 +12,7 @@ from metarun.config.keys import key_of, leaves, policy
 from metarun.config.saved import saved_config
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
-from metarun.storage.records import Environment, Metric, Published, Status, Summary, Test
+from metarun.storage.records import Environment, Published, Status, Summary, Test
 from metarun.storage.rundir import RunDir
 from metarun.text import reason, short_path
 
@@ -30,8 +27,8 @@ class Run:
         config: of the test: of an evaluation the changed one.
         trained: the config that was trained.
         experiment: the experiment that was chosen, or ''.
-        typed: what was typed for the run and on resuming it, by key, but for what leaves an experiment the published
-            one (config/keys.py).
+        typed: by key, the words that were typed for it and on resuming it, but for what leaves an experiment the
+            published one (config/keys.py).
         each: the metric of every test task; [] where it was not kept.
         digest: of the test tasks; None where it was not kept. Runs with the same one were tested on the same tasks.
         origin: the files of the run that was trained: of an evaluation others than rundir.
@@ -52,16 +49,6 @@ class Run:
     def evaluation(self) -> bool:
         """Whether it is an evaluation."""
         return self.origin is not self.rundir
-
-    @property
-    def metric(self) -> Metric:
-        """`accuracy` or `mse`."""
-        return self.summary.metric
-
-    @property
-    def test(self) -> Test:
-        """The test: mean, interval, tasks, and the adaptation curve."""
-        return self.summary.test
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -163,24 +150,18 @@ def read_run(path: Path) -> Run:
             raise RunDirError("an evaluation of a run that is gone: expected it within its run, in RUN/eval")
     trained = origin.config()
     config = trained if origin is rundir else saved_config(rundir.path / "config.yaml")
-    summary = rundir.summary()
-    if summary is None:
-        raise RunDirError(_explain_no_result(rundir))
+    again = f"unless it still runs: {rundir.resume_command}"
+    if (summary := rundir.summary()) is None:
+        status = rundir.status() or Status(status="running")
+        if status.error:
+            raise RunDirError(f"{status.status} at outer step {status.step}: {status.error}")
+        raise RunDirError(f"no result yet, outer step {status.step} was saved; {again}")
     if origin is rundir and summary.steps not in (None, config.outer_steps):
-        raise RunDirError(
-            f"was finished after {summary.steps} outer steps, and is to go on to {config.outer_steps}; unless it "
-            f"still runs: {rundir.resume_command}"
-        )
+        steps = config.outer_steps
+        raise RunDirError(f"was finished after {summary.steps} outer steps, and is to go on to {steps}; {again}")
     experiment, typed = origin.choices().get("experiment", ""), _read_typed(origin, trained)
     tasks, environment = _read_tasks(rundir, summary.test), rundir.environment() or Environment()
     return Run(rundir, config, trained, summary, experiment, typed, *tasks, origin, environment)
-
-
-def _explain_no_result(rundir: RunDir) -> str:
-    status = rundir.status() or Status(status="running")
-    if status.error:
-        return f"{status.status} at outer step {status.step}: {status.error}"
-    return f"no result yet, outer step {status.step} was saved; unless it still runs: {rundir.resume_command}"
 
 
 def _read_typed(rundir: RunDir, config: Config) -> dict[str, str]:
@@ -200,6 +181,6 @@ def _read_tasks(rundir: RunDir, test: Test) -> tuple[list[float], Digest | None]
         if math.isclose(mean, test.mean) and math.isclose(ci95, test.ci95, rel_tol=1e-6, abs_tol=1e-12):
             return tasks.each, (tasks.digest, len(tasks.each))
     raise RunDirError(
-        f"{rundir.path / 'test_tasks.json'}: does not belong to summary.json; expected both as metarun wrote them; "
-        f"restore them from a copy"
+        f"{rundir.path}/test_tasks.json: does not belong to summary.json; expected both as metarun wrote them; restore "
+        "them from a copy"
     )

@@ -43,10 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its table, pictures with the lines of their captions, and examples.
-
-    Examples are pictures of test tasks: for each the name of the run, the data address, and its text.
-    """
+    """A part of the page: pictures have the lines of their captions, examples their run, data address and text."""
 
     anchor: str
     heading: str
@@ -93,7 +90,7 @@ def _show_adaptation(metric: Metric, entries: list[Entry]) -> Section:
     """The test metric over inner steps."""
     series = []
     for entry in entries:
-        curves = [[(point.mean, point.ci95) for point in run.test.by_step] for run in entry.row.runs]
+        curves = [[(point.mean, point.ci95) for point in run.summary.test.by_step] for run in entry.row.runs]
         points = [(step, *intervals.pooled(seeds)) for step, seeds in enumerate(zip(*curves, strict=False))]
         series += [Series(entry.name, entry.number, points)] if len(points) > 1 else []
     ends = [[format_metric(metric, line.points[end][1]) for end in (0, -1)] for line in series]
@@ -112,8 +109,8 @@ def _show_shots(metric: Metric, entries: list[Entry]) -> Section:
         for run in (first, *read_runs(find_runs(first.rundir.path / "eval"))[0]):
             data = run.config.data
             shots = data.get("shots") if data.get("eval_shots") is None else data["eval_shots"]
-            if isinstance(shots, int) and run.metric == metric and run.changes.keys() <= SHOTS:
-                found.setdefault(shots, (run.test.mean, run.test.ci95))
+            if isinstance(shots, int) and run.summary.metric == metric and run.changes.keys() <= SHOTS:
+                found.setdefault(shots, (run.summary.test.mean, run.summary.test.ci95))
         points = [(shots, *point) for shots, point in sorted(found.items())]
         series += [Series(entry.name, entry.number, points)] if len(points) > 1 else []
     spoken = [_speak_points(metric, line, " shots") for line in series]
@@ -124,20 +121,17 @@ def _show_shots(metric: Metric, entries: list[Entry]) -> Section:
 
 def _show_spread(metric: Metric, entries: list[Entry]) -> Section:
     """How the metric is distributed over test tasks."""
-    rows = [(entry.name, entry.number, [v for run in entry.row.runs for v in run.each]) for entry in entries]
-    rows = [row for row in rows if row[2]]
-    section = Section("spread", "From task to task")
+    section, side = Section("spread", "From task to task"), "more" if metric == "mse" else "less"
+    rows, spoken = [], []
+    for entry in entries:
+        if each := sorted((value for run in entry.row.runs for value in run.each), reverse=metric == "mse"):
+            rows.append((entry.name, entry.number, each))
+            worst, middle = (format_metric(metric, each[len(each) // part]) for part in (20, 2))
+            spoken.append(f"{entry.name}: median {middle}, worst twentieth at {worst} or {side}")
     if rows:
-        spoken = [f"{name}: {_speak_spread(metric, each)}" for name, _, each in rows]
         picture = figures.draw_histograms(f"Distribution over test tasks: {'; '.join(spoken)}", metric, rows)
         section.pictures.append((picture, ["Each test task counts once.", *spoken]))
     return section
-
-
-def _speak_spread(metric: Metric, each: list[float]) -> str:
-    ordered = sorted(each, reverse=metric == "mse")
-    worst, middle = (format_metric(metric, ordered[len(ordered) // part]) for part in (20, 2))
-    return f"median {middle}, worst twentieth at {worst} or {'more' if metric == 'mse' else 'less'}"
 
 
 def _show_swept(metric: Metric, entries: list[Entry]) -> Section:

@@ -40,13 +40,8 @@ def as_json(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> str:
 def _values(row: Row) -> dict[str, Any]:
     behind = None if row.to_best is None or row.to_best.best else row.to_best
     return {
-        "keys": row.keys,
-        "metric": row.metric,
-        "mean": row.mean,
-        "validation": row.validation,
-        "ci95_tasks": row.ci95_tasks,
-        "ci95_seeds": row.ci95_seeds,
-        "tasks": row.runs[0].test.tasks,
+        **{name: getattr(row, name) for name in ("keys", "metric", "mean", "validation", "ci95_tasks", "ci95_seeds")},
+        "tasks": row.runs[0].summary.test.tasks,
         "seeds": [run.trained.seed for run in row.runs],
         "budget": row.runs[0].config.budget,
         "by_step": row.by_step,
@@ -77,20 +72,16 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def as_markdown(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> str:
     """A table for each metric, in people's units, with what each column means; and what was left out."""
-    metrics = dict.fromkeys(row.metric for row in rows)
-    parts = [_markdown([row for row in rows if row.metric == metric]) for metric in metrics]
+    parts = []
+    for metric in dict.fromkeys(row.metric for row in rows):
+        found, lines = columns([row for row in rows if row.metric == metric]), []
+        for line in (found, *zip(*found.values(), strict=True)):
+            lines.append("| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in line) + " |")
+        lines.insert(1, "|" + "---|" * len(found))
+        parts += ["\n".join(lines), legend(found)]
     if left_out:
         parts.append("Left out:\n\n" + "\n".join(f"- {folder.path}: {folder.reason}" for folder in left_out))
     return "\n\n".join(parts)
-
-
-def _markdown(rows: Sequence[Row]) -> str:
-    found = columns(rows)
-    lines = []
-    for line in (found, *zip(*found.values(), strict=True)):
-        lines.append("| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in line) + " |")
-    lines.insert(1, "|" + "---|" * len(found))
-    return "\n".join(lines) + "\n\n" + legend(found)
 
 
 def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -103,7 +94,10 @@ def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     found[metric + (" (%)" if metric == "accuracy" else "")] = [_number(metric, row.mean) for row in rows]
     found["± tasks"] = [_number(metric, row.ci95_tasks, 1) for row in rows]
     found["± seeds"] = ["" if row.ci95_seeds is None else _number(metric, row.ci95_seeds, 1) for row in rows]
-    found |= {"tasks": [str(row.runs[0].test.tasks) for row in rows], "seeds": [str(len(row.runs)) for row in rows]}
+    found |= {
+        "tasks": [str(row.runs[0].summary.test.tasks) for row in rows],
+        "seeds": [str(len(row.runs)) for row in rows],
+    }
     for step in dict.fromkeys(step for row in rows for step in row.by_step):
         found[f"after {step}"] = [_after(row, step) for row in rows]
     found |= {"published": [_published(row) for row in rows], "verdict": [_verdict(row) for row in rows]}

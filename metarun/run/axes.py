@@ -1,7 +1,7 @@
 """The axis of a metric, as the pictures of a run and of a report share it. Imports no torch."""
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter, PercentFormatter
+from matplotlib.ticker import LogFormatter
 
 from metarun.storage.records import Metric
 
@@ -13,7 +13,7 @@ def format_axis(axes: Axes, name: str, metric: Metric, minor: tuple[float, float
     if metric == "mse":
         make_logarithmic(axes, name, minor)
     else:
-        getattr(axes, f"{name}axis").set_major_formatter(PercentFormatter(1, symbol=""))
+        getattr(axes, f"{name}axis").set_major_formatter(lambda share, _: f"{100 * share:g}")
 
 
 def make_logarithmic(axes: Axes, name: str, minor: tuple[float, float] = (2, 0.5)) -> None:

@@ -100,7 +100,7 @@ def test_a_run_without_test_tasks_has_a_result_but_no_digest(finished):
     Path("run/test_tasks.json").unlink()
     run = read_run(Path("run"))
     assert (run.each, run.digest) == ([], None)
-    assert run.test.mean == read_run(finished).test.mean
+    assert run.summary.test.mean == read_run(finished).summary.test.mean
 
 
 @pytest.mark.parametrize(
