@@ -174,12 +174,12 @@ def test_fifty_killed_runs(tmp_path, real_data_root, monkeypatch, algo, source, 
 
 def test_a_second_signal_leaves_at_once(tmp_path):
     """One step of this run takes minutes; the first signal would wait for it."""
-    words = (*SHORT, "meta_steps=1000", "meta_batch=40000", "algo.inner_steps=5", "hydra.run.dir=run", "engine=loop")
+    words = (*SHORT, "meta_steps=1000", "meta_batch=20000", "algo.inner_steps=5", "hydra.run.dir=run", "engine=loop")
     process = start(tmp_path, *words)
     _wait_until(lambda: (tmp_path / "run/environment.json").exists(), process)
-    time.sleep(1)
+    time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    time.sleep(0.2)
     assert process.poll() is None, "still in its first outer step"
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143

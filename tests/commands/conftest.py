@@ -1,0 +1,9 @@
+"""What the tests of commands share."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _pictures_that_cost_nothing(monkeypatch):
+    """Pictures are drawn but not rendered, in this process; tests/run/test_pictures.py looks at real ones."""
+    monkeypatch.setattr("metarun.run.pictures._save", lambda figure, path, **_: path.write_bytes(b""))
