@@ -19,8 +19,8 @@ LEGEND = {
     "± tasks": "95% interval over test tasks, for these trained models.",
     "± seeds": "95% interval over seeds of training (Student's t), by which test tasks go too.",
     "verdict": "where the mean lies to the published interval (to ours, where none is published).",
-    "to the best": "difference to the best row whose seeds were all tested on the very same tasks, task by task, with "
-    "its 95% interval.",
+    "to the best": "difference to the best of the rows whose seeds were all tested on the very same tasks, task by "
+    "task, with its 95% interval; rows tested on other tasks have a best of their own.",
 }
 
 

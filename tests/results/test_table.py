@@ -42,6 +42,7 @@ def test_markdown_is_for_people(rows):
     assert lines[3].startswith("| a\\|b |  | 4.5 |")
     assert "| +1.5 ± 0.25 |" in lines[3]
     assert "after 0, after 1: after that many inner steps" in lines[5]
+    assert "rows tested on other tasks have a best of their own" in lines[5]
     assert lines[-1] == "- runs/x: why"
 
 
