@@ -21,12 +21,11 @@ GENERATOR = '<meta name="generator" content="metarun">'
 
 
 def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
-    """Writes the page, and prints in a line what is on it.
+    """Writes the page, adds runs without a learning curve to `left_out`, and prints in a line what is on the page.
 
     Raises:
         RunDirError: it cannot be written, or would replace a file that is no report.
     """
-    left_out = list(left_out)
     page = _render(rows, left_out)
     try:
         if out.is_file() and GENERATOR.encode() not in out.read_bytes()[:2000]:

@@ -25,7 +25,6 @@ class Run:
 
     Attributes:
         config: of the test: of an evaluation the changed one.
-        trained: the config that was trained.
         experiment: the experiment that was chosen, or ''.
         typed: by key, the words that were typed for it and on resuming it, but for what leaves an experiment the
             published one (config/keys.py).

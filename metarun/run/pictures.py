@@ -49,14 +49,14 @@ def draw_curves(events: Sequence[Event], summary: Summary, path: Path) -> None:
     figure.suptitle(title(summary), fontsize=11, parse_math=False)
     training = [event for event in events if event.split != "test"]
     *left, right = figure.subplots(1, 2 if training else 1, squeeze=False)[0]
-    for axes in left:
-        _draw_training(axes, training)
-    _draw_adaptation(right, summary.test)
     for axes in (*left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(ylabel=LABELS[summary.metric])
         format_axis(axes, "y", summary.metric)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+    for axes in left:
+        _draw_training(axes, training)
+    _draw_adaptation(right, summary.test)
     _save(figure, path, dpi=120)
 
 
@@ -67,7 +67,6 @@ def _save(figure: Figure, path: Path, **options: Any) -> None:
 
 
 def _draw_training(axes: Axes, events: list[Event]) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title="meta-training", xlabel="outer step")
     train, val = ([event for event in events if event.split == split] for split in ("train", "val"))
     if train:
@@ -77,14 +76,15 @@ def _draw_training(axes: Axes, events: list[Event]) -> None:
         points = zip(*((event.step, event.value, event.ci95 or 0) for event in val), strict=True)
         label = f"val, {count_of(len(val[0].by_step) - 1, 'inner step')}, 95% interval"
         axes.errorbar(*points, color="tab:blue", marker="o", ms=3, capsize=2, label=label)
+    axes.legend(frameon=False)
 
 
 def _draw_adaptation(axes: Axes, test: Test) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title="adaptation to a new task", xlabel="inner step")
     points = zip(*((step, point.mean, point.ci95) for step, point in enumerate(test.by_step)), strict=True)
     label = f"test, {test.tasks} tasks, 95% interval"
     axes.errorbar(*points, color="tab:red", marker="o", ms=4, capsize=3, label=label)
+    axes.legend(frameon=False)
     if len(test.by_step) == 1:
         axes.set(title="new tasks, without inner steps", xlim=(-1, 1), xticks=[0])
 
@@ -162,18 +162,15 @@ def _draw_images(experiment: Experiment, meta: Params, each: Sequence[float]) ->
     axes = figure.add_axes((0, 0, 1, 1))  # in inches from the upper left
     words = []
     for place, (number, task) in enumerate(zip(numbers, tasks, strict=True)):
-        answers, truth, left = (
-            _predict(experiment, meta, task)[-1].argmax(dim=-1),
-            task.query_y.cpu(),
-            0.1 + place * PANEL,
-        )
+        answers, truth = _predict(experiment, meta, task)[-1].argmax(dim=-1), task.query_y.cpu()
+        left = 0.1 + place * PANEL
         wrong = int((answers != truth).sum())
         words.append(f"Test task {number}: {f'{wrong} of {len(truth)} wrong' if wrong else f'all {len(truth)} right'}")
         axes.text(left, 0.08, words[-1], color=INK, weight="bold", fontsize=10, va="top")
-        heading, labels = "Support: what is learned from", task.support_y
-        _draw_tiles(axes, (left, 0.36, per_row), heading, task.support_x, labels, labels)
-        heading = "Queries: what they are taken for"
-        _draw_tiles(axes, (left, below, per_row), heading, task.query_x, answers, truth)
+        examples = (task.support_x, task.support_y, task.support_y)
+        _draw_tiles(axes, (left, 0.36, per_row), "Support: what is learned from", *examples)
+        examples = (task.query_x, answers, truth)
+        _draw_tiles(axes, (left, below, per_row), "Queries: what they are taken for", *examples)
     axes.set(xlim=(0, 2 * PANEL), ylim=(height, 0))
     axes.set_axis_off()
     return figure, words
