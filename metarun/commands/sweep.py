@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,23 +16,25 @@ from omegaconf import DictConfig, OmegaConf
 from metarun.config.overrides import Overrides
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, StoppedError, UsageError
-from metarun.text import format_metric, printable, short_path, typed_path
+from metarun.text import count_of, format_metric, printable, short_path, typed_path
 
 if TYPE_CHECKING:
-    from metarun.storage.records import Summary
+    from metarun.storage.rundir import RunDir
 
-NOTES = "METARUN_NOTES"  # in the environment of each job: the folder in which it notes how it ended
+FAILURES = "METARUN_FAILURES"  # in the environment of each job: the file to which it adds a line when it fails
 LONGEST = 255  # bytes that file systems allow a name
 
 
 def name_folder(words: str) -> str:
-    """The folder of a job: the words that Hydra joins, or where they are too long, their beginning and a digest."""
-    if all(
-        len(part.encode()) <= LONGEST for part in words.split("/")
-    ):  # experiment=finn2017/omniglot_5w1s has a folder
+    """The folder of a job, by the words that Hydra joins: those, or where they make no legal name, a short form.
+
+    The short form is their beginning and a digest, so that the same words always have the same folder.
+    """
+    parts = words.split("/")  # experiment=finn2017/omniglot_5w1s lies in a folder of its own
+    if all(0 < len(p.encode()) <= LONGEST and p.isprintable() and p not in (".", "..") for p in parts) or not words:
         return words
-    beginning = words.replace("/", "_").encode()[:200].decode(errors="ignore")
-    return f"{beginning}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+    beginning = "".join(char if char.isprintable() and char != "/" else "_" for char in words)
+    return f"{beginning.encode()[:200].decode(errors='ignore')}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
 
 OmegaConf.register_new_resolver("metarun_folder", name_folder, replace=True)  # jobs of a launcher import this too
@@ -70,46 +71,66 @@ def check_objective(configs: list[Config], sweeper: DictConfig) -> None:
     logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
 
 
-def describe_result(summary: Summary) -> str:
-    """The result of a run in a few words."""
-    val = f"val {format_metric(summary.metric, summary.validation.mean)}  " if summary.validation else ""
-    return f"{val}test {summary.metric} {format_metric(summary.metric, summary.test.mean, summary.test.ci95)}"
+def note_failure(words: list[str], folder: Path, error: Exception) -> None:
+    """Notes that a job of this sweep failed; its own folder may be in use or another run's, and then says nothing."""
+    failure = {"words": words, "folder": str(folder.resolve()), "error": str(error) or type(error).__name__}
+    Path(os.environ[FAILURES]).parent.mkdir(parents=True, exist_ok=True)
+    with open(os.environ[FAILURES], "a", encoding="utf-8") as file:
+        file.write(json.dumps(failure) + "\n")
 
 
-def note_job(number: int, words: list[str], folder: Path, result: str) -> None:
-    """Notes how a job of this sweep ended; its own folder may be in use or another run's, and then says nothing."""
-    notes = Path(os.environ[NOTES])
-    notes.mkdir(parents=True, exist_ok=True)
-    note = {"words": words, "folder": str(folder.resolve()), "result": result}
-    (notes / f"{number:06}.json").write_text(json.dumps(note), encoding="utf-8")
-
-
-def run_sweep(run: Callable[[], None], folder: Path, notes: Path) -> None:
-    """Runs all jobs of a sweep, which note how they end, and prints a line for each.
+def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
+    """Runs all jobs of a sweep, which note failures in a file, and prints a line for each run in its folder.
 
     Raises MetarunError where a job failed; StoppedError, with how to go on, where a signal came.
     """
-    jobs = []
+    failed = []
     try:
         run()
     except StoppedError as error:
         again = f"for all other jobs repeat the sweep with hydra.sweep.dir={typed_path(folder)}"
         raise StoppedError(f"{error}; {again}", error.code - 128) from error
     finally:
-        jobs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(notes.glob("*.json"))]
-        shutil.rmtree(notes, ignore_errors=True)
-        _print_jobs(jobs)
-    if failed := sum(job["result"].startswith("failed: ") for job in jobs):
+        if failures.exists():
+            failed = [json.loads(line) for line in failures.read_text(encoding="utf-8").splitlines()]
+            failures.unlink()
+        _print_runs(folder, failed)
+    if failed:
         raise MetarunError(
-            f"{failed} of {len(jobs)} jobs failed (sweep): expected all to finish; see above, and metarun.log "
-            "in their directories"
+            f"{count_of(len(failed), 'job')} failed (sweep): expected all to finish; see above, and metarun.log in "
+            "their directories"
         )
 
 
-def _print_jobs(jobs: list[dict]) -> None:
-    """Prints a line for each job: the words that not all share, how it ended, its folder."""
-    shared = set.intersection(*(set(job["words"]) for job in jobs)) if len(jobs) > 1 else set()
-    names = [" ".join(word for word in job["words"] if word not in shared) for job in jobs]
+def _print_runs(folder: Path, failed: list[dict]) -> None:
+    """Prints a line for each run in the folder: the words that not all share, its result; and for each refused job."""
+    from metarun.results.runs import find_runs
+    from metarun.storage.rundir import RunDir
+
+    lines = []
+    for path in find_runs(folder) if folder.is_dir() else []:
+        rundir = RunDir(path)
+        try:
+            lines.append((rundir.overrides() or [path.name], _describe(rundir), path))
+        except MetarunError as error:
+            lines.append(([path.name], f"failed: {error}", path))
+    listed = {(path, result) for _, result, path in lines}
+    for job in failed:
+        if (Path(job["folder"]), f"failed: {job['error']}") not in listed:  # it never became a run
+            lines.append((job["words"], f"failed: {job['error']}", Path(job["folder"])))
+    same = set.intersection(*(set(words) for words, *_ in lines)) if len(lines) > 1 else set()
+    names = [" ".join(word for word in words if word not in same) for words, *_ in lines]
     width = max(map(len, names), default=0)
-    for name, job in zip(names, jobs, strict=True):
-        print(printable(f"{name:<{width}}  {job['result']}  {short_path(Path(job['folder']))}"))
+    for name, (_, result, path) in zip(names, lines, strict=True):
+        print(printable(f"{name:<{width}}  {result}  {short_path(path)}"))
+
+
+def _describe(rundir: RunDir) -> str:
+    """The result of a run, or how it ended."""
+    status, summary = rundir.status(), rundir.summary()
+    if status and status.status != "done":
+        return f"{status.status}: {status.error}" if status.error else f"{status.status} at outer step {status.step}"
+    if summary is None:
+        return "failed: no result"
+    val = f"val {format_metric(summary.metric, summary.validation.mean)}  " if summary.validation else ""
+    return f"{val}test {summary.metric} {format_metric(summary.metric, summary.test.mean, summary.test.ci95)}"

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun.commands.common import print_run, set_up_logging
-from metarun.commands.sweep import NOTES, check_objective, check_ranges, describe_result, note_job, run_sweep
+from metarun.commands.sweep import FAILURES, check_objective, check_ranges, note_failure, run_sweep
 from metarun.config.compose import compose, hydra_settings
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of
@@ -155,9 +155,9 @@ def _sweep(args: argparse.Namespace, folders: ConfigFolders, run: partial) -> No
         args.overrides = [word for word in args.overrides if not word.startswith("hydra.sweep.dir=")]
     else:
         folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
-    notes = folder / f".notes-{secrets.token_hex(8)}"
-    args.overrides += [f"hydra.sweep.dir={_quote(folder)}", f"+hydra.job.env_set.{NOTES}={_quote(notes)}"]
-    run_sweep(run, folder, notes)
+    failures = folder / f".failures-{secrets.token_hex(8)}"
+    args.overrides += [f"hydra.sweep.dir={_quote(folder)}", f"+hydra.job.env_set.{FAILURES}={_quote(failures)}"]
+    run_sweep(run, folder, failures)
 
 
 def _quote(path: Path) -> str:
@@ -206,13 +206,8 @@ def job(composed: DictConfig) -> float | None:
         if summary and not sweep:
             print_run(summary, folder)
     except Exception as error:
-        stopped = isinstance(error, StoppedError)
-        if sweep:
-            ended = "stopped" if stopped else "failed"
-            note_job(hydra.job.num, words, folder, f"{ended}: {str(error) or type(error).__name__}")
-        if stopped or not sweep:
+        if not sweep or isinstance(error, StoppedError):
             raise SystemExit(getattr(error, "code", 1)) from error
+        note_failure(words, folder, error)
         return getattr(error, "objective", None)
-    if summary and sweep:
-        note_job(hydra.job.num, words, folder, describe_result(summary))
     return summary.objective if summary else None  # on a rank above 0

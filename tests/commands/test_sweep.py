@@ -31,16 +31,25 @@ def test_a_folder_keeps_the_name_that_it_always_had(words):
     [
         "a" * 256,
         "ü" * 128,
+        "/x",
+        "a=x/../../y",
+        "a=x//y",
+        "..",
+        "a=\n",
+        "a=\x00",
+        "a=x/",
         "a=" + "x/" + "y" * 300,
+        "a=\x1b[2J",
     ],
 )
 def test_a_folder_has_a_legal_name_of_its_own(words, tmp_path):
     name = name_folder(words)
     assert name == name_folder(words), "the same sweep finds it again"
     assert "/" not in name
+    assert name.isprintable()
     (tmp_path / name).mkdir()
     assert name != name_folder(f"{words}x") != name_folder(f"x{words}")
-    assert name.startswith(words[:1])
+    assert name.startswith(words[:1] if words[0].isprintable() and words[0] != "/" else "_")
 
 
 def test_many_long_combinations_have_a_folder_each():
@@ -53,7 +62,7 @@ def test_a_sweep_tries_everything_and_says_what_failed(metarun):
     assert code == 1
     assert out.count("test mse") == 2
     assert out.count("failed: the meta-loss") == 2
-    assert "2 of 4 jobs failed" in err.splitlines()[-1]
+    assert "2 jobs failed" in err.splitlines()[-1]
     assert "Traceback" not in err
     statuses = {path.parent.name: json.loads(path.read_text()) for path in Path("sweep").glob("*/status.json")}
     assert sorted(status["status"] for status in statuses.values()) == ["done", "done", "failed", "failed"]
@@ -62,8 +71,8 @@ def test_a_sweep_tries_everything_and_says_what_failed(metarun):
     done = next(Path("sweep", name, "metrics.jsonl") for name, status in statuses.items() if status["status"] == "done")
     before = done.stat().st_mtime_ns
     code, out, err = metarun("-m", *QUICK, "algo=maml,fomaml", "algo.inner_lr=0.01", "hydra.sweep.dir=sweep")
-    assert code == 0, "what failed before is no job of this sweep"
-    assert out.count("test mse") == len(out.splitlines()) == 2
+    assert code == 0, "what failed before is no job of this sweep,"
+    assert out.count("failed: the meta-loss") == 2, "but listed"
     assert done.stat().st_mtime_ns == before, "what is done is not run again"
     assert {path.name for path in Path("sweep").iterdir()} == {*statuses, "multirun.yaml"}
 
@@ -85,7 +94,7 @@ def test_a_job_that_is_refused_before_its_run_begins_is_listed_and_failed(metaru
     finally:
         os.close(handle)
     assert code == 1
-    assert "2 of 3 jobs failed" in err.splitlines()[-1]
+    assert "2 jobs failed" in err.splitlines()[-1]
     lines = out.splitlines()
     assert (
         sum(
@@ -242,10 +251,10 @@ def test_jobs_of_a_parallel_launcher_are_in_the_closing_table_too(plugin, words,
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 1
         # Ray's workers may still speak after metarun's last word.
-        assert "2 of 4 jobs failed" in (done.stderr if plugin == "ray" else done.stderr.splitlines()[-1])
+        assert "2 jobs failed" in (done.stderr if plugin == "ray" else done.stderr.splitlines()[-1])
         assert done.stdout.count("test mse") == 2
         assert done.stdout.count("failed: the meta-loss") == 2
-        assert not list((tmp_path / "sweep").glob(".notes*"))
+        assert not list((tmp_path / "sweep").glob(".failures*"))
     logs = [path.read_text() for path in (tmp_path / "sweep").glob("*/metarun.log")]
     assert sum("Traceback" in text for text in logs) == 2
     assert sum("step 4/4" in text for text in logs) == 2
