@@ -17,8 +17,8 @@ from metarun.results import runs
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "outputs" / "published"
 KEPT = (
-    *(".hydra/config.yaml", ".hydra/overrides.yaml", "summary.json", "test_tasks.json", "environment.json"),
-    *("metrics.jsonl", "timing.jsonl"),
+    *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/choices.yaml"),
+    *("summary.json", "test_tasks.json", "environment.json", "metrics.jsonl", "timing.jsonl"),
 )
 BEGIN, END = "<!-- metarun table outputs/published -->\n", "<!-- end -->\n"
 

@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
     out = RunDir(make_dated_folder(rundir.path / "eval"))
     write_atomically(out.path / "config.yaml", dump(config.plain()).encode())
     session = describe_session(config, experiment, chunks)
-    out.write("environment.json", Environment(**session.model_dump(), choices=choices))
+    out.write("environment.json", Environment(**session.model_dump()))
     out.write("test_tasks.json", test_tasks_of(experiment, result))
     out.write("summary.json", summary)
     pictures.draw_curves([], summary, out.curve)

@@ -81,7 +81,7 @@ def _pin_digits(config: Config, environment: Environment) -> Config:
 def _differing_environment(old: Session, new: Session) -> list[str]:
     """A line for each fact of the environment that is otherwise now."""
     flat = [{**s.plain(), **s.versions, **(s.git.plain() if s.git else {})} for s in (old, new)]
-    left_out = ("argv", "config", "versions", "git", "continued", "changed", "choices")
+    left_out = ("argv", "config", "versions", "git", "continued", "changed")
     names = [name for name, value in flat[0].items() if name not in left_out and value not in ("", None)]
     return [f"environment: {n} was {flat[0][n]}, is {flat[1].get(n)}" for n in names if flat[0][n] != flat[1].get(n)]
 

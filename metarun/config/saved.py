@@ -42,6 +42,17 @@ def read_words(path: Path) -> list[str]:
     return words
 
 
+def read_choices(path: Path) -> dict[str, str] | None:
+    """Hydra's choices by group, from choices.yaml; None where there is none. Raises RunDirError as above."""
+    try:
+        choices = _read_plain(path)
+    except FileNotFoundError:
+        return None
+    if not isinstance(choices, dict) or not all(isinstance(name, str) for name in [*choices, *choices.values()]):
+        raise RunDirError(f"{path}: expected a choice for each group, as metarun saved it")
+    return choices
+
+
 def _read_plain(path: Path, interpolations: bool = False) -> Any:
     """The value of a YAML file without tags, aliases and, unless they are allowed, interpolations."""
     try:

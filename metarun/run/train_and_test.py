@@ -90,11 +90,11 @@ def _execute(
         log.info("%s has no checkpoint: starting from the first outer step", rundir.short)
     step = start.state.step if start else 0
     with rundir.logging(), _recording_failure(rundir, step) as state_of:
-        rundir.begin(config, overrides, hydra)
+        rundir.begin(config, overrides, choices, hydra)
         rundir.write_status("running", step)
         start = start or starting_point.first_step(config)
         state_of.append(start.state)
-        session = _begin(config, rundir, start, choices, changes, bar)
+        session = _begin(config, rundir, start, changes, bar)
         with session.listening():
             session.agree()
             session.train()
@@ -153,9 +153,7 @@ def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
         raise error
 
 
-def _begin(
-    config: Config, rundir: RunDir, start: StartingPoint, choices: dict[str, str], changes: list[str], bar: bool
-) -> Session:
+def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], bar: bool) -> Session:
     """The session of rank 0, with its listeners; environment.json has it then."""
     experiment, state = start.experiment, start.state
     if costly := [key for key in changes if policy(key).digits]:
@@ -175,7 +173,7 @@ def _begin(
         metric,
         meta_batch=config.meta_batch,
         memory_mb=lambda: memory_mb(experiment.device),
-        session=_record_environment(config, rundir, start, choices, changes),
+        session=_record_environment(config, rundir, start, changes),
         step=state.step,
         metrics=start.metrics,
     )
@@ -190,13 +188,11 @@ def _begin(
     return session
 
 
-def _record_environment(
-    config: Config, rundir: RunDir, start: StartingPoint, choices: dict[str, str], changes: list[str]
-) -> int:
+def _record_environment(config: Config, rundir: RunDir, start: StartingPoint, changes: list[str]) -> int:
     """Writes environment.json, or adds to it where a run goes on; returns how many sessions there were before."""
     now, before = describe_session(config, start.experiment, start.state.chunks), rundir.environment()
     if before is None:
-        rundir.write("environment.json", Environment(**now.model_dump(), choices=choices))
+        rundir.write("environment.json", Environment(**now.model_dump()))
         return 0
     now = now.model_copy(update={"after_step": start.state.step, "changed": changes})
     rundir.write("environment.json", before.model_copy(update={"continued": [*before.continued, now]}))

@@ -222,9 +222,8 @@ class Session(Record):
 
 
 class Environment(Session):
-    """environment.json: the run's first session, Hydra's choices, and the sessions that went on with it."""
+    """environment.json: the run's first session, and the sessions that went on with it."""
 
-    choices: dict[str, str] | None = None  # as in Summary; None in files from before they were stored
     continued: list[Session] = []  # in order
 
 

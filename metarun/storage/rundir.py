@@ -10,7 +10,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any, TypeVar
 
-from metarun.config.saved import dump, read_words, saved_config
+from metarun.config.saved import dump, read_choices, read_words, saved_config
 from metarun.config.schema import Config
 from metarun.errors import RunDirError
 from metarun.files import Appended, read, write_atomically
@@ -81,9 +81,8 @@ class RunDir:
 
     def choices(self) -> dict[str, str]:
         """Hydra's choices by group, such as {"algo": "maml"}; of an older run those that were typed."""
-        environment = self.environment()
-        if environment and environment.choices is not None:
-            return environment.choices
+        if (choices := read_choices(self.path / ".hydra" / "choices.yaml")) is not None:
+            return choices
         pairs = (word.lstrip("+").partition("=") for word in self.overrides())
         groups = ("algo", "data", "model", "device", "engine", "logger", "experiment")
         return {key: value for key, _, value in pairs if key in groups and value.isprintable()}
@@ -125,12 +124,13 @@ class RunDir:
         """Replaces status.json: running, done, failed or stopped, after how many outer steps, and why."""
         self.write("status.json", Status(status=status, step=step, error=error, pid=os.getpid(), host=gethostname()))
 
-    def begin(self, config: Config, overrides: list[str], hydra: Any = None) -> None:
+    def begin(self, config: Config, overrides: list[str], choices: dict[str, str], hydra: Any = None) -> None:
         """Saves the config as Hydra does, resolved; of a run that goes on only that. Its file makes this a run."""
         folder = self.path / ".hydra"
         if not self.holds_run:
             folder.mkdir(exist_ok=True)
             write_atomically(folder / "overrides.yaml", dump(overrides).encode())
+            write_atomically(folder / "choices.yaml", dump(choices).encode())
             if hydra is not None:
                 write_atomically(folder / "hydra.yaml", dump({"hydra": hydra}).encode())
         write_atomically(folder / "config.yaml", dump(config.plain()).encode())

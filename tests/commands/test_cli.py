@@ -412,5 +412,5 @@ def test_choices_are_kept_with_the_run(metarun):
         "device": "cpu",
         "engine": "vmap",
     }
-    for name in ("summary.json", "environment.json"):
-        assert json.loads(Path("run", name).read_text())["choices"] == choices
+    assert json.loads(Path("run/summary.json").read_text())["choices"] == choices
+    assert yaml.safe_load(Path("run/.hydra/choices.yaml").read_text()) == choices

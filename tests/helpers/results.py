@@ -53,5 +53,6 @@ def copy_run(original, folder, each, *, seed=0, words=(), **algo):
     edit(folder, ".hydra/config.yaml", lambda c: c.update(seed=seed) or c["algo"].update(algo))
     (Path(folder) / ".hydra/overrides.yaml").write_text(yaml.safe_dump(list(words)))
     chosen = {key: value for key, _, value in (word.partition("=") for word in words) if key == "experiment"}
-    edit(folder, "environment.json", lambda e: e.pop("config") and e.update(choices=chosen))
+    (Path(folder) / ".hydra/choices.yaml").write_text(yaml.safe_dump(chosen))
+    edit(folder, "environment.json", lambda e: e.pop("config"))
     return folder

@@ -174,7 +174,7 @@ def test_an_evaluation_of_a_run_that_is_gone_is_refused(finished):
 
 
 def test_a_run_of_an_earlier_version_is_read(finished):
-    """Its summary has words instead of facts, its config no budget, and its environment no choices."""
+    """Its summary has words instead of facts, its config no budget, and no choices were kept."""
     copy_run(finished, "run", [1.0, 2.0], words=[EXPERIMENT])
     for key in ("choices", "source", "learner", "inner", "training", "checkpoint"):
         edit("run", "summary.json", lambda s, k=key: s.pop(k))
@@ -186,7 +186,7 @@ def test_a_run_of_an_earlier_version_is_read(finished):
     edit(
         "run", ".hydra/config.yaml", lambda c: [c.pop(key) for key in ("budget", "logger")] and c.update(published=None)
     )
-    edit("run", "environment.json", lambda e: e.pop("choices"))
+    Path("run/.hydra/choices.yaml").unlink()
     run = read_run(Path("run"))
     assert (run.config.budget, run.experiment) == (1.0, "finn2017/sinusoid_5shot")
     assert run.published

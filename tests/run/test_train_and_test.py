@@ -57,7 +57,9 @@ def test_a_run_directory_is_complete_and_strict_json(metarun, pictures):
         "examples.png",
     }
     assert {path.name for path in run.iterdir()} == names
-    assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "overrides.yaml", "hydra.yaml"}
+    assert {path.name for path in (run / ".hydra").iterdir()} == {
+        f"{name}.yaml" for name in ("config", "overrides", "choices", "hydra")
+    }
     rows = [json.loads(line, parse_constant=pytest.fail) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["split"]) for row in rows] == [
         (3, "train"), (4, "val"), (6, "train"), (8, "val"), (9, "train"), (12, "train"), (12, "val"),

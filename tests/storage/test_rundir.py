@@ -63,8 +63,11 @@ def test_choices_are_stored_or_those_that_were_typed(tmp_path):
         "- algo=fomaml\n- seed=3\n- +experiment=a/b\n- algo.inner_lr=1\n"
     )
     assert rundir.choices() == {"algo": "fomaml", "experiment": "a/b"}
-    (tmp_path / "environment.json").write_text('{"choices": {"algo": "maml", "data": "sinusoid"}}')
+    (tmp_path / ".hydra" / "choices.yaml").write_text("algo: maml\ndata: sinusoid\n")
     assert rundir.choices() == {"algo": "maml", "data": "sinusoid"}
+    (tmp_path / ".hydra" / "choices.yaml").write_text("algo: [maml]\n")
+    with pytest.raises(RunDirError, match="expected a choice for each group"):
+        rundir.choices()
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -125,7 +128,7 @@ def test_starting_together_gives_directories_of_ones_own(tmp_path):
 
 def test_a_config_that_was_edited_is_not_the_one_that_was_run(tmp_path):
     rundir, config = RunDir(tmp_path), compose(["seed=3"])
-    rundir.begin(config, ["seed=3"])
+    rundir.begin(config, ["seed=3"], {})
     rundir.write("environment.json", Environment(config=config.fingerprint))
     assert rundir.config() == config
     assert rundir.overrides() == ["seed=3"]
