@@ -60,7 +60,7 @@ class DiffersError(MetarunError):
 
 
 class StoppedError(MetarunError):
-    """A signal asked the run to stop; it saved a checkpoint first."""
+    """A signal stopped the run. In meta-training a checkpoint was saved first."""
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)
@@ -72,7 +72,7 @@ class SettingError(ValueError):
 
     Args:
         value: what was given.
-        name: the argument's name; trust.build() puts the section before it.
+        name: the argument's name; config.targets.build() puts the section before it.
         expected: the rule, and where it helps the remedy.
     """
 

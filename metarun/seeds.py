@@ -1,4 +1,4 @@
-"""Randomness has addresses: a random number is a pure function of what it is for.
+"""Random numbers as pure functions of what they are for, such as (seed, "train", "classes") and the number of a task.
 
     word j of item i at an address  =  Philox4x32-10(key = hash(address), counter = (j, i))
 

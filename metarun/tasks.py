@@ -45,7 +45,7 @@ class Task(NamedTuple):
 
 
 def keys(seed: int, split: Split, index: Tensor) -> Tensor:
-    """[T] int64 above 0: what the randomness of an algorithm within a task starts from.
+    """[T] int64 above 0: a seed for each task, for random choices inside it.
 
     Two tasks of any seeds and splits have different keys; those of one split are consecutive, as their numbers are.
     """

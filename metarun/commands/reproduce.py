@@ -53,10 +53,10 @@ def main(args: argparse.Namespace) -> None:
         raise RunDirError(f"{rundir.path / 'summary.json'}: missing; to test again: {rundir.resume_command}")
     read_events(rundir, summary.metric)
     original = read_metrics(rundir)
-    pinned = _pin_digits(config, environment)
+    pinned = _with_threads_and_chunks(config, environment)
     for session in environment.continued:
-        if costly := [key for key in session.changed if policy(key).digits]:
-            changed = f"after outer step {session.after_step} with other {', '.join(costly)}"
+        if digits := [key for key in session.changed if policy(key).digits]:
+            changed = f"after outer step {session.after_step} with other {', '.join(digits)}"
             print(printable(f"this run went on {changed}, so that the repetition may differ"))
     experiment = build_experiment(pinned)  # what can be refused is refused before there is a directory
     experiment.source.prepare(experiment.device)
@@ -66,10 +66,14 @@ def main(args: argparse.Namespace) -> None:
     copy = RunDir(make_dated_folder(Path("outputs")))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
     execute(pinned, copy.path, rundir.overrides(), rundir.choices())
-    print(_compare_lines(_lines_on_cadence(original, config), _lines_on_cadence(read_metrics(copy), config)))
+    print(
+        _compare_lines(
+            _without_extra_validations(original, config), _without_extra_validations(read_metrics(copy), config)
+        )
+    )
 
 
-def _pin_digits(config: Config, environment: Environment) -> Config:
+def _with_threads_and_chunks(config: Config, environment: Environment) -> Config:
     """The config with the choices that decide the last digits, as the first session made them; without a logger."""
     device = config.device | {"threads": config.device["threads"] or environment.threads}
     engine = config.engine
@@ -86,8 +90,8 @@ def _differing_environment(old: Session, new: Session) -> list[str]:
     return [f"environment: {n} was {flat[0][n]}, is {flat[1].get(n)}" for n in names if flat[0][n] != flat[1].get(n)]
 
 
-def _lines_on_cadence(text: str, config: Config) -> list[str]:
-    """The lines without the validation that ended a session and that a run without interruption does not have."""
+def _without_extra_validations(text: str, config: Config) -> list[str]:
+    """The lines but for validations that an extended run made at its earlier end, and an uninterrupted one does not."""
     from metarun.run.session import validates
 
     rows = [(line, json.loads(line)) for line in text.splitlines()]

@@ -1,4 +1,4 @@
-"""What may be done with each key of a config: one table, which every room asks.
+"""What may be done with each key of a config: when it may change, where it acts. One table for all.
 
 A dotted key has the policy of the longest row that it is, or lies below: `device.threads` that of `device`.
 """

@@ -14,13 +14,13 @@ from torch.utils._pytree import tree_leaves
 from metarun.errors import MemoryShortError
 from metarun.tasks import Task
 
-AT_ONCE = 2  # chunks that a CPU works on at the same time; see engine.py
+CPU_WORKERS = 2  # chunks that a CPU works on at the same time; see engine.py
 CPU_BYTES = 256 << 20
 SMALL_BYTES = 16 << 20  # a meta-batch that takes less is not cut on a CPU; the sinusoid's 25 tasks take 3 MiB
 
 
 class Chunks(NamedTuple):
-    """How many tasks are computed at once. They decide the last digits of a gradient."""
+    """Tasks of a chunk, in training and in validation or test. They decide the last digits of a gradient."""
 
     train: int
     test: int  # in validation too
@@ -69,17 +69,17 @@ def bytes_for_a_chunk(device: torch.device) -> int:
 
 
 def choose_size(work: Callable[[Task], object], tasks: Task, total: int, device: torch.device) -> int:
-    """The largest even share of `total` tasks whose memory fits.
+    """The largest chunk size that fits into memory, with chunks of about equal size for `total` tasks.
 
-    The memory of `work` on a chunk is extrapolated from that on one and on three tasks. On a CPU there is an even
-    number of chunks, but of a small meta-batch.
+    The memory of `work` on a chunk is extrapolated from that on one and on three tasks. On a CPU the number of chunks
+    is a multiple of CPU_WORKERS, unless the meta-batch is small.
     """
     one, three = (peak_bytes(lambda n=n: work(tasks.select(slice(0, n)))) for n in (1, 3))
     each = max((three - one) // 2, 1)
     fits = max((bytes_for_a_chunk(device) - (one - each)) // each, 1)
     pieces = -(-total // min(fits, total))
-    if device.type == "cpu" and torch.get_num_threads() >= AT_ONCE and (pieces > 1 or each * total > SMALL_BYTES):
-        pieces = -(-pieces // AT_ONCE) * AT_ONCE
+    if device.type == "cpu" and torch.get_num_threads() >= CPU_WORKERS and (pieces > 1 or each * total > SMALL_BYTES):
+        pieces = -(-pieces // CPU_WORKERS) * CPU_WORKERS
     return -(-total // pieces)
 
 

@@ -1,4 +1,4 @@
-"""From one task to a meta-batch: the only place that knows how.
+"""Runs a one-task algorithm on a whole meta-batch, and averages the gradients; the only place that knows how.
 
     meta-gradient = 1/T Σ_t ∇_θ meta_loss(θ, task_t)
 
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarun.algos.base import Algorithm
-from metarun.engine.chunking import AT_ONCE, Chunks, choose_size, cut, explaining_short_memory
+from metarun.engine.chunking import CPU_WORKERS, Chunks, choose_size, cut, explaining_short_memory
 from metarun.engine.compile import Runner
 from metarun.errors import SettingError, UsageError, at_least, boolean, one_of
 from metarun.models.functional import Params
@@ -204,8 +204,8 @@ class Engine:
             with explaining_short_memory(setting, len(piece.support_x)):
                 return work(algorithm, tasks=piece)
 
-        one_thread = torch.get_num_threads() < AT_ONCE or pieces[0].support_x.is_cuda
-        if self.mode == "loop" or one_thread or len(pieces) < AT_ONCE:
+        one_thread = torch.get_num_threads() < CPU_WORKERS or pieces[0].support_x.is_cuda
+        if self.mode == "loop" or one_thread or len(pieces) < CPU_WORKERS:
             return [work_on(algorithm, piece) for piece in pieces]
         return self._workers.map(work_on, algorithm, pieces)
 
@@ -216,14 +216,14 @@ class Engine:
 
     @cached_property
     def _workers(self) -> "_Workers":
-        return _Workers(torch.get_num_threads() // AT_ONCE)
+        return _Workers(torch.get_num_threads() // CPU_WORKERS)
 
 
 class _Workers:
     """Threads, each with `threads` of torch's and a copy of the algorithm: torch.func puts parameters into modules."""
 
     def __init__(self, threads: int):
-        self.pool = ThreadPoolExecutor(AT_ONCE, "chunk", torch.set_num_threads, (threads,))
+        self.pool = ThreadPoolExecutor(CPU_WORKERS, "chunk", torch.set_num_threads, (threads,))
         self.local = threading.local()
         self.began = False
 

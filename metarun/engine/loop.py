@@ -136,7 +136,7 @@ def meta_test(
 
 
 def interval(curves: Tensor, split: str) -> Evaluation:
-    """Mean and 95% interval over tasks of [T, K+1] metrics: 1.96 times the standard error, n = T."""
+    """Mean and 95% interval over tasks, after each inner step, of [T, K+1] metrics; as intervals.over_tasks has it."""
     if not torch.isfinite(curves).all():
         task, step = (~torch.isfinite(curves)).nonzero()[0].tolist()
         raise DivergedError(

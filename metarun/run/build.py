@@ -47,7 +47,7 @@ def build_experiment(config: Config) -> Experiment:
     if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
         name = type(optimizer).__name__
         raise UsageError(f"{name} (algo.meta_optimizer): expected an optimiser that steps by a gradient, such as Adam")
-    build_logger(config)
+    build_logger(config)  # only to refuse its settings now; the run opens its own
     return Experiment(algorithm, source, engine, device, config.seed)
 
 

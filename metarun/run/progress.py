@@ -20,7 +20,7 @@ class Progress:
     """
 
     def __init__(self, metric: Metric, total: int, done: int, bar: bool):
-        self.metric, self.total, self.first = metric, total, done
+        self.metric, self.total, self.steps_before = metric, total, done
         self.began = time.monotonic()
         self.postfix: dict[str, str] = {}
         disable = not (bar and sys.stderr.isatty())
@@ -42,7 +42,7 @@ class Progress:
         self.postfix["val"] = format_metric(self.metric, result.mean[-1])
         self.bar.set_postfix(self.postfix)
         if self.bar.disable:
-            left = (time.monotonic() - self.began) / max(step - self.first, 1) * (self.total - step)
+            left = (time.monotonic() - self.began) / max(step - self.steps_before, 1) * (self.total - step)
             value = format_metric(self.metric, result.mean[-1], result.ci95[-1])
             loss = f"  loss {self.postfix['loss']}" if "loss" in self.postfix else ""
             log.info(
@@ -50,5 +50,5 @@ class Progress:
             )
 
     def close(self, failed: bool = False) -> None:
-        """Leaves the bar as it ended."""
+        """Closes the bar, which stays on the terminal as it ended."""
         self.bar.close()

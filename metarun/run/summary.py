@@ -1,4 +1,4 @@
-"""The facts that a run or an evaluation came to: summary.json and test_tasks.json."""
+"""Builds the records of summary.json and test_tasks.json; their shapes are in storage/records.py."""
 
 import hashlib
 

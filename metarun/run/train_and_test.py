@@ -156,12 +156,14 @@ def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
 def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], bar: bool) -> Session:
     """The session of rank 0, with its listeners; environment.json has it then."""
     experiment, state = start.experiment, start.state
-    if costly := [key for key in changes if policy(key).digits]:
-        longer = [key for key in costly if policy(key).length]
+    if with_other_digits := [key for key in changes if policy(key).digits]:
+        longer = [key for key in with_other_digits if policy(key).length]
         stretched = longer and experiment.algorithm.scheduled
         why = f" (its schedules now run over the new {longer[0]})" if stretched else ""
         log.warning(
-            "going on with other %s: the result may differ from an uninterrupted run's%s", ", ".join(costly), why
+            "going on with other %s: the result may differ from an uninterrupted run's%s",
+            ", ".join(with_other_digits),
+            why,
         )
     if state.step:
         log.info("going on after outer step %d of %d", state.step, config.outer_steps)
