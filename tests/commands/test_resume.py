@@ -118,7 +118,7 @@ SMALL = {
 
 
 def _kill_until_done(tmp_path, algo, source, seed, kills):
-    """Kills a run at random instants, and starts it again by one command or the other; the steps saved by then."""
+    """Kills a run at random instants, and starts it again by one command or the other."""
     draw = random.Random(f"{algo} {source} {seed}")
     words = (f"algo={algo}", f"data={source}", f"seed={seed}", *SHORT, *EVERY, *SMALL[source], "meta_steps=60")
     if algo != "averaging":
@@ -127,7 +127,7 @@ def _kill_until_done(tmp_path, algo, source, seed, kills):
         [sys.executable, "-m", "metarun", *words, "hydra.run.dir=whole"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    run, killed_at = tmp_path / "run", []
+    run, killed = tmp_path / "run", 0
     seconds = json.loads((tmp_path / "whole/summary.json").read_text())["wall_seconds"]
     while True:
         begun = (run / ".hydra/config.yaml").exists()
@@ -135,15 +135,15 @@ def _kill_until_done(tmp_path, algo, source, seed, kills):
         process = start(tmp_path, *again)
         _wait_until(lambda: process.poll() is not None or _status(run).get("pid") == process.pid, None)  # noqa: B023
         try:
-            process.wait(timeout=draw.uniform(0, 0.8) * seconds if len(killed_at) < kills else None)
+            process.wait(timeout=draw.uniform(0, 0.8) * seconds if killed < kills else None)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            killed_at.append(_status(run).get("step"))
+            killed += 1
             continue
         assert process.returncode == 0, (tmp_path / "stderr").read_text()
         assert result(run) == result(tmp_path / "whole")
-        return killed_at
+        return
 
 
 def _status(run):
@@ -154,22 +154,12 @@ def _status(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("algo", "source"), [("meta_lstm", "tabular"), ("averaging", "omniglot")])
-def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, real_data_root, monkeypatch, algo, source):
-    monkeypatch.setenv("METARUN_DATA", str(real_data_root))
-    _kill_until_done(tmp_path, algo, source, 0, kills=2)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("algo", ALGORITHMS)
-@pytest.mark.parametrize("seed", range(1, 6))
-def test_fifty_killed_runs(tmp_path, real_data_root, monkeypatch, algo, source, seed):
-    """60 of them, most killed several times."""
+def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, real_data_root, monkeypatch, algo, source):
+    """Most are killed several times."""
     monkeypatch.setenv("METARUN_DATA", str(real_data_root))
-    killed_at = _kill_until_done(tmp_path, algo, source, seed, kills=3)
-    with open(os.environ.get("KILLS", os.devnull), "a") as file:
-        print(algo, source, seed, *killed_at, file=file)
+    _kill_until_done(tmp_path, algo, source, 1, kills=3)
 
 
 def test_a_second_signal_leaves_at_once(tmp_path):
