@@ -17,7 +17,7 @@ from metarun.results import runs
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "outputs" / "published"
 KEPT = (
-    *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/choices.yaml"),
+    *(".hydra/config.yaml", ".hydra/overrides.yaml"),
     *("summary.json", "test_tasks.json", "environment.json", "metrics.jsonl", "timing.jsonl"),
 )
 BEGIN, END = "<!-- metarun table outputs/published -->\n", "<!-- end -->\n"
@@ -36,8 +36,9 @@ def publish(folder: Path) -> Path:
     for name in KEPT:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, copy / name)
-    if run.rundir.examples.is_file():
-        shutil.copyfile(run.rundir.examples, copy / run.rundir.examples.name)
+    for name in (".hydra/choices.yaml", "examples.png"):  # earlier versions kept neither
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, copy / name)
     environment = json.loads((copy / "environment.json").read_text())
     for session in (environment, *environment.get("continued", [])):  # where metarun lay is nobody's business
         session["argv"] = ["metarun", *(word for word in session["argv"] if "=" in word and "dir=" not in word)]

@@ -51,7 +51,7 @@ def title(summary: Summary) -> str:
 def settings(summary: Summary) -> dict[str, str]:
     """The effective settings that a reader of the result has to know, in words by name."""
     if summary.learner is None:
-        return dict(summary.settings)
+        return summary.settings or {}
     form = f" with {summary.learner.form}" if summary.learner.form else ""
     found = {"learner": f"{summary.learner.name}{form}, {summary.parameters:,} meta-parameters"}
     if summary.inner:

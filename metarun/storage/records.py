@@ -143,7 +143,7 @@ class Summary(Record):
     wall_seconds: float = 0.0  # of all sessions
     # Summaries from before there were facts have these in words, and the outer steps of the run:
     title: str | None = None
-    settings: dict[str, str] = {}
+    settings: dict[str, str] | None = None  # in those from before: effective settings, in words
     outer_steps: Count | None = Field(default=None, alias="meta_steps")
 
     def model_post_init(self, _: Any) -> None:
