@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,7 +96,8 @@ def test_one_process_writes(metarun, tmp_path, algo):
         (["meta_batch=1"], "1 (meta_batch)"),
     ],
 )
-def test_what_several_processes_cannot_do_is_said_by_rank_zero(metarun, monkeypatch, words, said):
+def test_what_several_processes_cannot_do_is_said_by_rank_zero(metarun, finished, monkeypatch, words, said):
+    shutil.copytree(finished, "run")
     monkeypatch.setattr("metarun.cli.PATIENCE", 0)
     monkeypatch.setattr("metarun.run.train_and_test.joined", lambda device: nullcontext())
     monkeypatch.setenv("WORLD_SIZE", "2")
