@@ -29,9 +29,9 @@ from metarun.config.overrides import combinations, parse
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import check
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
-from metarun.errors import MetarunError, StoppedError, UsageError
-from metarun.storage.rundir import make_dated_folder
-from metarun.text import reason
+from metarun.errors import MetarunError, RunDirError, StoppedError, UsageError
+from metarun.storage.rundir import RunDir, make_dated_folder
+from metarun.text import reason, short_path
 
 log = logging.getLogger("metarun")
 HYDRA_DEFAULTS = {
@@ -153,6 +153,9 @@ def _sweep(args: argparse.Namespace, folders: ConfigFolders, run: partial) -> No
         fixed = tuple(parse(args.overrides, folders).fixed)
         folder = Path(hydra_settings(fixed, folders).sweep.dir).absolute()
         args.overrides = [word for word in args.overrides if not word.startswith("hydra.sweep.dir=")]
+        if RunDir(folder).holds_run:
+            rule = "expected a folder for the runs of a sweep; choose another hydra.sweep.dir"
+            raise RunDirError(f"{short_path(folder)}: holds a run; {rule}")
     else:
         folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
     failures = folder / f".failures-{secrets.token_hex(8)}"

@@ -28,6 +28,8 @@ def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     """
     page = _render(rows, left_out)
     try:
+        if out.exists() and not out.is_file():
+            raise RunDirError(f"{out}: is no regular file, which a report would replace; expected a new name: out=FILE")
         if out.is_file() and GENERATOR.encode() not in out.read_bytes()[:2000]:
             raise RunDirError(
                 f"{out}: is a file, and no report of metarun's; expected a new name, or a report's: out=FILE"

@@ -7,6 +7,7 @@ Session.test              all ranks: the best checkpoint, which rank 0 reads
 summary.json, pictures, status.json
 """
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,12 +137,14 @@ def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
         yield states
     except BaseException as error:
         if isinstance(error, OSError):
-            full = RunDirError(
-                f"{error.filename or rundir.short}: {error.strerror or error} (run directory): expected a disk "
-                f"with room; make room; the last checkpoint is intact; to go on: {rundir.resume_command}"
+            short = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            rule = "a disk with room; make room" if short else "a place that can be written; mend that"
+            refused = RunDirError(
+                f"{error.filename or rundir.short}: {error.strerror or error} (run directory): expected {rule}; "
+                f"a checkpoint that was saved is intact; to go on: {rundir.resume_command}"
             )
-            full.__cause__ = error
-            error = full
+            refused.__cause__ = error
+            error = refused
         stopped = isinstance(error, (StoppedError, KeyboardInterrupt))
         message = str(error) or type(error).__name__
         done = states[0].step if states else step

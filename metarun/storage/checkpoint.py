@@ -90,7 +90,7 @@ def newest(folder: Path, run: str | None = None) -> dict[str, Any] | None:
     A warning names those that are passed over.
 
     Raises:
-        RunDirError: there are some, and all are refused.
+        RunDirError: there are some, and all are refused; or their manifests are gone.
     """
     refused: list[RunDirError] = []
     for step in steps(folder):
@@ -106,6 +106,8 @@ def newest(folder: Path, run: str | None = None) -> dict[str, Any] | None:
         return found
     if refused:
         raise refused[0]
+    if len(list(folder.glob("step-*.pt"))) > 1:  # a run that is killed may leave one before its first manifest
+        raise _refusal(folder, "holds checkpoints without their manifests (step-N.json)")
     return None
 
 

@@ -94,7 +94,8 @@ class RunDir:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            new = "" if name == "test_tasks.json" else f", or remove it: {self.resume_command} makes a new one"
+            made_again = name in ("status.json", "summary.json")
+            new = f", or remove it: {self.resume_command} makes a new one" if made_again else ""
             raise RunDirError(
                 f"{self.path / name}: cannot be read ({reason(error)}): expected it as metarun wrote it; restore it "
                 f"from a copy{new}"

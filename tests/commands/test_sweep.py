@@ -107,6 +107,15 @@ def test_a_job_that_is_refused_before_its_run_begins_is_listed_and_failed(metaru
     assert sum(line.startswith("seed=2 ") and "test mse" in line for line in lines) == 1
 
 
+def test_a_run_directory_is_no_folder_for_a_sweep(metarun, finished):
+    shutil.copytree(finished, "run")
+    before = sorted(Path("run").rglob("*"))
+    code, _, err = metarun("-m", *QUICK, "seed=5,6", "hydra.sweep.dir=run")
+    assert (code, err.count("\n")) == (4, 1)
+    assert "run: holds a run; expected a folder for the runs of a sweep" in err
+    assert sorted(Path("run").rglob("*")) == before
+
+
 def test_a_sweep_that_is_stopped_says_how_to_go_on(metarun, monkeypatch):
     train = loop.meta_train
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -216,6 +217,14 @@ def test_a_file_that_is_no_report_is_left_alone(finished):
     with pytest.raises(RunDirError, match="a place that can be written"):
         _write(str(finished), out="nowhere/page.html")
     assert _write(str(finished)) == _write(str(finished)), "a report may be written again"
+
+
+def test_what_is_no_file_is_left_alone(finished):
+    shutil.copytree(finished, "run")
+    os.mkfifo("pipe")
+    with pytest.raises(RunDirError, match="no regular file"):
+        _write("run", out="pipe")
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
 
 
 def test_the_verb_writes_a_page_end_to_end(metarun, finished):

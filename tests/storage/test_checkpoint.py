@@ -98,6 +98,16 @@ def test_no_zeroed_page_or_truncation_is_loaded(tmp_path):
     assert checkpoint.newest(folder)["step"] == 1
 
 
+def test_checkpoints_without_any_manifest_are_refused_but_for_a_first_one(tmp_path):
+    _saved(tmp_path, 1, 2)
+    (tmp_path / "step-00000001.json").unlink()
+    (tmp_path / "step-00000002.json").unlink()
+    with pytest.raises(RunDirError, match="without their manifests"):
+        checkpoint.newest(tmp_path)
+    (tmp_path / "step-00000001.pt").unlink()
+    assert checkpoint.newest(tmp_path) is None, "killed before its first manifest was written"
+
+
 def test_no_swapped_file_is_loaded(tmp_path):
     """50 files in the place of others: another step's, another run's, the manifest's, and pairs of them."""
     folder = _saved(tmp_path / "checkpoints", 1, 2)
