@@ -3,6 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from metarun.commands.reproduce import _compare_lines
+from metarun.errors import DiffersError
+
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
 
 
@@ -64,3 +69,11 @@ def test_what_differs_in_the_environment_is_said_before_the_run_is_repeated(meta
     assert lines[0].startswith("environment: device was abacus, is ")
     assert lines[1].startswith("environment: torch was 0.4.1, is ")
     assert lines[-1] == "bitwise identical: 8 of 8 events"
+
+
+@pytest.mark.parametrize(("old", "new"), [(2, 1), (1, 2)])
+def test_an_event_too_few_or_too_many_is_a_difference(old, new):
+    lines = ['{"step": 1, "split": "train", "mse": 1.0}', '{"step": 2, "split": "train", "mse": 1.0}']
+    with pytest.raises(DiffersError, match=rf"{new} events .*expected {old}"):
+        _compare_lines(lines[:old], lines[:new])
+    assert _compare_lines(lines, lines) == "bitwise identical: 2 of 2 events"
