@@ -158,15 +158,17 @@ def read_run(path: Path) -> Run:
     if origin is rundir and summary.steps not in (None, config.outer_steps):
         steps = config.outer_steps
         raise RunDirError(f"was finished after {summary.steps} outer steps, and is to go on to {steps}; {again}")
-    experiment, typed = origin.choices().get("experiment", ""), _read_typed(origin, trained)
-    tasks, environment = _read_tasks(rundir, summary.test), rundir.environment() or Environment()
+    environment = rundir.environment() or Environment()
+    sessions = environment if origin is rundir else origin.environment() or Environment()
+    experiment, typed = origin.choices().get("experiment", ""), _read_typed(origin, trained, sessions)
+    tasks = _read_tasks(rundir, summary.test)
     return Run(rundir, config, trained, summary, experiment, typed, *tasks, origin, environment)
 
 
-def _read_typed(rundir: RunDir, config: Config) -> dict[str, str]:
+def _read_typed(rundir: RunDir, config: Config, environment: Environment) -> dict[str, str]:
     """See Run.typed."""
     words = {key_of(word): word for word in rundir.overrides()}
-    environment, values = rundir.environment() or Environment(), dict(leaves(config.plain()))
+    values = dict(leaves(config.plain()))
     words |= {key: f"{key}={values.get(key)}" for session in environment.continued for key in session.changed}
     return {key: word for key, word in words.items() if not policy(key).published}
 

