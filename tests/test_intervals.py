@@ -4,16 +4,75 @@ import math
 import random
 import statistics
 
+import numpy as np
 import pytest
 
 from metarun import intervals
 
 
-def test_an_interval_over_tasks_is_1_96_standard_errors():
+def test_an_interval_over_tasks_is_t_standard_errors():
     mean, ci95 = intervals.over_tasks([1.0, 2.0, 4.0, 9.0])
     assert mean == 4.0
-    assert ci95 == pytest.approx(1.96 * math.sqrt((9 + 4 + 0 + 25) / 3 / 4))
-    assert intervals.over_tasks([3.0]) == (3.0, 0.0)
+    assert ci95 == pytest.approx(3.18245 * math.sqrt((9 + 4 + 0 + 25) / 3 / 4))
+    assert intervals.former([1.0, 2.0, 4.0, 9.0]) == pytest.approx(1.96 * math.sqrt((9 + 4 + 0 + 25) / 3 / 4))
+
+
+def test_students_t_is_scipys_for_every_number_of_degrees():
+    stats = pytest.importorskip("scipy.stats")
+    for degrees in (*range(1, 200), 599, 9999, 10**6):
+        assert intervals.student_t(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "queries", "right", "least", "most"),
+    [  # bounds: Clopper and Pearson's interval of the same answers, from its nearer end to its farther
+        (4, 5, 2, 0.10, 0.24),
+        (50, 5, 5, 0.012, 0.018),
+        (600, 5, 5, 0.0010, 0.0015),
+        (2, 10, 10, 0.14, 0.18),
+        (4, 5, 0, 0.14, 0.18),
+    ],
+)
+def test_accuracies_that_are_all_alike_have_an_interval_with_a_width(tasks, queries, right, least, most):
+    mean, ci95 = intervals.over_tasks([right / queries] * tasks, queries)
+    assert mean == pytest.approx(right / queries)
+    assert least < ci95 < most
+
+
+def test_an_interval_of_accuracies_reaches_no_further_than_all_accuracies():
+    assert intervals.over_tasks([0.4, 0.8], 5) == (pytest.approx(0.6), pytest.approx(0.6))
+
+
+def test_with_600_tasks_the_interval_of_accuracies_is_the_one_that_papers_print():
+    draws = random.Random(0)
+    for share, most in ((0.5, 1.006), (0.95, 1.02), (0.99, 1.1)):
+        each = [sum(draws.random() < share for _ in range(5)) / 5 for _ in range(600)]
+        assert 1 < intervals.over_tasks(each, 5)[1] / intervals.former(each) < most
+
+
+@pytest.mark.parametrize(
+    ("tasks", "queries", "share", "spread", "least", "most"),
+    [
+        (4, 100, 0.5, 0, 0.935, 0.965),
+        (4, 25, 0.7, 9, 0.925, 0.965),
+        (10, 25, 0.9, 0, 0.935, 0.97),
+        (50, 25, 0.98, 0, 0.935, 0.97),
+        (100, 25, 0.95, 30, 0.935, 0.965),
+        (600, 5, 0.995, 0, 0.935, 0.965),
+        (600, 5, 0.98, 9, 0.935, 0.965),
+        # Where hardly a wrong answer is to be expected, no choice comes near to 95.
+        (4, 5, 0.95, 0, 0.985, 1),
+        (50, 5, 0.995, 0, 0.985, 1),
+    ],
+)
+def test_the_interval_of_accuracies_covers_95_percent(tasks, queries, share, spread, least, most):
+    """Right answers are binomial; with a spread, in every task by a chance of its own, of a beta distribution."""
+    draws, hits = np.random.default_rng(0), 0
+    for _ in range(1500):
+        chance = draws.beta(share * spread, (1 - share) * spread, tasks) if spread else np.full(tasks, share)
+        mean, ci95 = intervals.over_tasks((draws.binomial(queries, chance) / queries).tolist(), queries)
+        hits += abs(mean - share) <= ci95 + 1e-12
+    assert least <= hits / 1500 <= most
 
 
 def test_the_interval_over_tasks_covers_95_percent():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metarun import intervals
 from metarun.commands.common import add_run
 from metarun.config.keys import keys_that, policy
 from metarun.engine.ranks import refuse_several_processes
@@ -66,11 +68,12 @@ def main(args: argparse.Namespace) -> None:
     copy = RunDir(make_dated_folder(Path("outputs")))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
     execute(pinned, copy.path, rundir.overrides(), rundir.choices())
-    print(
-        _compare_lines(
-            _without_extra_validations(original, config), _without_extra_validations(read_metrics(copy), config)
-        )
-    )
+    lines = [_without_extra_validations(text, config) for text in (original, read_metrics(copy))]
+    if all(session.intervals == intervals.NAME for session in (environment, *environment.continued)):
+        print(_compare_lines(*lines))
+        return
+    compared = _compare_lines(*([_without_interval(line) for line in some] for some in lines))
+    print(f"{compared}, but for their intervals (ci95), whose formula is another one since that run")
 
 
 def _with_threads_and_chunks(config: Config, environment: Environment) -> Config:
@@ -96,6 +99,11 @@ def _without_extra_validations(text: str, config: Config) -> list[str]:
 
     rows = [(line, json.loads(line)) for line in text.splitlines()]
     return [line for line, row in rows if row["split"] != "val" or validates(config, row["step"])]
+
+
+def _without_interval(line: str) -> str:
+    """A line without its ci95."""
+    return re.sub(r'"ci95": [^,}]*, ', "", line)
 
 
 def _compare_lines(old: list[str], new: list[str]) -> str:

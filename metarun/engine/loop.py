@@ -3,7 +3,6 @@
 T tasks, K inner steps.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,9 +15,9 @@ from metarun.engine.chunking import Chunks
 from metarun.engine.engine import Engine
 from metarun.engine.processes import Processes
 from metarun.errors import DivergedError
-from metarun.intervals import Evaluation
+from metarun.intervals import Evaluation, over_tasks
 from metarun.models.functional import Params
-from metarun.tasks import Split, Task, TaskSource
+from metarun.tasks import Metric, Split, Task, TaskSource
 
 EVAL_BATCH = 100  # tasks that are made at once in validation and test
 
@@ -128,23 +127,28 @@ def meta_test(
     Raises:
         DivergedError: a metric is not finite, so that no mean could be believed.
     """
-    curves = []
-    for index in experiment.processes.share(torch.arange(tasks)).split(batch):
+    curves, queries = [], 0
+    mine = experiment.processes.share(torch.arange(tasks))
+    # A rank without a task takes one that counts for another rank: results have a shape and a device then.
+    for index in (mine if len(mine) else torch.arange(1)).split(batch):
         some = experiment.source.sample(experiment.seed, split, index)
+        queries = some.query_y.shape[1]
         curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some, chunks).double())
-    return interval(experiment.processes.join(torch.cat(curves), tasks).cpu(), split)
+    joined = experiment.processes.join(torch.cat(curves)[: len(mine)], tasks).cpu()
+    return evaluate(joined, split, experiment.source.metric, queries)
 
 
-def interval(curves: Tensor, split: str) -> Evaluation:
-    """Mean and 95% interval over tasks, after each inner step, of [T, K+1] metrics; as intervals.over_tasks has it."""
+def evaluate(curves: Tensor, split: str, metric: Metric, queries: int) -> Evaluation:
+    """Mean and 95% interval over tasks, of `queries` queries each, after each inner step, of [T, K+1] metrics."""
     if not torch.isfinite(curves).all():
         task, step = (~torch.isfinite(curves)).nonzero()[0].tolist()
         raise DivergedError(
             f"the metric of {split} task {task} is not finite after {step} inner steps: expected a number; "
             f"try a smaller algo.inner_lr"
         )
-    ci95 = 1.96 * curves.std(dim=0, correction=1) / math.sqrt(len(curves))
-    return Evaluation(curves.mean(dim=0).tolist(), ci95.tolist(), len(curves), curves[:, -1].tolist())
+    answers = queries if metric == "accuracy" else None
+    ci95 = [over_tasks(values, answers)[1] for values in curves.T.tolist()]
+    return Evaluation(curves.mean(dim=0).tolist(), ci95, len(curves), curves[:, -1].tolist(), queries)
 
 
 def snapshot(state: State) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Row:
         ci95_tasks: half the width of its 95% interval over tasks.
         ci95_seeds: the same over seeds; None with one seed.
         validation: the mean over seeds of the best validation; None for an evaluation.
-        by_step: mean and ci95_tasks after those inner steps of which a paper reports the mean.
+        curve: mean and ci95_tasks after each inner step that all its runs made.
         to_best: None where no other row was tested on the same tasks.
     """
 
@@ -58,7 +58,7 @@ class Row:
     ci95_tasks: float
     ci95_seeds: float | None = None
     validation: float | None = None
-    by_step: dict[int, tuple[float, float]] = field(default_factory=dict)
+    curve: list[tuple[float, float]] = field(default_factory=list)
     published: Published | None = None
     verdict: Verdict | None = None
     to_best: Difference | None = None
@@ -67,6 +67,12 @@ class Row:
     def metric(self) -> Metric:
         """`accuracy` or `mse`."""
         return self.runs[0].summary.metric
+
+    @property
+    def by_step(self) -> dict[int, tuple[float, float]]:
+        """The curve after those inner steps of which a paper reports the mean."""
+        steps = self.published.by_step if self.published else ()
+        return {step: self.curve[step] for step in steps if step < len(self.curve)}
 
 
 def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
@@ -98,7 +104,6 @@ def make_row(runs: list[Run], keys: dict[str, Any], to_best: Difference | None =
     mean, ci95 = pool(run.summary.test for run in runs)
     validations = [run.summary.validation.mean for run in runs if run.summary.validation]
     published = next((run.published for run in runs if run.published), None)
-    curve = list(zip(*(run.summary.test.by_step for run in runs), strict=False))
     return Row(
         runs=runs,
         keys=keys,
@@ -106,7 +111,7 @@ def make_row(runs: list[Run], keys: dict[str, Any], to_best: Difference | None =
         ci95_tasks=ci95,
         ci95_seeds=intervals.over_seeds([run.summary.test.mean for run in runs]),
         validation=statistics.fmean(validations) if len(validations) == len(runs) else None,
-        by_step={step: pool(curve[step]) for step in (published.by_step if published else ()) if step < len(curve)},
+        curve=[pool(points) for points in zip(*(run.summary.test.by_step for run in runs), strict=False)],
         published=published,
         verdict=judge(mean, ci95, published) if published else None,
         to_best=to_best,

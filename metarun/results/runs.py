@@ -177,8 +177,10 @@ def _read_tasks(rundir: RunDir, test: Test) -> tuple[list[float], Digest | None]
     """See Run.each and Run.digest."""
     if (tasks := rundir.test_tasks()) is None:
         return [], None
-    if len(tasks.each) == test.tasks > 0:
-        mean, ci95 = intervals.over_tasks(tasks.each)
+    if len(tasks.each) == test.tasks > 1:
+        mean, ci95 = intervals.over_tasks(tasks.each, tasks.queries if tasks.metric == "accuracy" else None)
+        if tasks.queries is None:
+            ci95 = intervals.former(tasks.each)
         if math.isclose(mean, test.mean) and math.isclose(ci95, test.ci95, rel_tol=1e-6, abs_tol=1e-12):
             return tasks.each, (tasks.digest, len(tasks.each))
     raise RunDirError(

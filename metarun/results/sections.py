@@ -90,8 +90,7 @@ def _show_adaptation(metric: Metric, entries: list[Entry]) -> Section:
     """The test metric over inner steps."""
     series = []
     for entry in entries:
-        curves = [[(point.mean, point.ci95) for point in run.summary.test.by_step] for run in entry.row.runs]
-        points = [(step, *intervals.pooled(seeds)) for step, seeds in enumerate(zip(*curves, strict=False))]
+        points = [(step, *point) for step, point in enumerate(entry.row.curve)]
         series += [Series(entry.name, entry.number, points)] if len(points) > 1 else []
     ends = [[format_metric(metric, line.points[end][1]) for end in (0, -1)] for line in series]
     spoken = [f"{line.name} goes from {first} to {last}" for line, (first, last) in zip(series, ends, strict=True)]

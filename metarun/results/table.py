@@ -162,5 +162,7 @@ def _after(row: Row, step: int) -> str:
 def _difference(row: Row) -> str:
     if row.to_best is None or row.to_best.best:
         return "best" if row.to_best else ""
+    if row.to_best.mean == row.to_best.ci95 == 0:
+        return "equal on every task"
     sign = "−" if row.to_best.mean < 0 else "+"
     return f"{sign}{_number(row.metric, abs(row.to_best.mean))} ± {_number(row.metric, row.to_best.ci95, 1)}"

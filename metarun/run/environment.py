@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from metarun import intervals
 from metarun.config.schema import Config
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment
@@ -26,6 +27,7 @@ def describe_session(config: Config, experiment: Experiment, chunks: Chunks) -> 
         platform=platform.platform(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        intervals=intervals.NAME,
         threads=torch.get_num_threads(),
         config=config.fingerprint,
         seed=config.seed,

@@ -76,4 +76,4 @@ def test_tasks_of(experiment: Experiment, result: Evaluation) -> Tasks:
         for tensor in experiment.source.sample(experiment.seed, "test", index)[:-1]:  # but the key
             digest.update(tensor.cpu().numpy().tobytes())
     metric, steps = experiment.source.metric, len(result.mean) - 1
-    return Tasks(metric=metric, digest=digest.hexdigest(), inner_steps=steps, each=result.each)
+    return Tasks(metric=metric, digest=digest.hexdigest(), inner_steps=steps, queries=result.queries, each=result.each)

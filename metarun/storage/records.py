@@ -178,6 +178,7 @@ class Tasks(Record):
     metric: Metric = "accuracy"
     digest: str
     inner_steps: Count = 0
+    queries: Count | None = None  # of a task; None in runs whose intervals are intervals.former()
     each: list[float]
 
 
@@ -207,6 +208,7 @@ class Session(Record):
     platform: str = ""
     device: str = ""
     cpu_capability: str = ""
+    intervals: str = ""  # over tasks, by which formula: intervals.NAME; '' stands for intervals.former()
     threads: int | None = None
     config: str | None = None
     seed: int | None = None

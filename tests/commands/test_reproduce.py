@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.results import edit
 
 from metarun.commands.reproduce import _compare_lines
 from metarun.errors import DiffersError
@@ -45,6 +46,26 @@ def test_reproduce_says_identical_or_names_the_first_difference(metarun):
     code, out, err = metarun("reproduce", "run")
     assert code == 6
     assert "event 5 of 8 differs (step 9, train, loss)" in err
+
+
+def test_a_run_whose_intervals_had_another_formula_is_compared_in_all_else(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+
+    def write(**changes):
+        lines = [json.dumps({key: changes.get(key, value) for key, value in row.items()}) for row in rows]
+        Path("run/metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+    write(ci95=0.5)
+    assert metarun("reproduce", "run")[0] == 6
+    edit("run", "environment.json", lambda e: e.pop("intervals"))
+    code, out, err = metarun("reproduce", "run")
+    assert code == 0, err
+    assert "bitwise identical: 8 of 8 events, but for their intervals (ci95), whose formula is another one" in out
+    write(ci95=0.5, mse=0.5)
+    code, _, err = metarun("reproduce", "run")
+    assert code == 6
+    assert "mse" in err
 
 
 def test_reproduce_keeps_the_chunk_that_auto_chose(metarun, monkeypatch):

@@ -10,6 +10,7 @@ from metarun import seeds
 from metarun.data.sinusoid import Sinusoid
 from metarun.engine import loop
 from metarun.engine.engine import Engine
+from metarun.engine.processes import Processes
 from metarun.errors import DivergedError
 from metarun.models import MLP
 
@@ -31,23 +32,26 @@ def test_the_interval_covers_the_mean_95_times_in_100():
     for _ in range(trials):
         easy = skill.sample((tasks,)).double()
         accuracy = torch.bernoulli(easy[:, None].expand(-1, 5), generator=generator).mean(dim=1, keepdim=True)
-        result = loop.interval(accuracy, "test")
+        result = loop.evaluate(accuracy, "test", "accuracy", 5)
         covered += abs(result.mean[0] - 0.8) <= result.ci95[0]
         assert result.tasks == tasks
     assert abs(covered / trials - 0.95) < 4 * math.sqrt(0.05 * 0.95 / trials)
 
 
-def test_the_interval_is_196_standard_errors():
-    result = loop.interval(torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=torch.float64), "test")
+def test_the_interval_of_errors_is_t_standard_errors_and_that_of_accuracies_has_a_width():
+    result = loop.evaluate(torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=torch.float64), "test", "mse", 5)
     assert result.mean == [2.5]
-    assert abs(result.ci95[0] - 1.96 * math.sqrt(5 / 3) / 2) < 1e-12
+    assert abs(result.ci95[0] - 3.18245 * math.sqrt(5 / 3) / 2) < 1e-12
+    right = loop.evaluate(torch.ones(4, 2, dtype=torch.float64), "test", "accuracy", 5)
+    assert (right.mean, right.queries) == ([1.0, 1.0], 5)
+    assert all(0.15 < ci95 < 0.17 for ci95 in right.ci95), "20 right answers of 20: Wilson's interval ends at 0.839"
 
 
 def test_a_metric_that_is_not_finite_is_named_and_enters_no_mean():
     curves = torch.ones(5, 3)
     curves[3, 2] = float("nan")
     with pytest.raises(DivergedError, match="test task 3 is not finite after 2 inner steps"):
-        loop.interval(curves, "test")
+        loop.evaluate(curves, "test", "mse", 5)
 
 
 def test_divergence_stops_before_the_update():
@@ -162,6 +166,24 @@ def test_an_infinite_inner_loss_stops_the_run_even_where_its_gradient_is_finite(
         next(loop.meta_train(experiment, state, 5, 8))
     assert all(torch.equal(value, before[name]) for name, value in state.meta.items())
     assert not state.optimizer.state
+
+
+def test_more_ranks_than_tasks_give_what_a_single_rank_gives():
+    experiment, parts = _experiment(), []
+    meta = loop.start(experiment).meta
+    whole = loop.meta_test(experiment, meta, "val", 2)
+
+    class Rank(Processes):
+        def join(self, part, total):
+            parts.append(part)
+            return torch.cat(parts) if len(parts) == self.size else torch.zeros(total, *part.shape[1:])
+
+    for rank in range(3):
+        experiment.processes = Rank()
+        experiment.processes.rank, experiment.processes.size = rank, 3
+        joined = loop.meta_test(experiment, meta, "val", 2)
+    assert [len(part) for part in parts] == [1, 1, 0]
+    assert joined.mean == pytest.approx(whole.mean, rel=1e-6)
 
 
 def test_a_metric_that_is_not_finite_enters_no_mean():

@@ -1,14 +1,13 @@
 """Runs with results of one's own, in memory and on disk."""
 
 import json
-import math
 import shutil
-import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
+from metarun import intervals
 from metarun.config.schema import check
 from metarun.storage.records import Point, Summary, Test
 
@@ -30,7 +29,8 @@ def alter(run, each, *, seed=0, digest="", metric="mse", settings=(), **fields):
 
 
 def _point(each):
-    return Point(mean=statistics.fmean(each), ci95=1.96 * statistics.stdev(each) / math.sqrt(len(each)))
+    mean, ci95 = intervals.over_tasks(each)
+    return Point(mean=mean, ci95=ci95)
 
 
 def edit(folder, name, change):

@@ -34,7 +34,7 @@ def test_rows_on_the_same_tasks_are_compared_task_by_task():
     best, other, alone = differences_to_best(rows, higher=False)
     assert best == Difference(best=True)
     assert other.mean == pytest.approx(0.5)
-    assert other.ci95 == pytest.approx(1.96 * statistics.stdev([0.5, 0.4, 0.6, 0.5]) / 2), "paired, so it is small"
+    assert other.ci95 == pytest.approx(3.18245 * statistics.stdev([0.5, 0.4, 0.6, 0.5]) / 2), "paired, so it is small"
     assert alone is None, "it was tested on other tasks"
     assert [row and row.best for row in differences_to_best(rows, higher=True)] == [False, True, None]
 
@@ -46,7 +46,7 @@ def test_differences_of_several_seeds_have_the_interval_over_their_tasks():
     rows = [{A: base, B: base}, {d: [v + g for v, g in zip(base, gap, strict=True)] for d, gap in gaps.items()}]
     difference = differences_to_best(rows, higher=False)[1]
     assert difference.mean == pytest.approx(2.75)
-    assert difference.ci95 == pytest.approx(1.96 * statistics.stdev([0.1, 0.2, 0.3, 0.4]) / 2 * math.sqrt(2) / 2)
+    assert difference.ci95 == pytest.approx(3.18245 * statistics.stdev([0.1, 0.2, 0.3, 0.4]) / 2 * math.sqrt(2) / 2)
 
 
 def test_rows_that_share_only_some_tasks_are_not_compared():
@@ -58,8 +58,8 @@ def test_rows_that_share_only_some_tasks_are_not_compared():
 def test_seeds_are_averaged_and_their_tasks_and_their_spread_kept_apart(run):
     row = make_row([alter(run, [1.0, 2.0, 3.0]), alter(run, [2.0, 4.0, 6.0], seed=1)], {})
     assert row.mean == pytest.approx(3.0)
-    assert row.ci95_tasks == pytest.approx(math.hypot(*(1.96 * s / math.sqrt(3) for s in (1.0, 2.0))) / 2)
-    assert row.ci95_seeds == pytest.approx(12.706)
+    assert row.ci95_tasks == pytest.approx(math.hypot(*(4.30265 * s / math.sqrt(3) for s in (1.0, 2.0))) / 2)
+    assert row.ci95_seeds == pytest.approx(12.7062)
     assert make_row([alter(run, [1.0, 2.0])], {}).ci95_seeds is None
 
 

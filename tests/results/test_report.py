@@ -18,6 +18,7 @@ from helpers.results import copy_run, edit
 from helpers.runs import ROOT
 from PIL import Image
 
+from metarun import intervals
 from metarun.errors import RunDirError
 from metarun.results.compare import Difference, Verdict, compare_runs, make_row
 from metarun.results.report import name_row, write_report
@@ -72,9 +73,13 @@ def page(finished, tmp_path_factory):
     for n, (seed, rate) in enumerate(((0, 0.01), (1, 0.01), (0, 0.02), (0, 0.04))):
         copy_run(finished, folder / f"runs/{n}", [1.0 + n, 2.0 + n, 4.0, 9.0], seed=seed, inner_lr=rate)
     copy_run(finished, folder / "runs/classes", [0.25, 0.5, 1.0])
+    _, ci95 = intervals.over_tasks([0.25, 0.5, 1.0], 4)
     for name, change in (
-        ("summary.json", lambda s: s.update(metric="accuracy", test={"accuracy": s["test"]["mse"]}) or s.pop("val")),
-        ("test_tasks.json", lambda t: t.update(metric="accuracy")),
+        (
+            "summary.json",
+            lambda s: s.update(metric="accuracy", test={"accuracy": s["test"]["mse"] | {"ci95": ci95}}) or s.pop("val"),
+        ),
+        ("test_tasks.json", lambda t: t.update(metric="accuracy", queries=4)),
     ):
         edit(folder / "runs/classes", name, change)
     (folder / "runs/classes/metrics.jsonl").write_text("")
@@ -184,7 +189,7 @@ def test_the_devices_and_changes_of_all_sessions_are_said(finished):
 
 def test_cells_have_their_colours_and_papers(run):
     paper = Published(paper="Name 2020", mean=2.0, by_step={1: 3.0})
-    steps = {"published": paper, "by_step": {1: (2.0, 0.5)}}
+    steps = {"published": paper, "curve": [(9.0, 0.5), (2.0, 0.5)]}
     rows = [
         replace(make_row([run], {"algo": name}, to_best), verdict=verdict, **steps)
         for name, to_best, verdict in (

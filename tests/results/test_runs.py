@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import statistics
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,17 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(finished, name):
     assert [folder.path for folder in left_out] == [f"runs/{name}"]
     assert why in left_out[0].reason
     assert "\n" not in left_out[0].reason
+
+
+def test_a_run_of_an_earlier_version_keeps_the_interval_that_it_recorded(finished):
+    shutil.copytree(finished, "run")
+    each = json.loads(Path("run/test_tasks.json").read_text())["each"]
+    former = 1.96 * statistics.stdev(each) / len(each) ** 0.5
+    edit("run", "summary.json", lambda s: s["test"]["mse"].update(ci95=former))
+    with pytest.raises(RunDirError, match="does not belong"):
+        read_run(Path("run"))
+    edit("run", "test_tasks.json", lambda t: t.pop("queries"))
+    assert read_run(Path("run")).summary.test.ci95 == former
 
 
 def test_a_run_without_test_tasks_has_a_result_but_no_digest(finished):

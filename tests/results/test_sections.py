@@ -32,7 +32,7 @@ def test_results_are_a_table_and_a_picture(run):
     assert {"mse", "± tasks", "published"} <= section.table.numbers
     assert "algo" not in section.table.numbers
     alt, caption = _only(section)
-    assert alt == "Test results: row 0 2 ± 2; row 1 3 ± 2"
+    assert alt == "Test results: row 0 2 ± 13; row 1 3 ± 13"
     assert "Diamonds" in caption
 
 
@@ -50,6 +50,18 @@ def test_validations_are_averaged_over_seeds(run):
 def test_adaptation_says_from_where_to_where(run):
     alt, _ = _only(sections._show_adaptation("mse", _entries(make_row([alter(run, [1.0, 3.0])], {}))))
     assert alt == "Adaptation: row 0 goes from 2 to 2"
+
+
+def test_the_band_of_an_adaptation_curve_ends_where_the_table_says(run, monkeypatch):
+    """Models that were tested on the same tasks know no more about tasks than one of them."""
+    drawn = []
+    monkeypatch.setattr(sections.figures, "draw_lines", lambda _, metric, label, series: drawn.extend(series))
+    for digest in ("one and the same", ""):
+        row = make_row([alter(run, [1.0, 3.0, 5.0], seed=seed, digest=digest) for seed in (0, 1, 2)], {})
+        sections._show_adaptation("mse", _entries(row))
+        assert drawn[-1].points[-1] == (2, row.mean, row.ci95_tasks)
+    (_, _, shared), (_, _, own) = (line.points[-1] for line in drawn)
+    assert own == pytest.approx(shared / 3**0.5)
 
 
 def test_spread_names_the_median_and_the_worst(run):

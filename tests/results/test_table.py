@@ -26,8 +26,8 @@ def rows(run):
     )
     two = [alter(run, [2.0, 3.0, 7.0]), alter(run, [3.0, 4.0, 8.0], seed=1)]
     second = make_row(two, {"experiment": "a|b"}, Difference(1.5, 0.25))
-    steps = {0: (7.0, 1.0), 1: (2.5, 0.5)}
-    first = replace(first, published=PAPER, verdict=Verdict("above", 0.75, True), by_step=steps)
+    steps = [(7.0, 1.0), (2.5, 0.5)]
+    first = replace(first, published=PAPER, verdict=Verdict("above", 0.75, True), curve=steps)
     return [first, second]
 
 
@@ -37,13 +37,18 @@ def test_markdown_is_for_people(rows):
         "experiment | algo.inner_lr | mse | ± tasks | ± seeds | tasks | seeds | after 0 | after 1 | published | verdict"
     )
     assert lines[0] == f"| {head} | to the best | paper |"
-    start, end = "| x/one | 0.1 | 2.333 | 1.7 |  | 3 | 1 | 7 ± 1 (9) | 2.5 ± 0.5 (2.6) | 2.5 | ", "Name 2020, table 1 |"
+    start, end = "| x/one | 0.1 | 2.333 | 3.8 |  | 3 | 1 | 7 ± 1 (9) | 2.5 ± 0.5 (2.6) | 2.5 | ", "Name 2020, table 1 |"
     assert lines[2] == f"{start}above by 0.75, intervals meet | best | {end}"
     assert lines[3].startswith("| a\\|b |  | 4.5 |")
     assert "| +1.5 ± 0.25 |" in lines[3]
     assert "after 0, after 1: after that many inner steps" in lines[5]
     assert "rows tested on other tasks have a best of their own" in lines[5]
     assert lines[-1] == "- runs/x: why"
+
+
+def test_a_row_that_answers_every_task_as_the_best_does_is_equal_to_it(rows):
+    same = replace(rows[1], to_best=Difference(0.0, 0.0))
+    assert columns([rows[0], same])["to the best"] == ["best", "equal on every task"]
 
 
 def test_csv_and_json_have_the_numbers(rows):

@@ -19,7 +19,9 @@ def test_the_digest_of_test_tasks_is_that_of_the_tasks():
     """Two algorithms on the same tasks share it; another seed, another number of shots or of tasks has another."""
 
     def digest(*words, tasks=5):
-        record = summary.test_tasks_of(_experiment(*words), Evaluation([2.0, 1.0], [0.1, 0.1], tasks, [1.0] * tasks))
+        record = summary.test_tasks_of(
+            _experiment(*words), Evaluation([2.0, 1.0], [0.1, 0.1], tasks, [1.0] * tasks, 10)
+        )
         assert (record.metric, record.inner_steps, record.each) == ("mse", 1, [1.0] * tasks)
         return record.digest
 

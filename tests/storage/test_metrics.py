@@ -10,7 +10,7 @@ from metarun.intervals import Evaluation
 from metarun.storage.metrics import Event, Recorder, last_timing, parse_events, read_events
 from metarun.storage.rundir import RunDir
 
-RESULT = Evaluation([2.0, 1.0], [0.2, 0.1], 7, [1.0] * 7)
+RESULT = Evaluation([2.0, 1.0], [0.2, 0.1], 7, [1.0] * 7, 10)
 
 
 def _recorder(rundir, **settings):
