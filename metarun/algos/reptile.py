@@ -10,7 +10,8 @@ events is of points that were trained on.
 In the authors' code Adam's second moment v is not reset between tasks (`inner_moments=carried`, the default here). We
 differ: theirs goes from task to task; here all tasks of a meta-batch start from the same v, which then moves as θ does,
 v <- v + ε mean over tasks of (v_K - v), and is used in tests too. `fresh` starts every task with v = 0, so that Adam's
-first step has the same length for every weight.
+first step has the same length for every weight. Adam's eps is added to √(v / (1 - β2^t)), as in torch and in Adam's own
+algorithm 1; TensorFlow's, which the authors used, adds it to √v, which counts for more in the first steps.
 """
 
 from collections.abc import Callable, Iterator
@@ -139,7 +140,7 @@ class CarriedAdam:
         beta2: of v <- β2 v + (1 - β2) g².
         second: v before the first step of the inner loop.
         power: β2^t before it. v and 1 - β2^t move alike in outer steps, so that their ratio stays an average of g².
-        eps: as Adam's.
+        eps: as Adam's, in torch's place.
     """
 
     name = "Adam"

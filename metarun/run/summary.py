@@ -7,7 +7,19 @@ import torch
 from metarun.config.schema import Config
 from metarun.engine.loop import EVAL_BATCH, Experiment, State
 from metarun.intervals import Evaluation
-from metarun.storage.records import Checkpoint, Inner, Learner, Point, Source, Summary, Tasks, Test, Trained, Training
+from metarun.storage.records import (
+    Checkpoint,
+    EarlierTest,
+    Inner,
+    Learner,
+    Point,
+    Source,
+    Summary,
+    Tasks,
+    Test,
+    Trained,
+    Training,
+)
 
 
 def summarize(
@@ -49,6 +61,21 @@ def summarize(
         metric=metric,
         tests={metric: Test(mean=result.mean[-1], ci95=result.ci95[-1], tasks=result.tasks, by_step=points)},
     )
+
+
+def earlier_tests(before: Summary | None, outer_steps: int) -> list[EarlierTest]:
+    """All tests that a run had before the one after these outer steps, given its summary so far.
+
+    A run that is extended is tested again on the same tasks, and a reader has to know how often: the best of several
+    tests is no test.
+    """
+    if before is None or before.steps is None or before.steps == outer_steps or before.checkpoint is None:
+        return before.earlier if before else []
+    test = before.test
+    last = EarlierTest(
+        mean=test.mean, ci95=test.ci95, outer_steps=before.steps, step=before.checkpoint.step, tasks=test.tasks
+    )
+    return [*before.earlier, last]
 
 
 def facts(experiment: Experiment) -> tuple[Source, Inner | None, dict[str, str]]:

@@ -30,7 +30,7 @@ from metarun.run.progress import Progress
 from metarun.run.session import Session
 from metarun.run.signals import stop_at_once
 from metarun.run.starting_point import StartingPoint
-from metarun.run.summary import facts, summarize, test_tasks_of
+from metarun.run.summary import earlier_tests, facts, summarize, test_tasks_of
 from metarun.run.words import describe_source
 from metarun.storage import checkpoint
 from metarun.storage.metrics import Recorder, parse_events
@@ -117,6 +117,7 @@ def _sum_up(session: Session, tested: State, result: Evaluation) -> Summary:
             "validations": {metric: Validation(mean=best.value, step=best.step, tasks=config.val_tasks)},
             "objective": best.value if config.objective == "val" else result.mean[-1],
             "wall_seconds": session.recorder.seconds(),
+            "earlier": earlier_tests(rundir.summary(), config.outer_steps),
         }
     )
     draw_examples(experiment, tested.meta, result.each, rundir.examples)

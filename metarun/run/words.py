@@ -51,7 +51,7 @@ def title(summary: Summary) -> str:
 def settings(summary: Summary) -> dict[str, str]:
     """The effective settings that a reader of the result has to know, in words by name."""
     if summary.learner is None:
-        return summary.settings or {}
+        return (summary.settings or {}) | _describe_earlier(summary)
     form = f" with {summary.learner.form}" if summary.learner.form else ""
     found = {"learner": f"{summary.learner.name}{form}, {summary.parameters:,} meta-parameters"}
     if summary.inner:
@@ -67,12 +67,23 @@ def settings(summary: Summary) -> dict[str, str]:
         found |= {"trained with": "; ".join(other)} if other else {}
     if summary.checkpoint:
         found["checkpoint"] = _describe_checkpoint(summary)
-    return found
+    return found | _describe_earlier(summary)
 
 
 def _spell_name(name: str) -> str:
     """The name of a detail for people, such as 'meta-gradient' for meta_gradient."""
     return name.replace("meta_", "meta-").replace("_", " ")
+
+
+def _describe_earlier(summary: Summary) -> dict[str, str]:
+    """The tests at earlier ends of a run that was extended; {} where there were none."""
+    if not summary.earlier:
+        return {}
+    results = [
+        f"{format_metric(summary.metric, test.mean, test.ci95)} after {test.outer_steps} outer steps"
+        for test in summary.earlier
+    ]
+    return {"tested before": f"{', '.join(results)} (on the same tasks)"}
 
 
 def _describe_checkpoint(summary: Summary) -> str:

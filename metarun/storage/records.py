@@ -67,6 +67,14 @@ class Validation(Record):
     tasks: Count = 0
 
 
+class EarlierTest(Point):
+    """A test at an earlier end of a run that went on: after how many outer steps, of which checkpoint."""
+
+    outer_steps: Count
+    step: Count
+    tasks: Count
+
+
 class Inner(Record):
     """The inner loop."""
 
@@ -139,6 +147,7 @@ class Summary(Record):
     metric: Metric
     tests: dict[Metric, Test] = Field(alias="test")
     validations: dict[Metric, Validation] = Field(default={}, alias="val")  # the best; an evaluation has none
+    earlier: list[EarlierTest] = []  # of a run that was extended: all tests before this one, in order
     objective: float | None = None  # of a sweeper; an evaluation has none
     wall_seconds: float = 0.0  # of all sessions
     # Summaries from before there were facts have these in words, and the outer steps of the run:

@@ -15,8 +15,15 @@ QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_ev
 def test_an_extended_run_is_reproduced_as_if_never_interrupted(metarun):
     """Its validation at step 11 was there only because that was the last step once."""
     metarun(*(word for word in QUICK if not word.startswith("meta_steps")), "meta_steps=11", "hydra.run.dir=run")
-    assert metarun("resume", "run", "meta_steps=16")[0] == 0
+    summary = json.loads(Path("run/summary.json").read_text())
+    first = {name: summary["test"]["mse"][name] for name in ("mean", "ci95", "tasks")}
+    step = summary["checkpoint"]["step"]
+    code, out, err = metarun("resume", "run", "meta_steps=16")
+    assert code == 0
+    assert "after 11 outer steps (on the same tasks)" in out
     assert '"step": 11, "split": "val"' in Path("run/metrics.jsonl").read_text()
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["earlier"] == [first | {"outer_steps": 11, "step": step}], "every test of a run is kept"
     code, out, err = metarun("reproduce", "run")
     assert code == 0, err
     assert "bitwise identical" in out

@@ -28,4 +28,5 @@ def test_numbers_of_the_papers():
     assert published("finn2017/omniglot_5w1s") == {"paper": "Finn et al. 2017, table 1", "mean": 0.987, "ci95": 0.004}
     assert published("finn2017/sinusoid_5shot")["by_step"] == {1: 0.67, 5: 0.38, 10: 0.35}
     assert published("ravi2017/omniglot_5w1s") is None
+    assert published("antoniou2019/omniglot_20w1s") is None, "a number whose source nobody here has read is none"
     assert published("") is None
