@@ -117,14 +117,41 @@ def sizes(shots: int, queries: int | None, eval_shots: int | None, eval_queries:
     )
 
 
+class Ways(NamedTuple):
+    """Classes of a task in training, and in validation and test."""
+
+    train: int
+    test: int
+
+    def of(self, split: Split) -> int:
+        """Classes of the tasks of a split."""
+        return self.train if split == "train" else self.test
+
+    def facts(self) -> dict[str, int]:
+        """The numbers by name: ways, and train_ways where those are others."""
+        return {"ways": self.test} | ({"train_ways": self.train} if self.train != self.test else {})
+
+
+def ways_of(ways: int, eval_ways: int | None) -> Ways:
+    """The ways that these settings mean.
+
+    Raises:
+        SettingError: one is below 2.
+    """
+    at_least(2, ways=ways, **({} if eval_ways is None else {"eval_ways": eval_ways}))
+    return Ways(ways, ways if eval_ways is None else eval_ways)
+
+
 class TaskSource(Protocol):
     """A distribution over tasks, split into train, val and test.
 
-    The constructor checks the settings and reads nothing; `prepare` reads or makes the data.
+    The constructor checks the settings and reads nothing; `prepare` reads or makes the data. A source of classes may
+    say in `split_sizes`, {split: number}, how many classes a split has; tasks of more ways are then refused. Its tasks
+    have the classes 0 to ways - 1, even where there are more outputs.
 
     Attributes:
         input_shape: shape of one example.
-        outputs: how many numbers the learner gives for one example (N for classes).
+        outputs: how many numbers the learner gives for one example: for classes N, the largest of all splits.
         metric: what a learner is judged by.
     """
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metarun.errors import SettingError
-from metarun.tasks import keys, minibatches, owner_of, sizes
+from metarun.tasks import keys, minibatches, owner_of, sizes, ways_of
 
 
 def test_minibatches_come_from_the_key_and_cover_the_points():
@@ -40,3 +40,13 @@ def test_sizes_not_given_are_those_of_training():
     assert sizes(5, 3, 1, 2).facts() == {"shots": 1, "queries": 2, "train_shots": 5, "train_queries": 3}
     with pytest.raises(SettingError):
         sizes(5, 0, None, None)
+
+
+def test_ways_not_given_are_those_of_training():
+    assert ways_of(5, None) == (5, 5)
+    assert ways_of(5, None).facts() == {"ways": 5}
+    assert ways_of(60, 5).facts() == {"ways": 5, "train_ways": 60}
+    assert [ways_of(60, 5).of(split) for split in ("train", "val", "test")] == [60, 5, 5]
+    for bad in ((1, None), (5, 1)):
+        with pytest.raises(SettingError):
+            ways_of(*bad)

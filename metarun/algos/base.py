@@ -34,10 +34,13 @@ class Algorithm(ABC):
         meta_optimizer: makes the outer optimiser from the meta-parameters, called with lr=meta_lr.
 
     Attributes:
+        any_ways: whether test tasks may have more or fewer classes than training tasks; the learner's outputs are then
+            as many as the largest have.
         training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
         origin: the algorithm that this is a stage of (see `at`), by default itself. All stages have the same units.
     """
 
+    any_ways: ClassVar[bool] = False
     training_only: ClassVar[tuple[str, ...]] = ("meta_lr", "meta_lr_schedule", "meta_clip", "meta_optimizer")
 
     model: nn.Module = field(kw_only=False)

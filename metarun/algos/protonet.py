@@ -5,12 +5,13 @@
 Reference: Snell, Swersky & Zemel 2017, "Prototypical networks for few-shot learning", arXiv 1703.05175. f is the
 learner without its last layer, and all its parameters are meta-learned; nothing is adapted to a task but the c_n.
 
-As in the authors' code, support and query set are normalised together where batch norm is transductive. We differ in
-the ways of training tasks, which are those of test tasks (theirs 60), and in the outer rate, which is constant (theirs
-is halved again and again).
+As in the authors' code, support and query set are normalised together where batch norm is transductive. Training tasks
+may have more ways than test tasks (data.ways=60 data.eval_ways=5), as theirs have; in experiment=snell2017/*_60way they
+do. We differ in the outer rate: constant or with a schedule of its own, theirs is halved every 2000 episodes.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,8 @@ from metarun.tasks import Task, TaskSource, example_losses, score
 @dataclass(eq=False, kw_only=True)
 class ProtoNet(Algorithm):
     """Prototypical networks, with squared Euclidean distances."""
+
+    any_ways: ClassVar = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -41,12 +44,14 @@ class ProtoNet(Algorithm):
         need_classes(self, source)
 
     def logits(self, meta: Params, task: Task) -> Tensor:
-        """[Q, N] minus the squared distance between query points and prototypes."""
+        """[Q, N] minus the squared distance between query points and prototypes; least for a class without support."""
         features = self.predict(meta, torch.cat([task.support_x, task.query_x]), task.support_x)
         support, query = features.tensor_split([len(task.support_x)])
         members = F.one_hot(task.support_y, self.ways).to(support.dtype)  # [S, N]
-        prototypes = members.T @ support / members.sum(dim=0)[:, None]
-        return -(query[:, None] - prototypes).square().sum(dim=-1)
+        number = members.sum(dim=0)
+        prototypes = members.T @ support / number.clamp(min=1)[:, None]
+        logits = -(query[:, None] - prototypes).square().sum(dim=-1)
+        return logits.masked_fill(number == 0, torch.finfo(logits.dtype).min)
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean cross-entropy of the query set, and its accuracy, both []."""

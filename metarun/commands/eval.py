@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     rundir = RunDir(args.run)
     trained = rundir.config()
     config = with_changes(trained.plain(), args.words)
-    experiment = build_experiment(config)
+    experiment = build_experiment(config, ("test",))
     _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     experiment.source.prepare(experiment.device)
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(rundir, trained, step))
-    chunks = choose_chunks(config, experiment, state)
+    chunks = choose_chunks(config, experiment, state, "test")
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, chunks)
     choices = rundir.choices()
     summary = summarize(config, experiment, state, result, choices=choices, run=str(rundir.short), steps=newest["step"])

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from metarun.config.compose import plain_config
-from metarun.config.keys import policy
+from metarun.config.keys import NEWER, policy
 from metarun.config.overrides import parse
 from metarun.config.schema import Config, check
 from metarun.config.typecheck import check_types, find_parent
@@ -31,6 +31,9 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
         else:
             changes.append((key, value))
     for key, value in changes:  # once all that was chosen by name is there
+        if key in NEWER:
+            section, _, name = key.partition(".")
+            new[section].setdefault(name, None)
         node, last = find_parent(key, new), key.rpartition(".")[2]
         value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore
         check_types("", {key: value}, {key: node[last]}, saved=True)

@@ -50,6 +50,7 @@ KEYS = {
     "algo": Policy(),
     "model": Policy(),
     "data": Policy(),
+    "data.train_tasks": Policy(evaluate=False),
     "data.root": _PLACE,
     "data.download": _PLACE,
     "device": Policy(resume=True, reproduce=True, identity=False, published=True, by_name=True),
@@ -66,6 +67,9 @@ KEYS = {
 }
 # In runs of earlier versions, what a paper reports was a key of the config.
 FORMER = {"published": Policy(resume=True, digits=False, identity=False, published=True)}
+
+# Keys that runs of earlier versions lack, where null means what those did.
+NEWER = ("data.train_tasks", "data.eval_ways")
 
 
 def policy(key: str) -> Policy:
@@ -89,11 +93,11 @@ def key_of(word: str) -> str:
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a plain config, with their dotted keys."""
+    """The values of a plain config, with their dotted keys, but for a null that is as good as absent (see NEWER)."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, f"{prefix}{key}.")
-        else:
+        elif value is not None or f"{prefix}{key}" not in NEWER:
             yield f"{prefix}{key}", value
 
 

@@ -63,6 +63,14 @@ class Config:
             if not isinstance(value := getattr(self, name), dict) and (name, value) != ("logger", None):
                 raise SettingError(value, name, f"settings of its own, such as {name}.key=value")
 
+        if (tasks := self.data.get("train_tasks")) is not None:
+            at_least(1, **{"data.train_tasks": tasks})
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The settings that the task source has itself: `train_tasks` is the run's."""
+        return {key: value for key, value in self.data.items() if key != "train_tasks"}
+
     @property
     def outer_steps(self) -> int:
         """How many outer steps are run: the budget's share of meta_steps."""

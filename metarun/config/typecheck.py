@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from metarun.config.keys import NEWER
 from metarun.errors import UsageError
 from metarun.text import nearest, spell
 
@@ -17,6 +18,8 @@ def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], s
     for key, value in values.items():
         name = f"{where}.{key}".lstrip(".")
         if key not in reference:
+            if name in NEWER:
+                continue  # a saved config may lack them
             if "_target_" in reference and "." in where:
                 continue  # an argument more of a nested class, such as algo.meta_optimizer; its signature decides
             raise UsageError(f"{name!r} (config): {_describe_keys(where, key, reference)}")

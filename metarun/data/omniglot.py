@@ -20,19 +20,20 @@ from metarun import seeds
 from metarun.data import omniglot_archive as archive
 from metarun.data.omniglot_archive import ALPHABETS, DRAWERS, SIZE, Alphabets
 from metarun.errors import SettingError, at_least, boolean, one_of
-from metarun.tasks import Metric, Split, Task, keys, sizes
+from metarun.tasks import Metric, Split, Task, keys, sizes, ways_of
 
 
 class Omniglot:
     """N-way K-shot classification of characters.
 
     Args:
-        ways: N, up to 100, which is what the smallest split has.
+        ways: N, at most the classes of the split: 1100 in training, 100 in validation, 423 in test.
         shots: K, support drawings of each class.
         queries: query drawings of each class; None: as many as shots. Support and query never share a drawing, so
             K + Q is at most 20.
         eval_shots: K in validation and test; None: as in training.
         eval_queries: Q in validation and test; None: as in training, or where queries is None as many as shots there.
+        eval_ways: N in validation and test; None: as in training.
         rotations: whether each class of a task is turned by a random multiple of 90 degrees: in `all` splits, in
             `train` only, or in `none`.
         split_seed: shuffles the classes before they are split.
@@ -52,27 +53,25 @@ class Omniglot:
         queries: int | None = None,
         eval_shots: int | None = None,
         eval_queries: int | None = None,
+        eval_ways: int | None = None,
         rotations: str = "all",
         split_seed: int = 0,
         root: str | None = None,
         download: bool = True,
     ):
-        at_least(2, ways=ways)
+        self.ways = ways_of(ways, eval_ways)
         self.sizes = sizes(shots, queries, eval_shots, eval_queries)
         at_least(0, split_seed=split_seed)
         boolean(download=download)
         one_of("rotations", rotations, ["all", "train", "none"])
-        if ways > (most := min(self.split_sizes.values())):
-            raise SettingError(ways, "ways", f"at most {most}, the classes of the smallest split (val)")
         for prefix, (k, q) in {"": self.sizes.train, "eval_": self.sizes.test}.items():
             if k + q > DRAWERS:
                 names = f"{prefix}shots", f"{prefix}queries"
                 rule = f"at most {DRAWERS}, the drawings of a class; lower {' or '.join(names)}"
                 raise SettingError(k + q, " + ".join(names), rule)
-        self.ways = ways
         self.rotations, self.split_seed, self.download = rotations, split_seed, download
         self.root = Path(root or os.environ.get("METARUN_DATA") or archive.cache()).expanduser()
-        self.outputs = ways
+        self.outputs = max(self.ways)
 
     def classes(self, split: Split) -> list[str]:
         """The class names of a split, in the split's order."""
@@ -101,15 +100,15 @@ class Omniglot:
         """See TaskSource."""
         index = index.to(self.images.device)
         shots, queries = self.sizes.of(split)
-        per_class, members = shots + queries, self.members[split]
-        classes = members[seeds.distinct((seed, split, "classes"), index, 1, len(members), self.ways).squeeze(1)]
-        drawings = seeds.distinct((seed, split, "drawings"), index, self.ways, DRAWERS, per_class)
+        per_class, ways, members = shots + queries, self.ways.of(split), self.members[split]
+        classes = members[seeds.distinct((seed, split, "classes"), index, 1, len(members), ways).squeeze(1)]
+        drawings = seeds.distinct((seed, split, "drawings"), index, ways, DRAWERS, per_class)
         images = self.images[classes[..., None] * DRAWERS + drawings]  # [T, N, K + Q, 784]
         if self.rotations == "all" or (self.rotations == "train" and split == "train"):
-            quarter = seeds.words((seed, split, "rotations"), index, self.ways) % 4
+            quarter = seeds.words((seed, split, "rotations"), index, ways) % 4
             images = images.gather(-1, self.turns[quarter][:, :, None].expand_as(images))
-        images = images.view(len(index), self.ways, per_class, *self.input_shape)
-        labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
+        images = images.view(len(index), ways, per_class, *self.input_shape)
+        labels = torch.arange(ways, device=index.device).expand(len(index), -1)
 
         def with_labels(images: Tensor) -> tuple[Tensor, Tensor]:
             return images.flatten(1, 2).float() / 255, labels.repeat_interleave(images.shape[2], dim=1)
@@ -129,4 +128,4 @@ class Omniglot:
     def facts(self) -> dict[str, Any]:
         """See TaskSource."""
         more = {"rotations": self.rotations}
-        return {"name": "omniglot", "ways": self.ways, **self.sizes.facts(), "more": more}
+        return {"name": "omniglot", **self.ways.facts(), **self.sizes.facts(), "more": more}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.errors import at_least
-from metarun.tasks import Metric, Split, Task, keys, sizes
+from metarun.tasks import Metric, Split, Task, keys, sizes, ways_of
 
 
 class Sequences:
@@ -27,6 +27,7 @@ class Sequences:
         queries: query sequences of each class.
         eval_shots: K in validation and test; None: as in training.
         eval_queries: Q in validation and test; None: as in training.
+        eval_ways: N in validation and test; None: as in training.
         length: L; at least 2.
         symbols: V; at least 2.
     """
@@ -40,14 +41,15 @@ class Sequences:
         queries: int = 5,
         eval_shots: int | None = None,
         eval_queries: int | None = None,
+        eval_ways: int | None = None,
         length: int = 20,
         symbols: int = 5,
     ):
-        at_least(2, ways=ways, length=length, symbols=symbols)
-        self.ways = ways
+        at_least(2, length=length, symbols=symbols)
+        self.ways = ways_of(ways, eval_ways)
         self.sizes = sizes(shots, queries, eval_shots, eval_queries)
         self.length, self.symbols = length, symbols
-        self.input_shape, self.outputs = (length, symbols), ways
+        self.input_shape, self.outputs = (length, symbols), max(self.ways)
         self.device = torch.device("cpu")
 
     def prepare(self, device: torch.device) -> None:
@@ -57,17 +59,18 @@ class Sequences:
     def chains(self, seed: int, split: Split, index: Tensor) -> Tensor:
         """[T, N, V, V] float64 transition probabilities; rows add up to 1."""
         # Exponential numbers divided by their sum are uniform on the simplex.
-        draws = -torch.log1p(-seeds.uniform((seed, split, "chains"), index, self.ways * self.symbols**2))
-        weights = draws.view(-1, self.ways, self.symbols, self.symbols)
+        ways = self.ways.of(split)
+        draws = -torch.log1p(-seeds.uniform((seed, split, "chains"), index, ways * self.symbols**2))
+        weights = draws.view(-1, ways, self.symbols, self.symbols)
         return weights / weights.sum(dim=-1, keepdim=True)
 
     def sample(self, seed: int, split: Split, index: Tensor) -> Task:
         """See TaskSource."""
         index = index.to(self.device)
         shots, queries = self.sizes.of(split)
-        per_class = shots + queries
-        draws = seeds.uniform((seed, split, "symbols"), index, self.ways * per_class * self.length)
-        draws = draws.view(-1, self.ways, per_class, self.length)
+        per_class, ways = shots + queries, self.ways.of(split)
+        draws = seeds.uniform((seed, split, "symbols"), index, ways * per_class * self.length)
+        draws = draws.view(-1, ways, per_class, self.length)
         below = self.chains(seed, split, index).cumsum(dim=-1)[..., :-1]  # [T, N, V, V-1]
         symbol = (draws[..., 0] * self.symbols).long()
         symbols = [symbol]
@@ -76,7 +79,7 @@ class Sequences:
             symbol = (draws[..., place, None] >= row).sum(dim=-1)
             symbols.append(symbol)
         x = F.one_hot(torch.stack(symbols, dim=-1), self.symbols).float()  # [T, N, E, L, V]
-        labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
+        labels = torch.arange(ways, device=index.device).expand(len(index), -1)
 
         def with_labels(x: Tensor) -> tuple[Tensor, Tensor]:
             return x.flatten(1, 2), labels.repeat_interleave(x.shape[2], dim=1)
@@ -91,4 +94,4 @@ class Sequences:
     def facts(self) -> dict[str, Any]:
         """See TaskSource."""
         more = {"length": self.length, "symbols": self.symbols}
-        return {"name": "sequences", "ways": self.ways, **self.sizes.facts(), "more": more}
+        return {"name": "sequences", **self.ways.facts(), **self.sizes.facts(), "more": more}

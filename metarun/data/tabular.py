@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.errors import at_least, one_of
-from metarun.tasks import Metric, Split, Task, keys, sizes
+from metarun.tasks import Metric, Split, Task, keys, sizes, ways_of
 
 SCALES = (0.03, 3.0)
 HIDDEN = 16
@@ -32,6 +32,7 @@ class Tabular:
         queries: query points of each class.
         eval_shots: shots in validation and test; None: as in training.
         eval_queries: queries in validation and test; None: as in training.
+        eval_ways: N in validation and test; None: as in training.
         teacher: drawn anew for every task. `linear`: w·(r⊙x). `mlp`: a hidden layer of 16 tanh units. `tree`: a
             decision tree of depth 3 with a small slope in its leaves, which keeps all scores different. `noise`: a
             random number that has nothing to do with x, so that every learner has to stay at chance.
@@ -48,18 +49,18 @@ class Tabular:
         queries: int = 15,
         eval_shots: int | None = None,
         eval_queries: int | None = None,
+        eval_ways: int | None = None,
         teacher: str = "linear",
         split_seed: int = 0,
     ):
         at_least(1, features=features)
-        at_least(2, ways=ways)
         at_least(0, split_seed=split_seed)
         self.teachers = {"linear": self._linear, "mlp": self._mlp, "tree": self._tree, "noise": self._noise}
         one_of("teacher", teacher, self.teachers)
-        self.features, self.ways = features, ways
+        self.features, self.ways = features, ways_of(ways, eval_ways)
         self.sizes = sizes(shots, queries, eval_shots, eval_queries)
         self.teacher, self.split_seed = teacher, split_seed
-        self.input_shape, self.outputs = (features,), ways
+        self.input_shape, self.outputs = (features,), max(self.ways)
 
     def prepare(self, device: torch.device) -> None:
         """See TaskSource."""
@@ -72,15 +73,15 @@ class Tabular:
         """See TaskSource."""
         index = index.to(self.scales.device)
         shots, queries = self.sizes.of(split)
-        per_class = shots + queries
-        points = self.ways * per_class
+        per_class, ways = shots + queries, self.ways.of(split)
+        points = ways * per_class
         x = seeds.normal((seed, split, "features"), index, points * self.features).view(-1, points, self.features)
         scores = self.teachers[self.teacher]((seed, split, "teacher"), index, self.scales * x)
         # N equal runs of ranks are the classes; a shuffle decides which points of a run are the support.
-        by_class = scores.argsort(dim=1, stable=True).view(-1, self.ways, per_class)
-        shuffle = seeds.distinct((seed, split, "roles"), index, self.ways, per_class, per_class)
+        by_class = scores.argsort(dim=1, stable=True).view(-1, ways, per_class)
+        shuffle = seeds.distinct((seed, split, "roles"), index, ways, per_class, per_class)
         by_class = by_class.gather(2, shuffle)
-        labels = torch.arange(self.ways, device=index.device).expand(len(index), -1)
+        labels = torch.arange(ways, device=index.device).expand(len(index), -1)
 
         def with_labels(columns: slice, n: int) -> tuple[Tensor, Tensor]:
             rows = by_class[:, :, columns].flatten(1)
@@ -121,4 +122,4 @@ class Tabular:
     def facts(self) -> dict[str, Any]:
         """See TaskSource."""
         more = {"features": self.features, "teacher": self.teacher}
-        return {"name": "tabular", "ways": self.ways, **self.sizes.facts(), "more": more}
+        return {"name": "tabular", **self.ways.facts(), **self.sizes.facts(), "more": more}

@@ -31,6 +31,7 @@ class Experiment:
     engine: Engine
     device: torch.device
     seed: int
+    train_tasks: int | None = None  # the number of different training tasks; None: no two are the same
     processes: Processes = field(default_factory=Processes)
 
 
@@ -61,19 +62,20 @@ def start(experiment: Experiment) -> State:
 def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch: int) -> Iterator[OuterStep]:
     """Runs outer steps until `meta_steps` are done, and yields after each; `state` is then that step's.
 
-    Outer step n takes the training tasks (n-1) meta_batch .. n meta_batch - 1, whatever happened before; modulo the
-    algorithm's train_tasks, if it has that.
+    Outer step n takes the training tasks (n-1) meta_batch .. n meta_batch - 1, whatever happened before; modulo
+    train_tasks, the experiment's or the algorithm's, where there is such a number.
 
     Raises:
         DivergedError: the meta-loss or meta-gradient of a step is not finite. The state is then the step's before.
     """
     processes = experiment.processes
+    train_tasks = experiment.train_tasks or experiment.algorithm.train_tasks
     while state.step < meta_steps:
         progress = state.step / meta_steps
         algorithm = experiment.algorithm.at(progress)
         index = torch.arange(state.step * meta_batch, (state.step + 1) * meta_batch)
-        if algorithm.train_tasks is not None:
-            index %= algorithm.train_tasks
+        if train_tasks is not None:
+            index %= train_tasks
         mine = processes.share(index)
         tasks = experiment.source.sample(experiment.seed, "train", mine)
         gradient = experiment.engine.meta_gradient(algorithm, state.meta, tasks, state.chunks, meta_batch)

@@ -2,25 +2,32 @@
 
 import inspect
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from metarun import seeds
+from metarun.algos.base import Algorithm
+from metarun.config.compose import plain_config
+from metarun.config.folders import OWN
 from metarun.config.schema import Config
-from metarun.config.targets import build
+from metarun.config.targets import build, trusted_class
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import EVAL_BATCH, Experiment, State
 from metarun.engine.ranks import world_size
 from metarun.errors import SettingError, UsageError
+from metarun.tasks import Split, TaskSource
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
 
 log = logging.getLogger("metarun")
 
 
-def build_experiment(config: Config) -> Experiment:
+def build_experiment(config: Config, splits: Sequence[Split] = ("train", "val", "test")) -> Experiment:
     """Builds everything that a config names, and reads nothing; the source has yet to be prepared.
+
+    `splits` are those of which it takes tasks.
 
     Raises:
         UsageError: a setting is refused.
@@ -30,7 +37,7 @@ def build_experiment(config: Config) -> Experiment:
         raise UsageError(
             f"{config.meta_batch} (meta_batch): expected at least {world_size()}, a task for each process of torchrun"
         )
-    source = build("data", config.data)
+    source = build("data", config.source)
     engine = build("engine", config.engine)
     with seeds.forked(config.seed, "init"):
         model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
@@ -40,6 +47,13 @@ def build_experiment(config: Config) -> Experiment:
         algorithm.check(source, config.meta_batch)
     except SettingError as error:
         raise UsageError(str(error)) from error
+    _check_ways(config, source, algorithm, splits)
+    train_tasks = config.data.get("train_tasks")
+    if None not in (train_tasks, algorithm.train_tasks):
+        raise UsageError(
+            f"{train_tasks} (data.train_tasks): expected null: with its settings {algorithm.name} takes "
+            f"{algorithm.train_tasks} training tasks"
+        )
     try:
         optimizer = algorithm.optimizer(algorithm.init().values())
     except (TypeError, ValueError) as error:
@@ -48,7 +62,33 @@ def build_experiment(config: Config) -> Experiment:
         name = type(optimizer).__name__
         raise UsageError(f"{name} (algo.meta_optimizer): expected an optimiser that steps by a gradient, such as Adam")
     build_logger(config)  # only to refuse its settings now; the run opens its own
-    return Experiment(algorithm, source, engine, device, config.seed)
+    return Experiment(algorithm, source, engine, device, config.seed, train_tasks)
+
+
+def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits: Sequence[Split]) -> None:
+    """Raises UsageError: a split has too few classes, or the algorithm cannot test with other ways than in training."""
+    facts = source.facts()
+    if (test := facts.get("ways")) is None:
+        return
+    train = facts.get("train_ways") or test
+    if train != test and not algorithm.any_ways:
+        raise UsageError(
+            f"{test} (data.eval_ways): expected {train}, as in training, for {algorithm.name} has an output for each "
+            f"class; for other numbers algo={', '.join(_algorithms_of_any_ways())}"
+        )
+    for split in splits:
+        most, ways = getattr(source, "split_sizes", {}).get(split), train if split == "train" else test
+        if most is not None and ways > most:
+            apart = config.data.get("eval_ways") is not None
+            name = "eval_ways" if apart and split != "train" else "ways"
+            remedy = "; set data.eval_ways" if algorithm.any_ways and not apart and split != "train" else ""
+            raise UsageError(f"{ways} (data.{name}): expected at most {most}, the classes of split {split}{remedy}")
+
+
+def _algorithms_of_any_ways() -> list[str]:
+    """The choices of algo that test with other ways than in training."""
+    nodes = {name: plain_config((f"algo={name}",))["algo"] for name in OWN.options("algo")}
+    return [name for name, node in nodes.items() if trusted_class("algo._target_", node["_target_"]).any_ways]
 
 
 def build_logger(config: Config) -> Any:
@@ -61,13 +101,13 @@ def device_of(config: Config) -> torch.device:
     return build("device", config.device).torch_device
 
 
-def choose_chunks(config: Config, experiment: Experiment, state: State) -> Chunks:
-    """The engine's chunks for this experiment."""
+def choose_chunks(config: Config, experiment: Experiment, state: State, split: Split = "val") -> Chunks:
+    """The engine's chunks for this experiment; those of an evaluation by tasks of this split."""
     if config.engine["mode"] == "compile" and experiment.engine.mode != "compile":
         least = config.engine["compile_from"]
         log.info("not compiled: %d outer steps, fewer than engine.compile_from=%d", config.outer_steps, least)
     few = torch.arange(MEASURING_TASKS)
-    train, test = (experiment.source.sample(config.seed, split, few) for split in ("train", "val"))
+    train, test = (experiment.source.sample(config.seed, split, few) for split in ("train", split))
     share = -(-config.meta_batch // experiment.processes.size)
     return experiment.engine.plan(
         experiment.algorithm, state.meta, train, test, meta_batch=share, eval_batch=EVAL_BATCH

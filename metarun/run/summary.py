@@ -82,7 +82,8 @@ def facts(experiment: Experiment) -> tuple[Source, Inner | None, dict[str, str]]
     """The task source, the inner loop, and further details by name."""
     algorithm, source = experiment.algorithm, experiment.source
     inner = algorithm.inner(source)
-    return Source(**source.facts()), Inner(**inner) if inner else None, algorithm.details(source)
+    tasks = Source(**source.facts()).model_copy(update={"train_tasks": experiment.train_tasks})
+    return tasks, Inner(**inner) if inner else None, algorithm.details(source)
 
 
 def compare_training(trained: Experiment, tested: Experiment) -> Trained | None:

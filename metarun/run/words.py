@@ -8,8 +8,12 @@ def describe_source(source: Source) -> str:
     """The task source, such as 'omniglot 5-way 1-shot (queries: 1)'."""
     kind = f" {source.ways}-way" if source.ways is not None else ""
     notes = [f"queries: {source.queries}"]
+    trained = [f"ways: {source.train_ways}"] if source.train_ways is not None else []
     if (source.train_shots, source.train_queries) != (source.shots, source.queries):
-        notes.append(f"trained with shots: {source.train_shots}, queries: {source.train_queries}")
+        trained += [f"shots: {source.train_shots}", f"queries: {source.train_queries}"]
+    if source.train_tasks is not None:
+        trained.append(f"tasks: {source.train_tasks}")
+    notes += [f"trained with {', '.join(trained)}"] if trained else []
     notes += [f"{_spell_name(name)}: {value}" for name, value in source.more.items()]
     regression = " regression" if source.ways is None else ""
     return f"{source.name}{kind} {source.shots}-shot{regression} ({', '.join(notes)})"

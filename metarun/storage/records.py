@@ -90,11 +90,13 @@ class Source(Record):
     """The task source; shots and queries of a class, in regression of a task."""
 
     name: str
-    ways: Count | None = None  # classes of a task; None in regression
+    ways: Count | None = None  # classes of a task in validation and test; None in regression
+    train_ways: Count | None = None  # in training, where there are others
     shots: Count  # in validation and test
     queries: Count
     train_shots: Count
     train_queries: Count
+    train_tasks: Count | None = None  # the number of different training tasks; None: no two are the same
     more: dict[str, str | int | float | bool | None] = {}  # further facts of the tasks by name, such as rotations
 
 

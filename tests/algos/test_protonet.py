@@ -31,6 +31,24 @@ def test_prototypes_are_class_means_in_a_learned_space():
     torch.testing.assert_close(algorithm.logits(meta, tasks.select(0)), algorithm.logits(meta, other))
 
 
+def test_tasks_of_fewer_classes_than_there_are_outputs_are_answered_as_with_as_many():
+    tasks = image_tasks(torch.Generator().manual_seed(0), shots=3, queries=2).select(0)
+    with seeds.forked("test", "proto"):
+        many = ProtoNet(Conv4((1, 16, 16), 7, filters=4).double())
+    with seeds.forked("test", "proto"):
+        three = ProtoNet(Conv4((1, 16, 16), 3, filters=4).double())
+    meta = three.init()
+    logits = many.logits(meta, tasks)
+    torch.testing.assert_close(logits[:, :3], three.logits(meta, tasks))
+    assert logits.isfinite().all()
+    assert (logits.argmax(dim=-1) < 3).all()
+    loss, _ = many.meta_loss(meta, tasks)
+    torch.testing.assert_close(loss, three.meta_loss(meta, tasks)[0])
+    leaves = {name: value.requires_grad_() for name, value in meta.items()}
+    grads = torch.autograd.grad(many.meta_loss(leaves, tasks)[0], list(leaves.values()))
+    assert all(grad.isfinite().all() for grad in grads)
+
+
 @pytest.mark.parametrize("norm", ["transductive", "support"])
 def test_prototypes_are_learned_through_support_and_query(norm):
     tasks = image_tasks(torch.Generator().manual_seed(0), shots=2, queries=2)

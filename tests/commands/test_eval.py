@@ -64,3 +64,21 @@ def test_eval_refuses_another_class_split(metarun, data_root, monkeypatch):
     code, _, err = metarun("eval", "run", "data.split_seed=1")
     assert code == 4
     assert "data.split_seed" in err
+
+
+def test_prototypes_that_were_learned_with_many_ways_are_tested_with_few_and_with_more(metarun):
+    words = ("algo=protonet", "data=tabular", "data.train_tasks=40", "data.ways=6", "data.eval_ways=3")
+    assert metarun(*QUICK, *words, "hydra.run.dir=run")[0] == 0
+    assert json.loads(Path("run/summary.json").read_text())["source"]["train_ways"] == 6
+    for ways in (3, 9):
+        code, out, err = metarun("eval", "run", f"data.eval_ways={ways}", "test_tasks=200")
+        assert code == 0, err
+        assert f"tabular {ways}-way 5-shot (queries: 15, trained with ways: 6, tasks: 40" in out
+        summary = json.loads(max(Path("run/eval").glob("*/*/summary.json")).read_text())
+        assert summary["test"]["accuracy"]["mean"] > 1.3 / ways, "it is better than chance"
+    code, out, err = metarun("table", "run/eval")
+    assert "data.eval_ways" in out
+    for word in ("data.train_tasks=3", "data.ways=4"):
+        code, _, err = metarun("eval", "run", word)
+        assert code == 2
+        assert "has no effect on meta-testing" in err

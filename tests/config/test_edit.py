@@ -54,3 +54,8 @@ def test_nothing_is_interpolated(plain):
     assert with_changes(plain, ["data.eval_queries=${seed}"]).data["eval_queries"] == "${seed}", (
         "left to the constructor"
     )
+
+
+def test_a_setting_that_is_newer_than_the_saved_config_can_be_given(plain):
+    old = {**plain, "data": {key: value for key, value in plain["data"].items() if key != "train_tasks"}}
+    assert with_changes(old, ["data.train_tasks=3"]).data["train_tasks"] == 3

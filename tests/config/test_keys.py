@@ -5,7 +5,8 @@ import yaml
 from helpers.runs import ROOT
 
 from metarun.config.compose import compose
-from metarun.config.keys import KEYS, differing_keys, key_of, keys_that, leaves, policy
+from metarun.config.keys import KEYS, NEWER, differing_keys, key_of, keys_that, leaves, policy
+from metarun.config.schema import check
 
 
 def test_every_root_key_has_a_row():
@@ -19,7 +20,7 @@ def test_every_row_is_a_key_that_there_is():
     plain = compose(["data=omniglot", "engine=compile"]).plain()
     words = {"experiment", "sweep", "hydra", "suggested", "needs"}
     keys = {key for key, _ in leaves(plain)} | {key.partition(".")[0] for key, _ in leaves(plain)}
-    assert KEYS.keys() - words <= keys
+    assert KEYS.keys() - words <= keys | {*NEWER}
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,17 @@ def test_keys_in_which_two_configs_differ():
     ]
     assert differing_keys(old, old) == []
     assert dict(leaves(old)) == {"a": 1, "b.c": [1], "b.d": None, "b.e": {}, "f": True}
+
+
+def test_a_null_that_earlier_runs_lack_is_no_other_setting():
+    plain = compose(["data=omniglot"]).plain()
+    old = {
+        **plain,
+        "data": {key: plain["data"][key] for key in plain["data"] if key not in ("train_tasks", "eval_ways")},
+    }
+    assert differing_keys(old, plain) == []
+    assert check(old).fingerprint == check(plain).fingerprint
+    for key in ("eval_ways", "train_tasks"):
+        new = {**plain, "data": plain["data"] | {key: 7}}
+        assert differing_keys(old, new) == [f"data.{key}"]
+        assert check(new).fingerprint != check(old).fingerprint

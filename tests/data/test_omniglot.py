@@ -183,7 +183,7 @@ def test_zero_steps_and_random_labels_score_at_chance(omniglot):
 @pytest.mark.parametrize(
     "bad",
     [
-        {"ways": 1}, {"ways": 101}, {"shots": 0}, {"shots": 11}, {"shots": 1, "queries": 20}, {"queries": 0},
+        {"ways": 1}, {"eval_ways": 1}, {"shots": 0}, {"shots": 11}, {"shots": 1, "queries": 20}, {"queries": 0},
         {"rotations": "some"}, {"split_seed": -1}, {"eval_shots": 11},
     ],
 )  # fmt: skip
@@ -198,3 +198,13 @@ def test_its_facts_are_those_of_its_settings():
         "name": "omniglot", "ways": 20, "shots": 1, "queries": 3, "train_shots": 5, "train_queries": 3,
         "more": {"rotations": "train"},
     }  # fmt: skip
+
+
+def test_tasks_of_each_split_are_those_of_a_source_with_their_ways(omniglot):
+    source, (train, test) = omniglot(ways=4, eval_ways=3), (omniglot(ways=ways) for ways in (4, 3))
+    for each in (source, train, test):
+        each.prepare(torch.device("cpu"))
+    for split, same in (("train", train), ("val", test), ("test", test)):
+        pairs = zip(source.sample(0, split, torch.arange(3)), same.sample(0, split, torch.arange(3)), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs)
+    assert source.outputs == 4

@@ -99,3 +99,15 @@ def test_its_facts_are_those_of_its_settings():
 def test_tabular_settings_out_of_range_are_refused(bad):
     with pytest.raises(SettingError):
         Tabular(**bad)
+
+
+@pytest.mark.parametrize("ways", [2, 6])
+def test_tasks_of_each_split_are_those_of_a_source_with_their_ways(ways):
+    source = Tabular(ways=4, eval_ways=ways)
+    for split, same in (("train", Tabular(ways=4)), ("val", Tabular(ways=ways)), ("test", Tabular(ways=ways))):
+        for each in (source, same):
+            each.prepare(torch.device("cpu"))
+        pairs = zip(source.sample(0, split, torch.arange(3)), same.sample(0, split, torch.arange(3)), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs)
+    assert source.outputs == max(4, ways)
+    assert (source.facts()["ways"], source.facts()["train_ways"]) == (ways, 4)

@@ -89,6 +89,36 @@ def test_meta_training_goes_on_bitwise_from_a_snapshot():
     assert all(torch.equal(whole.meta[name], second.meta[name]) for name in whole.meta)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_finite_number_of_training_tasks_is_taken_over_and_over(size):
+    """By each rank its share of the same meta-batches; validation and test know nothing of it."""
+    asked = []
+
+    class Asked(Sinusoid):
+        def sample(self, seed, split, index):
+            asked.append((split, index.tolist()))
+            return super().sample(seed, split, index)
+
+    experiment = _experiment()
+    experiment.source, experiment.train_tasks = Asked(), 5
+    meta_batches = [[0, 1, 2, 3], [4, 0, 1, 2], [3, 4, 0, 1]]
+    for rank in range(size):
+        experiment.processes.rank, experiment.processes.size = rank, size
+        state, shares = (
+            loop.start(experiment),
+            [batch[rank * 4 // size : (rank + 1) * 4 // size] for batch in meta_batches],
+        )
+        state.step = 1 if size == 2 else 0  # as a run that goes on
+        experiment.processes.sum = lambda values: values
+        experiment.processes.join = lambda part, total: part
+        list(loop.meta_train(experiment, state, 3, 4))
+        assert asked == [("train", share) for share in shares[1 if size == 2 else 0 :]]
+        asked.clear()
+    experiment.processes = Processes()
+    loop.meta_test(experiment, state.meta, "val", 8)
+    assert asked == [("val", [*range(8)])]
+
+
 def test_algorithms_are_tested_on_the_same_tasks_in_any_batches():
     experiment = _experiment()
     state = loop.start(experiment)

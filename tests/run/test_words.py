@@ -37,6 +37,10 @@ def _summary(**changes):
             Source(name="omniglot", ways=5, **(SIZES | {"train_shots": 3}), more={"rotations": "all", "a_b": 2}),
             "omniglot 5-way 1-shot (queries: 2, trained with shots: 3, queries: 2, rotations: all, a b: 2)",
         ),
+        (
+            Source(name="omniglot", ways=5, train_ways=60, train_tasks=40, **SIZES),
+            "omniglot 5-way 1-shot (queries: 2, trained with ways: 60, tasks: 40)",
+        ),
     ],
 )
 def test_a_task_source(source, expected):
