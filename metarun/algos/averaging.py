@@ -31,7 +31,8 @@ from torch.func import vmap
 
 from metarun.algos.gradient import GradientBased
 from metarun.errors import SettingError, at_least, one_of
-from metarun.models.functional import Params
+from metarun.models.adopt import Adopted
+from metarun.models.functional import Params, weights_of
 from metarun.tasks import Task, TaskSource, example_losses, owner_of, score
 
 
@@ -113,7 +114,7 @@ class Averaging(GradientBased):
 
     def init(self) -> Params:
         """{name: [M, ...]}: the initial weights of all learners."""
-        learners = [dict(model.named_parameters()) for model in self.initial]
+        learners = [weights_of(model) for model in self.initial]
         return {name: torch.stack([weights[name].detach() for weights in learners]) for name in learners[0]}
 
     def start(self, meta: Params, task: Task) -> Params:
@@ -189,6 +190,8 @@ def with_new_weights(model: nn.Module) -> nn.Module:
     Raises:
         SettingError: one of its modules has weights and no reset_parameters().
     """
+    if isinstance(model, Adopted) and (again := model.with_new_weights()):
+        return again  # with its own initial weights, rather than those of torch's layers
     new = copy.deepcopy(model)
     for name, module in new.named_modules():
         if callable(draw := getattr(module, "reset_parameters", None)):

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from metarun.errors import SettingError, one_of, positive
-from metarun.models.functional import Params, call
+from metarun.models.functional import Params, call, weights_of
+from metarun.models.learner import Learner, class_of
 from metarun.tasks import Task, TaskSource, score
 
 
@@ -60,7 +61,7 @@ class Algorithm(ABC):
 
     def init(self) -> Params:
         """{name: tensor}: the meta-parameters before the first outer step; by default copies of the learner's."""
-        return {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        return {name: value.detach().clone() for name, value in weights_of(self.model).items()}
 
     @abstractmethod
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
@@ -158,20 +159,34 @@ def need_classes(algorithm: Algorithm, source: TaskSource) -> None:
         raise SettingError(source.facts()["name"], "data", f"a source of classes, such as data=omniglot: {why}")
 
 
-def find_head(model: nn.Module) -> nn.Linear:
-    """A learner's last layer.
+def find_head(model: nn.Module, trained: bool = False) -> tuple[str, nn.Linear]:
+    """The name of a learner's last layer, and the layer.
+
+    Args:
+        model: the learner.
+        trained: whether its weights have to be meta-parameters.
 
     Raises:
-        SettingError: it has no linear layer named head.
+        SettingError: it does not end in a linear layer, or in none that is trained.
     """
-    head = getattr(model, "head", None)
-    if not isinstance(head, nn.Linear):
-        raise SettingError(type(model).__name__, "model", "a learner with a linear layer named head at its end")
-    return head
+    if isinstance(model, Learner) and model.head_name is not None:
+        name, head = model.head_name, dict(model.network.named_modules()).get(model.head_name)
+        if isinstance(head, nn.Linear):
+            names = {f"{name}.{weight}" for weight, _ in head.named_parameters()}
+            if trained and not names <= set(weights_of(model)):
+                raise SettingError(f"{model.own_class}.{name}", "model", "a last layer whose weights are trained")
+            return name, head
+    given = model.own_class if isinstance(model, Learner) else class_of(model)
+    raise SettingError(given, "model", "a learner whose outputs are those of a linear layer (torch.nn.Linear)")
 
 
-def without_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
-    """A copy of a learner that ends at its features, and the last layer, which the copy lacks."""
-    body, head = copy.deepcopy(model), find_head(model)
-    body.head = nn.Identity()
+def without_head(model: nn.Module) -> tuple[Learner, nn.Linear]:
+    """A copy of a learner that ends at its features, and the last layer, which the copy lacks.
+
+    Raises SettingError as find_head().
+    """
+    name, head = find_head(model)
+    body = copy.deepcopy(model)
+    assert isinstance(body, Learner)
+    body.network.set_submodule(name, nn.Identity())
     return body, head

@@ -16,6 +16,7 @@ from metarun.algos.base import Algorithm
 from metarun.algos.inner import SGD, Adam, Rule, inner_step
 from metarun.errors import SettingError, at_least, one_of, positive
 from metarun.models.functional import Params
+from metarun.models.learner import Learner
 from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource, example_losses, score
 
@@ -43,7 +44,7 @@ class GradientBased(Algorithm):
         positive("inner_lr", self.inner_lr)
         at_least(0, inner_steps=self.training_steps, eval_inner_steps=self.test_steps)
         one_of("inner_loss_reduction", self.inner_loss_reduction, ["mean", "per_shot"])
-        self.fixed: set[str] = set(getattr(self.model, "norm_parameters", set()))
+        self.fixed: set[str] = self.model.norm_parameters if isinstance(self.model, Learner) else set()
 
     @property
     def training_steps(self) -> int:

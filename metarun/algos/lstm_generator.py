@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metarun.algos.base import without_head
+from metarun.algos.base import find_head, without_head
 from metarun.algos.gradient import GradientBased
 from metarun.algos.inner import with_prefix, without_prefix
 from metarun.errors import at_least, boolean, one_of
-from metarun.models.functional import Params, call
+from metarun.models.functional import Params, call, weights_of
 from metarun.models.lstm import LSTMCell
 from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource
@@ -57,14 +57,15 @@ class LSTMGenerator(GradientBased):
         at_least(0, inner_steps=self.inner_steps)
         boolean(first_order=self.first_order)
         one_of("generate", self.generate, ["all", "head"])
+        self.head_name, _ = find_head(self.model, trained=self.generate == "head")
         self.body, head = without_head(self.model)
         self.outputs = head.out_features
         self.shapes = {
             name: value.shape
-            for name, value in self.model.named_parameters()
-            if self.generate == "all" or name.startswith("head.")
+            for name, value in weights_of(self.model).items()
+            if self.generate == "all" or name.startswith(f"{self.head_name}.")
         }
-        self.fixed |= {name for name, _ in self.model.named_parameters() if name not in self.shapes}
+        self.fixed |= {name for name in weights_of(self.model) if name not in self.shapes}
         self.reader = LSTMCell(head.in_features + self.outputs, self.hidden)
         self.writer = nn.init.uniform_(
             torch.empty(sum(s.numel() for s in self.shapes.values()), self.hidden), -0.01, 0.01
@@ -93,7 +94,7 @@ class LSTMGenerator(GradientBased):
     def read(self, meta: Params, task: Task) -> Tensor:
         """[hidden] the LSTM's state after the support set. A unit."""
         learner = without_prefix("learner", meta)
-        shared = {name: value for name, value in learner.items() if not name.startswith("head.")}
+        shared = {name: value for name, value in learner.items() if not name.startswith(f"{self.head_name}.")}
         x = call(self.body, shared, task.support_x)  # [S, F]
         y = task.support_y
         if not y.is_floating_point():

@@ -20,7 +20,7 @@ from metarun.algos.base import find_head
 from metarun.algos.gradient import GradientBased, make_rule
 from metarun.algos.inner import Rule
 from metarun.errors import at_least, boolean, one_of
-from metarun.models.functional import Params
+from metarun.models.functional import Params, weights_of
 from metarun.tasks import Task, TaskSource
 
 
@@ -54,8 +54,8 @@ class MAML(GradientBased):
         if self.inner_parameters == "all":
             self.fixed = set()
         elif self.inner_parameters == "head":
-            head = {f"head.{name}" for name, _ in find_head(self.model).named_parameters()}
-            self.fixed = {name for name, _ in self.model.named_parameters()} - head
+            head, _ = find_head(self.model, trained=True)
+            self.fixed = {name for name in weights_of(self.model) if not name.startswith(f"{head}.")}
 
     @property
     def name(self) -> str:

@@ -30,7 +30,7 @@ from torch.func import functional_call, grad_and_value
 from metarun.algos.base import Algorithm
 from metarun.algos.inner import nan_if_loss_is_not_finite, with_prefix, without_prefix
 from metarun.errors import at_least, boolean, one_of
-from metarun.models.functional import Params
+from metarun.models.functional import Params, weights_of
 from metarun.models.lstm import LSTMCell, State
 from metarun.models.unit import unit
 from metarun.tasks import Task, TaskSource, example_losses, minibatches, score
@@ -75,7 +75,7 @@ class MetaLSTM(Algorithm):
         one_of("feedback", self.feedback, ["logits", "gates"])
         boolean(divide_gradient=self.divide_gradient, second_order=self.second_order)
         self.lstm = LSTMCell(4, self.hidden)
-        like = next(self.model.parameters())
+        like = next(iter(weights_of(self.model).values()))
         forget, input_ = (torch.empty(self.hidden + 2) for _ in range(2))
         for weight in (*self.lstm.parameters(), forget, input_):
             nn.init.uniform_(weight, -0.01, 0.01)

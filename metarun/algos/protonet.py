@@ -32,7 +32,7 @@ class ProtoNet(Algorithm):
     def __post_init__(self):
         super().__post_init__()
         self.model, head = without_head(self.model)
-        self.ways = head.out_features
+        self.ways = head.out_features  # at most; a task may have fewer
 
     @property
     def name(self) -> str:

@@ -8,8 +8,11 @@ Batch norm has two modes, which results have to name:
 In both, the support set is normalised by its own statistics.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 
 class TaskNorm(nn.Module):
@@ -35,18 +38,28 @@ class TaskNorm(nn.Module):
 
     def forward(self, x: Tensor, statistics_from: int | None) -> Tensor:
         """[n, C, ...] x, normalised by its first `statistics_from` examples, or by all of them if that is None."""
-        # Written out: the second derivative of torch's own batch norm is wrong under vmap where tasks have different
-        # scales, which the central differences in tests/algos/test_maml.py notice. Sums rather than torch's mean and
-        # variance: those take several times as long, and the slope of a mean writes its share to every element.
-        shape, dims = [-1, *[1] * (x.dim() - 2)], [0, *range(2, x.dim())]
-        sample = x if statistics_from is None else x[:statistics_from]
-        share = x.shape[1] / sample.numel()
-        centred = x - sample.sum(dims, keepdim=True) * share
-        sample = centred if statistics_from is None else centred[:statistics_from]
-        factor = torch.rsqrt((sample * sample).sum(dims, keepdim=True) * share + self.eps)
-        if self.scale is not None:
-            factor = factor * self.scale.view(shape)
-        return torch.addcmul(self.shift.view(shape), centred, factor)
+        return normalise(x, self.scale, self.shift, self.eps, statistics_from)
+
+
+def normalise(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float, statistics_from: int | None) -> Tensor:
+    """[n, C, ...] x, normalised as TaskNorm has it; scale and shift are [C], or None."""
+    # Written out: the second derivative of torch's own batch norm is wrong under vmap where tasks have different
+    # scales, which the central differences in tests/algos/test_maml.py notice. Sums rather than torch's mean and
+    # variance: those take several times as long, and the slope of a mean writes its share to every element.
+    shape, dims = [-1, *[1] * (x.dim() - 2)], [0, *range(2, x.dim())]
+    sample = x if statistics_from is None else x[:statistics_from]
+    share = x.shape[1] / sample.numel()
+    centred = x - sample.sum(dims, keepdim=True) * share
+    sample = centred if statistics_from is None else centred[:statistics_from]
+    factor = torch.rsqrt((sample * sample).sum(dims, keepdim=True) * share + eps)
+    if scale is not None:
+        factor = factor * scale.view(shape)
+    return centred * factor if shift is None else torch.addcmul(shift.view(shape), centred, factor)
+
+
+def class_of(value: object) -> str:
+    """The class of an object, such as net.Flat."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 class Learner(nn.Module):
@@ -54,13 +67,31 @@ class Learner(nn.Module):
 
     Attributes:
         norm: transductive, support, or none.
-        head: from F features to N outputs. Algorithms that want the features put nn.Identity() in its place.
+        head_name: of the linear layer from F features to N outputs, or None. Algorithms that want the features put
+            nn.Identity() in its place.
         form: the published form, in words, such as "stride 2, averaged over positions"; "" where there is only one.
+        notes: lines for the log, on what was done to make the learner one.
     """
 
-    norm: str
+    norm: str = "none"
     head: nn.Module
+    head_name: str | None = "head"
     form = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def own_class(self) -> str:
+        """The class of the network, for messages, such as net.Flat."""
+        return class_of(self)
+
+    @property
+    def network(self) -> nn.Module:
+        """The module whose names the parameters have."""
+        return self
+
+    def call(self, params: dict[str, Tensor], x: Tensor, support: Tensor | None) -> Tensor:
+        """[n, N] outputs under these parameters; see forward()."""
+        return functional_call(self, params, (x, support))
 
     @property
     def norm_parameters(self) -> set[str]:
@@ -75,9 +106,13 @@ class Learner(nn.Module):
             x: [n, *input_shape].
             support: [S, *input_shape], the task's support set when x is its query set; used with norm=support only.
         """
+        return self.joined(self.outputs, x, support)
+
+    def joined(self, outputs: Callable[[Tensor, int | None], Tensor], x: Tensor, support: Tensor | None) -> Tensor:
+        """[n, N] outputs(examples, statistics_from), with the support set beside x where its statistics are wanted."""
         if self.norm != "support" or support is None:
-            return self.outputs(x, None)
-        return self.outputs(torch.cat([support, x]), len(support))[len(support) :]
+            return outputs(x, None)
+        return outputs(torch.cat([support, x]), len(support))[len(support) :]
 
     def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
         """[n, N] outputs; norms take their statistics from the first `statistics_from` examples (None: all)."""

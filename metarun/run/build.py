@@ -16,8 +16,11 @@ from metarun.config.targets import build, trusted_class
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import EVAL_BATCH, Experiment, State
 from metarun.engine.ranks import world_size
-from metarun.errors import SettingError, UsageError
+from metarun.errors import MetarunError, SettingError, UsageError
+from metarun.models.adopt import adopt, frozen_tensors
+from metarun.models.learner import Learner
 from metarun.tasks import Split, TaskSource
+from metarun.text import reason, spell
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
 
@@ -40,8 +43,7 @@ def build_experiment(config: Config, splits: Sequence[Split] = ("train", "val", 
     source = build("data", config.source)
     engine = build("engine", config.engine)
     with seeds.forked(config.seed, "init"):
-        model = build("model", config.model, input_shape=source.input_shape, outputs=source.outputs)
-        algorithm = build("algo", config.algo, model=model)
+        algorithm = build("algo", config.algo, model=build_learner(config, source, device))
     engine = engine.for_run(algorithm, config.outer_steps)
     try:
         algorithm.check(source, config.meta_batch)
@@ -54,6 +56,8 @@ def build_experiment(config: Config, splits: Sequence[Split] = ("train", "val", 
             f"{train_tasks} (data.train_tasks): expected null: with its settings {algorithm.name} takes "
             f"{algorithm.train_tasks} training tasks"
         )
+    if not algorithm.init():
+        raise UsageError(f"{algorithm.name} (algo): expected weights to meta-train, and all that it uses are frozen")
     try:
         optimizer = algorithm.optimizer(algorithm.init().values())
     except (TypeError, ValueError) as error:
@@ -91,6 +95,42 @@ def _algorithms_of_any_ways() -> list[str]:
     return [name for name, node in nodes.items() if trusted_class("algo._target_", node["_target_"]).any_ways]
 
 
+def build_learner(config: Config, source: TaskSource, device: torch.device) -> Learner:
+    """The learner that a config names; what is frozen in it is on the device.
+
+    A class of its own need not take input_shape and outputs; where it takes no `norm`, this is the mode of the batch
+    norm in it.
+
+    Raises:
+        UsageError: it cannot be built, or cannot be a learner.
+    """
+    settings = dict(config.model)
+    cls = trusted_class("model._target_", settings.get("_target_"))
+    takes = inspect.signature(cls).parameters
+    free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    given = {"input_shape": source.input_shape, "outputs": source.outputs}
+    given = {name: value for name, value in given.items() if free or name in takes}
+    norm = {} if free or "norm" in takes or "norm" not in settings else {"norm": settings.pop("norm")}
+
+    def make() -> Any:
+        try:
+            return build("model", settings, **given)
+        except Exception as error:
+            if isinstance(error, MetarunError) or issubclass(cls, Learner):
+                raise
+            why = f"{type(error).__name__}: {reason(error)}"
+            raise UsageError(f"{cls.__module__}.{cls.__qualname__} (model): cannot be built: {why}") from error
+
+    try:
+        learner = adopt(make(), source.input_shape, again=make, **norm)
+    except SettingError as error:
+        what = f"{error.value} (model)" if error.name == "model" else f"{spell(error.value)} (model.{error.name})"
+        raise UsageError(f"{what}: expected {error.expected}") from error
+    for value in frozen_tensors(learner).values():
+        value.data = value.data.to(device)
+    return learner
+
+
 def build_logger(config: Config) -> Any:
     """The logger that a config names, or None."""
     return build("logger", config.logger) if config.logger else None
@@ -106,6 +146,8 @@ def choose_chunks(config: Config, experiment: Experiment, state: State, split: S
     if config.engine["mode"] == "compile" and experiment.engine.mode != "compile":
         least = config.engine["compile_from"]
         log.info("not compiled: %d outer steps, fewer than engine.compile_from=%d", config.outer_steps, least)
+    for note in experiment.algorithm.model.notes:
+        log.info("%s", note)
     few = torch.arange(MEASURING_TASKS)
     train, test = (experiment.source.sample(config.seed, split, few) for split in ("train", split))
     share = -(-config.meta_batch // experiment.processes.size)

@@ -16,6 +16,7 @@ from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment, State
 from metarun.errors import DivergedError, StoppedError
 from metarun.intervals import Evaluation
+from metarun.models.adopt import frozen_digest
 from metarun.run import starting_point
 from metarun.run.loggers import Guarded
 from metarun.run.progress import Progress
@@ -128,6 +129,7 @@ class Session:
             "chunks": list(self.state.chunks or ()),
             "split_hash": self.experiment.source.identity()["split_hash"],
             "metrics": self.recorder.metrics,
+            "frozen": frozen_digest(self.experiment.algorithm.model),
         }
         self.recorder.sync()
         checkpoint.save(self.rundir.checkpoints, step, payload, keep={best.step, best.saved})

@@ -10,6 +10,7 @@ from metarun.engine import loop
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment, State
 from metarun.errors import RunDirError, UsageError
+from metarun.models.adopt import frozen_digest
 from metarun.run.build import build_experiment
 from metarun.storage import checkpoint
 from metarun.storage.metrics import parse_events
@@ -112,7 +113,7 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
     """Puts a checkpoint into a state.
 
     Raises:
-        RunDirError: it is of other meta-parameters or of another class split.
+        RunDirError: it is of other meta-parameters, of another class split, or of a learner frozen at other weights.
     """
     if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
         raise RunDirError(
@@ -126,5 +127,11 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None
         raise RunDirError(
             f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it "
             "was trained with another learner, number of ways or other setting that shapes it; use the settings of then"
+        )
+    model = experiment.algorithm.model
+    if saved["frozen"] and (now := frozen_digest(model)) != saved["frozen"]:
+        raise RunDirError(
+            f"frozen weights or buffers {now[:12] or 'none'} ({model.own_class}): the checkpoint was trained with "
+            f"{saved['frozen'][:12]}; expected the same; give the learner those of then, or start another run"
         )
     loop.restore(state, saved)

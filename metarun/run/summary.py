@@ -7,6 +7,7 @@ import torch
 from metarun.config.schema import Config
 from metarun.engine.loop import EVAL_BATCH, Experiment, State
 from metarun.intervals import Evaluation
+from metarun.models import learner as learners
 from metarun.storage.records import (
     Checkpoint,
     EarlierTest,
@@ -37,10 +38,10 @@ def summarize(
     Config, experiment, state and result are of the test, choices Hydra's by group. An evaluation gives the directory of
     its run, and the outer steps that the run has done so far.
     """
-    algorithm, metric = experiment.algorithm, experiment.source.metric
+    algorithm, metric, model = experiment.algorithm, experiment.source.metric, experiment.algorithm.model
+    assert isinstance(model, learners.Learner)
     points = [Point(mean=mean, ci95=ci95) for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
-    model = algorithm.model
-    learner = Learner(name=type(model).__name__, form=getattr(model, "form", ""), norm=getattr(model, "norm", "none"))
+    learner = Learner(name=type(model.network).__name__, form=model.form, norm=model.norm)
     source, inner, details = facts(experiment)
     return Summary(
         choices=choices,

@@ -33,6 +33,7 @@ CONTENT = {  # what a checkpoint holds
     "metrics": str,  # metrics.jsonl up to here
     "config": str,  # fingerprint
     "split_hash": str,  # of the classes
+    "frozen": str,  # digest of what of the learner is no meta-parameter; "" where there is nothing, or in older runs
 }
 
 log = logging.getLogger("metarun")
@@ -131,6 +132,8 @@ def _unpack(content: bytes) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if type(payload) is dict:
+        payload.setdefault("frozen", "")
     if type(payload) is not dict or {name: type(value) for name, value in payload.items()} != CONTENT:
         raise ValueError("other content")
     step, value = payload["best"]

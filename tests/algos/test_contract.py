@@ -161,8 +161,15 @@ def test_evaluation_leaves_everything_as_it_was(combination):
 
 def test_saved_and_loaded_it_is_the_same(combination, tmp_path):
     experiment, state, config = combination
-    about = {"best": [0, None], "chunks": [1, 1], "metrics": "", "config": "", **experiment.source.identity()}
-    saved = {key: about[key] for key in ("best", "chunks", "metrics", "config", "split_hash")}
+    about = {
+        "best": [0, None],
+        "chunks": [1, 1],
+        "metrics": "",
+        "config": "",
+        "frozen": "",
+        **experiment.source.identity(),
+    }
+    saved = {key: about[key] for key in ("best", "chunks", "metrics", "config", "split_hash", "frozen")}
     checkpoint.save(tmp_path, state.step, {**loop.snapshot(state), **saved}, keep=set())
     loaded = loop.start(experiment)
     restore(experiment, loaded, checkpoint.load(tmp_path, state.step))

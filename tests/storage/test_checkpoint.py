@@ -27,7 +27,14 @@ def _payload(step, seed=0, size=2000):
     weights = {name: torch.randn(size, generator=generator) for name in "ab"}
     return {
         **{"step": step, "meta": weights, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1, "params": [0, 1]}]}},
-        **{"best": [step, 0.5], "chunks": [3, 4], "metrics": "", "config": f"run {seed}", "split_hash": "none"},
+        **{
+            "best": [step, 0.5],
+            "chunks": [3, 4],
+            "metrics": "",
+            "config": f"run {seed}",
+            "split_hash": "none",
+            "frozen": "",
+        },
     }
 
 

@@ -1,0 +1,436 @@
+"""Foreign torch modules as learners: those that are no metarun Learner.
+
+A learner is mapped over tasks and differentiated twice, and gives the same for the same examples. What of torch does
+not do that right is written out here while the module runs, or refused by the layer's name:
+    batch norm            normalises by the statistics of the task (models/learner.py): running ones have no task
+    layer, instance norm  scale and shift as steps of their own: fused, torch's second derivative is wrong under vmap
+    weight norm           as a quotient: the second derivative of torch's own is wrong, even without vmap
+    LSTM, GRU, RNN        step by step: torch's cannot be mapped, nor differentiated twice
+    hard sigmoid          as a ReLU6: torch's has no second derivative
+    attention             without torch's fused kernels, which have no second derivative
+    dropout and the like  refused: an answer would depend on what was drawn before
+    running statistics    refused, as is all else that a call changes
+The errors of the first three are of 1e-4 to 1e-2 of the meta-gradient of MAML; tests/models/test_adopt.py has them.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.overrides import TorchFunctionMode
+
+from metarun.errors import SettingError, one_of
+from metarun.models.learner import Learner, class_of, normalise
+from metarun.text import reason
+
+EXAMPLES, OF_SUPPORT = 5, 3  # that a module is tried with
+
+NO_DRAWS = "no random numbers, by which equal examples would have other outputs; set that to 0, or leave it out"
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+KEEPS_FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)  # in eval mode
+
+
+def adopt(
+    module: nn.Module,
+    input_shape: Sequence[int],
+    norm: str = "transductive",
+    again: Callable[[], nn.Module] | None = None,
+) -> Learner:
+    """The module as a learner; a Learner as it is. A foreign module is changed, and tried with a few examples.
+
+    Args:
+        module: takes examples, [n, *input_shape], and gives outputs.
+        input_shape: of an example.
+        norm: batch-norm mode, transductive or support (see models/learner.py).
+        again: builds the module once more, with weights of its own, for algorithms with several learners.
+
+    Raises:
+        SettingError: it draws random numbers, changes what it keeps, or cannot be called.
+    """
+    if isinstance(module, Learner):
+        return module
+    if not isinstance(module, nn.Module):
+        raise SettingError(class_of(module), "model", "a torch.nn.Module")
+    return Adopted(module, input_shape, norm, again)
+
+
+class Adopted(Learner):
+    """A foreign module as a learner. Its parameters have the module's own names.
+
+    Args: see adopt().
+    """
+
+    def __init__(self, module: nn.Module, input_shape: Sequence[int], norm: str, again: Callable[[], nn.Module] | None):
+        super().__init__()
+        one_of("norm", norm, ["transductive", "support"])
+        self.module, self.norm = module, norm
+        self.again = partial(_adopt_again, again, input_shape, norm) if again else None
+        self.notes: list[str] = []
+        # A number generator of its own: what a run draws does not depend on it.
+        x = torch.randn(EXAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
+        if any(isinstance(value, nn.parameter.UninitializedTensorMixin) for value in _tensors(module).values()):
+            self._call(x)  # makes lazy layers what they are
+        self._check_weights()
+        self._mend()
+        self._try(x)
+
+    @property
+    def own_class(self) -> str:
+        """See Learner."""
+        return class_of(self.module)
+
+    @property
+    def network(self) -> nn.Module:
+        """See Learner."""
+        return self.module
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """As torch's, with the module's own names."""
+        return self.module.named_parameters(*args, **kwargs)
+
+    def with_new_weights(self) -> "Adopted | None":
+        """The module built again, with weights that its constructor draws; None where that is not known."""
+        if self.again is None:
+            return None
+        new = self.again()
+        for (_, mine), (_, theirs) in zip(self.named_parameters(), new.named_parameters(), strict=True):
+            if not mine.requires_grad:
+                theirs.data = mine.data  # frozen weights are the same in all
+        return new
+
+    @property
+    def norm_parameters(self) -> set[str]:
+        """See Learner."""
+        norms = [name for name, part in self.module.named_modules() if isinstance(part, _BatchNorm)]
+        found = [f"{n}.{name}" for n in norms for name, _ in self.module.get_submodule(n).named_parameters()]
+        return set(found) if self.norm != "none" else set()
+
+    def call(self, params: dict[str, Tensor], x: Tensor, support: Tensor | None) -> Tensor:
+        """See Learner."""
+        return self.joined(lambda x, share: self._run(x, share, params), x, support)
+
+    def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """See Learner."""
+        return self._run(x, statistics_from)
+
+    def _run(self, x: Tensor, statistics_from: int | None = None, params: dict[str, Tensor] | None = None) -> Tensor:
+        with _Mended(len(x), statistics_from):
+            return functional_call(self.module, params or {}, (x,))
+
+    def _check_weights(self) -> None:
+        trained = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
+        for name, value in trained.items():
+            if value.dtype != torch.float32:
+                given = f"{self.own_class}.{name} of type {str(value.dtype).removeprefix('torch.')}"
+                raise SettingError(given, "model", "float32; freeze others by requires_grad=False")
+        if not trained:
+            raise SettingError(self.own_class, "model", "weights to train: all have requires_grad=False")
+
+    def _mend(self) -> None:
+        """Changes the layers whose state or class stands in the way."""
+        # Of the whole process: attention in torch's fused kernels has no second derivative.
+        for fused in ("flash", "mem_efficient", "cudnn"):
+            getattr(torch.backends.cuda, f"enable_{fused}_sdp")(False)
+        norms, cells = [], []
+        for name, layer in self.module.named_modules():
+            if isinstance(layer, (_BatchNorm, _InstanceNorm)) and (layer.training or layer.running_mean is None):
+                if isinstance(layer, _BatchNorm):
+                    norms.append(name or type(layer).__name__)
+                # In eval mode without statistics, so that no form of it looks for other processes.
+                layer.track_running_stats = False
+                layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+                layer.train(False)
+            elif isinstance(layer, nn.RNNBase):
+                if type(layer) not in RECURRENT or layer.proj_size:
+                    rule = "torch's own LSTM, GRU or RNN, without proj_size; write other cells out"
+                    raise SettingError(self._spell(name), "model", rule)
+                if layer.dropout and layer.training and layer.num_layers > 1:
+                    given = f"{self._spell(name)} ({layer.mode} with dropout={layer.dropout})"
+                    raise SettingError(given, "model", NO_DRAWS)
+                layer.__class__ = _Recurrent
+                cells.append(name or layer.mode)
+            elif isinstance(layer, KEEPS_FUSED) and not layer.training:
+                if isinstance(layer, nn.MultiheadAttention):
+                    layer.dropout = 0.0
+                layer.training = True  # of this layer alone; its dropout stays off
+        if norms:
+            why = f"{self.norm} statistics of each task, in place of running ones (model.norm)"
+            self.notes.append(f"{self.own_class}: batch norm ({_enumerate(norms)}): {why}")
+        if cells:
+            why = "written out step by step, as torch's own cannot be differentiated twice"
+            self.notes.append(f"{self.own_class}: recurrent layers ({_enumerate(cells)}): {why}")
+
+    def _try(self, x: Tensor) -> None:
+        """Calls the module with a few examples, and notes or refuses what it does."""
+        before = {name: value.detach().clone() for name, value in _tensors(self.module).items()}
+        out, seen, mended = self._call(x)
+        self.norm = self.norm if mended.batch_norms else "none"
+        if self.norm == "support":
+            self._call(x, OF_SUPPORT)
+        if seen.draws is not None:
+            layer = self.module.get_submodule(seen.draws)
+            shares = [f" with {key}={layer.__dict__[key]}" for key in ("p", "dropout") if key in layer.__dict__]
+            raise SettingError(
+                f"{self._spell(seen.draws)} ({type(layer).__name__}{''.join(shares)})", "model", NO_DRAWS
+            )
+        for name, value in _tensors(self.module).items():
+            if name not in before or not torch.equal(value, before[name]):
+                rule = "nothing that a call changes; put that layer into eval mode or leave it out"
+                raise SettingError(f"{self.own_class}.{name}", "model", rule)
+        if not isinstance(out, Tensor):
+            raise SettingError(f"{self.own_class}: outputs of type {type(out).__name__}", "model", "a tensor")
+        self.head_name = next((name for name, outputs in seen.linear if outputs is out and name), None)
+
+    def _call(self, x: Tensor, statistics_from: int | None = None) -> "tuple[Any, _Watch, _Mended]":
+        """What the module gives for x, with what its layers did. Raises SettingError that names the layer."""
+        with torch.no_grad(), _watched(self.module) as seen, _Mended(len(x), statistics_from) as mended:
+            try:
+                return self.module(x), seen, mended
+            except SettingError as error:
+                if error.name == "model" and seen.stack:
+                    error = SettingError(f"{self._spell(seen.stack[-1])}: {error.value}", "model", error.expected)
+                raise error from None
+            except Exception as error:
+                where = self._spell(seen.stack[-1]) if seen.stack else self.own_class
+                given = f"{where}: {type(error).__name__}: {reason(error)}"
+                raise SettingError(given, "model", f"outputs for examples of shape {list(x.shape)}") from error
+
+    def _spell(self, layer: str) -> str:
+        return f"{self.own_class}.{layer}".rstrip(".")
+
+
+def _adopt_again(build: Callable[[], nn.Module], input_shape: Sequence[int], norm: str) -> Adopted:
+    return Adopted(build(), input_shape, norm, build)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _enumerate(names: list[str]) -> str:
+    """The first names of a list, such as 'a, b and 3 more'."""
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+class _Watch:
+    """What the layers of a module did."""
+
+    def __init__(self):
+        self.stack: list[str] = []  # layers that are running, the innermost last
+        self.draws: str | None = None  # the first layer that drew random numbers
+        self.linear: list[tuple[str, Tensor]] = []  # linear layers, and their outputs
+
+
+@contextmanager
+def _watched(module: nn.Module) -> Iterator[_Watch]:
+    """Inside, what the module's layers do is noted."""
+    watch, random = _Watch(), torch.random.get_rng_state()
+
+    def enter(name: str, layer: nn.Module, inputs: Any) -> None:
+        watch.stack.append(name)
+
+    def leave(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+        watch.stack.pop()
+        if watch.draws is None and not torch.equal(random, torch.random.get_rng_state()):
+            watch.draws = name
+        if isinstance(layer, nn.Linear):
+            watch.linear.append((name, output))
+
+    handles = []
+    for name, layer in module.named_modules():
+        handles.append(layer.register_forward_pre_hook(partial(enter, name)))
+        handles.append(layer.register_forward_hook(partial(leave, name)))
+    try:
+        yield watch
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Mended(TorchFunctionMode):
+    """Inside, what torch does not map or differentiate right is written out, whoever calls it.
+
+    Of this thread and call alone, so that chunks of tasks in several threads do not meet.
+
+    Args:
+        examples: n.
+        statistics_from: the first examples, by whose statistics batch norm normalises; None: all.
+    """
+
+    def __init__(self, examples: int, statistics_from: int | None):
+        super().__init__()
+        self.examples, self.statistics_from, self.batch_norms = examples, statistics_from, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.batch_norm:
+            return self._batch_norm(*args, **(kwargs or {}))
+        return _WRITTEN_OUT.get(func, func)(*args, **(kwargs or {}))
+
+    def _batch_norm(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        if not training:
+            return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+        self.batch_norms += 1
+        if self.statistics_from is not None and len(input) != self.examples:
+            given = f"{len(input)} rows in batch norm for {self.examples} examples"
+            raise SettingError(given, "model", "a row for each example with model.norm=support; take transductive")
+        return normalise(input, weight, bias, eps, self.statistics_from)
+
+
+def _layer_norm(
+    input: Tensor, shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: Any
+) -> Tensor:
+    out = F.layer_norm(input, shape, None, None, eps)
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias
+
+
+def _instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    stats = (None, None) if use_input_stats else (running_mean, running_var)
+    out = F.instance_norm(input, *stats, None, None, use_input_stats, momentum, eps)
+    shape = [-1, *[1] * (input.dim() - 2)]
+    out = out if weight is None else out * weight.view(shape)
+    return out if bias is None else out + bias.view(shape)
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    dims = [d for d in range(v.dim()) if d != dim % v.dim()] if dim != -1 else list(range(v.dim()))
+    return v * (g / v.square().sum(dims, keepdim=True).sqrt())
+
+
+def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    return F.relu6(input + 3) / 6
+
+
+def _embedding_bag(*_: Any, **__: Any) -> Tensor:
+    raise SettingError("EmbeddingBag", "model", "Embedding and a mean or sum of it: torch's has no second derivative")
+
+
+def _step(mode: str, x: Tensor, state: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
+    """The state after a step: (h, c) of an LSTM, else (h,). x: [n, gates] the inputs' part of the gates."""
+    h, recurrent = state[0], F.linear(state[0], weight, bias)
+    if mode == "LSTM":
+        i, f, g, o = (x + recurrent).chunk(4, dim=-1)
+        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+    if mode == "GRU":
+        (r, z, n), (hr, hz, hn) = x.chunk(3, dim=-1), recurrent.chunk(3, dim=-1)
+        z = torch.sigmoid(z + hz)
+        return ((1 - z) * torch.tanh(n + torch.sigmoid(r + hr) * hn) + z * h,)
+    return ((torch.tanh if mode == "RNN_TANH" else torch.relu)(x + recurrent),)
+
+
+def _cell(
+    mode: str,
+    input: Tensor,
+    hx: Any,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Any:
+    state = hx if mode == "LSTM" else (hx,)
+    new = _step(mode, F.linear(input, w_ih, b_ih), tuple(state), w_hh, b_hh)
+    return new if mode == "LSTM" else new[0]
+
+
+_WRITTEN_OUT: dict[Any, Callable[..., Any]] = {
+    F.layer_norm: _layer_norm,
+    torch.layer_norm: _layer_norm,
+    F.instance_norm: _instance_norm,
+    torch._weight_norm: _weight_norm,
+    F.hardsigmoid: _hardsigmoid,
+    F.embedding_bag: _embedding_bag,
+    torch.lstm_cell: partial(_cell, "LSTM"),
+    torch.gru_cell: partial(_cell, "GRU"),
+    torch.rnn_tanh_cell: partial(_cell, "RNN_TANH"),
+    torch.rnn_relu_cell: partial(_cell, "RNN_RELU"),
+}
+
+
+class _Recurrent(nn.RNNBase):
+    """torch's LSTM, GRU and RNN, with the same parameters and results."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """See torch.nn.LSTM, GRU and RNN."""
+        if not isinstance(input, Tensor):
+            raise SettingError(f"{self.mode} with {type(input).__name__}", "model", "padded sequences, as a tensor")
+        lstm, batched = self.mode == "LSTM", input.dim() == 3
+        x = input if batched else input.unsqueeze(1)
+        x = x.transpose(0, 1) if batched and self.batch_first else x  # [length, n, inputs]
+        if hx is None:
+            zeros = x.new_zeros(1, x.shape[1], self.hidden_size).expand(self._layers, -1, -1)
+            states = (zeros, zeros) if lstm else (zeros,)
+        else:
+            states = tuple(s if batched else s.unsqueeze(1) for s in (hx if lstm else (hx,)))
+        last = []
+        for layer in range(self.num_layers):
+            sides = []
+            for side in range(1 + self.bidirectional):
+                number = layer * (1 + self.bidirectional) + side
+                out, state = self._direction(x, layer, side, tuple(s[number] for s in states))
+                sides.append(out)
+                last.append(state)
+            x = torch.cat(sides, dim=-1)
+        x = x.transpose(0, 1) if batched and self.batch_first else x
+        ends = tuple(torch.stack(parts) for parts in zip(*last, strict=True))
+        if not batched:
+            x, ends = x.squeeze(1), tuple(s.squeeze(1) for s in ends)
+        return x, ends if lstm else ends[0]
+
+    @property
+    def _layers(self) -> int:
+        return self.num_layers * (1 + self.bidirectional)
+
+    def _direction(self, x: Tensor, layer: int, side: int, state: tuple[Tensor, ...]) -> tuple[Tensor, Any]:
+        """[length, n, hidden] outputs of a layer in one direction, and its last state."""
+        end = f"_l{layer}{'_reverse' if side else ''}"
+        w_ih, w_hh, b_ih, b_hh = (
+            getattr(self, f"{name}{end}", None) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        gates, outputs = F.linear(x, w_ih, b_ih).unbind(), []
+        for step in reversed(gates) if side else gates:
+            state = _step(self.mode, step, state, w_hh, b_hh)
+            outputs.append(state[0])
+        return torch.stack(outputs[::-1] if side else outputs), state
+
+
+def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What of a learner is no meta-parameter: frozen weights and buffers, by name."""
+    return {name: value for name, value in _tensors(model).items() if not value.requires_grad}
+
+
+def frozen_digest(model: nn.Module) -> str:
+    """SHA-256 of what is frozen; "" where nothing is."""
+    frozen = frozen_tensors(model)
+    digest = hashlib.sha256()
+    for name, value in sorted(frozen.items()):
+        digest.update(f"{name} {list(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest() if frozen else ""
