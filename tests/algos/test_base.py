@@ -90,7 +90,7 @@ def test_regression_and_headless_learners_are_refused_where_they_make_no_sense()
     with pytest.raises(SettingError, match="no meaning in regression"):
         ProtoNet(MLP((1,), 1)).check(Sinusoid(), 25)
     for make in (ProtoNet, LSTMGenerator):
-        with pytest.raises(SettingError, match="Linear.*outputs are those of a linear layer"):
+        with pytest.raises(SettingError, match=r"Linear.*outputs are those of a linear layer"):
             make(Linear(3))
 
 
