@@ -1,13 +1,16 @@
 """The entry point: which verb, help, one line for each error, exit codes. Hydra is imported for a run or a sweep."""
 
 import argparse
-import io
+import errno
+import logging
 import os
+import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from metarun import __version__
 from metarun.commands import eval as evaluate
@@ -15,7 +18,15 @@ from metarun.commands import help as help_
 from metarun.commands import report, reproduce, resume, table
 from metarun.commands.common import set_up_logging
 from metarun.engine.ranks import is_rank_zero
-from metarun.errors import DivergedError, MetarunError, ProcessEndedError, RunDirError, StoppedError, UsageError
+from metarun.errors import (
+    DivergedError,
+    MetarunError,
+    ProcessEndedError,
+    RunDirError,
+    StoppedError,
+    UsageError,
+    describe_os_error,
+)
 from metarun.run.signals import stop_at_once
 from metarun.text import nearest, printable, reason
 
@@ -24,24 +35,97 @@ VERBS = {"eval": evaluate, "resume": resume, "reproduce": reproduce, "table": ta
 PATIENCE = 10  # seconds
 
 
-def main() -> int:
-    """Runs the command line; returns its exit code."""
-    for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name)) is None:  # closed, as a daemon may have it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no ± shows ?
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command line, by default this process's own; returns its exit code.
+
+    It may be called several times and in any thread, also from a notebook; the streams, the environment, the log and
+    torch's settings are as before then. In a thread that is not the main one, signals are left to the main one.
+    """
+    with _borrowing_the_process():
+        try:
+            Path.cwd()
+            with stop_at_once("nothing that was saved is lost"):
+                _dispatch(sys.argv[1:] if argv is None else list(argv))
+            sys.stdout.flush()  # or Python would find out, after all is over, that it cannot
+            return 0
+        except SystemExit as exit_:  # argparse and Hydra, when they have printed what was asked for
+            return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        except Exception as error:
+            return _report(error)
+
+
+def _take_hydra() -> dict[type, Any]:
+    """What Hydra has initialised in this process, by a notebook or an earlier run; it is as new then."""
+    instances = getattr(getattr(sys.modules.get("hydra.core.singleton"), "Singleton", None), "_instances", {})
+    return {cls: instances.pop(cls) for cls in list(instances) if cls.__name__ in ("GlobalHydra", "HydraConfig")}
+
+
+class _Output:
+    """A standard stream, with ? for a sign that it has not, such as ± on some terminals.
+
+    Args:
+        stream: sys.stdout or sys.stderr; None where it is closed, as a daemon may have it.
+        failure: raised where the stream cannot be written; None for stderr: nobody could read of it.
+    """
+
+    def __init__(self, stream: Any, failure: type[Exception] | None):
+        self.stream = open(os.devnull, "w") if stream is None else stream  # noqa: SIM115
+        self._failure = failure
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes a text."""
+        if encoding := getattr(self.stream, "encoding", None):
+            text = text.encode(encoding, "replace").decode(encoding)
+        return self._try(lambda: self.stream.write(text))
+
+    def flush(self) -> None:
+        """Hands over what was written."""
+        self._try(self.stream.flush)
+
+    def _try(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except OSError as error:
+            if self._failure is None:
+                return 0
+            raise self._failure(
+                f"output (stdout): {reason(error)}: expected a place that can be written; redirect it elsewhere"
+            ) from error
+
+
+class _OutputError(RunDirError):
+    """The standard output cannot be written."""
+
+
+@contextmanager
+def _borrowing_the_process() -> Iterator[None]:
+    """Sets up streams, environment and log for a command line; afterwards they are as before."""
+    streams, environment, log = (sys.stdout, sys.stderr), dict(os.environ), logging.getLogger("metarun")
+    before = log.handlers, log.level, log.propagate
+    hydra = _take_hydra()
+    sys.stdout, sys.stderr = _Output(sys.stdout, _OutputError), _Output(sys.stderr, None)
     # OpenMP's threads wait for each other by spinning, unless told otherwise before torch starts: two runs on the same
     # cores are then ten times slower than one after the other. A short spin costs a run alone nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ["MPLBACKEND"] = "agg"  # a notebook's own may not be installed here, and matplotlib then does not start
     try:
-        with stop_at_once("nothing that was saved is lost"):
-            _dispatch(sys.argv[1:])
-        sys.stdout.flush()  # or Python would find out, after all is over, that it cannot
-        return 0
-    except Exception as error:
-        return _report(error)
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        log.handlers, log.level, log.propagate = before
+        for name in {*os.environ, *environment}:
+            if name not in environment:
+                del os.environ[name]
+            elif os.environ.get(name) != environment[name]:
+                os.environ[name] = environment[name]
+        _take_hydra()
+        if hydra:
+            sys.modules["hydra.core.singleton"].Singleton._instances |= hydra
+        if device := sys.modules.get("metarun.engine.device"):  # which imports torch
+            device.put_back()
 
 
 def _dispatch(argv: list[str]) -> None:
@@ -86,17 +170,18 @@ def _report(error: Exception) -> int:
             if not is_rank_zero():  # rank 0 says the same, and may have a checkpoint to save,
                 time.sleep(PATIENCE)  # before torchrun ends all ranks because this one has failed
                 return error.code
+    if isinstance(error, _OutputError):
+        if sys.__stdout__ is not None and sys.__stdout__ is getattr(sys.stdout, "stream", None):
+            with suppress(OSError, ValueError):  # what is still to be printed, or Python complains while it shuts down
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        if isinstance(error.__cause__, BrokenPipeError):
+            return 128 + signal.SIGPIPE  # silent, as other tools: `metarun table DIR | head -1`
+    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        error = OSError(errno.ENOMEM if isinstance(error, MemoryError) else errno.EAGAIN, str(error) or "out of memory")
+    if isinstance(error, OSError):
+        error = describe_os_error(error, "set hydra.run.dir or hydra.sweep.dir")
     if isinstance(error, MetarunError):
         return _print_error(str(error), error.code)
-    if isinstance(error, OSError):
-        if not error.filename:
-            with suppress(OSError, ValueError):  # what is still to be printed, or Python complains while it shuts down
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return 1
-        remedy = "set hydra.run.dir or hydra.sweep.dir, or make room" if error.filename else "redirect it elsewhere"
-        where = f"{error.filename} (file system)" if error.filename else "output (stdout)"
-        return _print_error(f"{where}: {reason(error)}: expected a place that can be written; {remedy}", 4)
     if type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
         return _print_error(f"{str(error)[:300]} (Hydra)", 2)
     if os.environ.get("METARUN_DEBUG"):

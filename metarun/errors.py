@@ -3,11 +3,13 @@
 Every message is one line: WHAT (WHERE): what was expected; what to do.
 """
 
+import errno
 import math
+import os
 from collections.abc import Iterable
 from typing import Any
 
-from metarun.text import nearest, spell
+from metarun.text import nearest, reason, spell
 
 
 class MetarunError(Exception):
@@ -79,6 +81,61 @@ class SettingError(ValueError):
     def __init__(self, value: Any, name: str, expected: str):
         super().__init__(f"{spell(value)} ({name}): expected {expected}")
         self.value, self.name, self.expected = value, name, expected
+
+
+ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK = {  # of a file that is named, by errno: what was expected
+    **dict.fromkeys(ROOM, "a disk with room"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a folder, and found a file"),
+    errno.EROFS: "a file system that is not read-only",
+    errno.ENAMETOOLONG: "a name that the file system takes, a shorter one",
+    errno.ELOOP: "a path without a loop of links",
+    errno.EIO: "a disk that works; see the system's log",
+    errno.ESTALE: "a network disk that is still mounted",
+}
+SYSTEM = {  # where no file is named, by errno: what is short; what was expected; what to do
+    **dict.fromkeys(ROOM, ("disk", "room for temporary files and shared memory; make room in /tmp and /dev/shm")),
+    errno.EMFILE: ("open files", "fewer than this process may have; raise that: ulimit -n 4096"),
+    errno.ENFILE: ("open files", "fewer than the system allows; end other programs"),
+    errno.ENOMEM: ("memory", "some to spare; end other programs, or compute fewer tasks at once: engine.chunk=1"),
+    errno.EAGAIN: ("processes and threads", "some to spare; end other programs, or raise ulimit -u"),
+    **dict.fromkeys(
+        (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT),
+        ("network", "a connection; mend that, or take another address or port"),
+    ),
+}
+
+
+def describe_os_error(error: OSError, remedy: str = "mend that") -> MetarunError:
+    """An error of the operating system as what it is about: a file if it names one, else what was short.
+
+    `remedy` is for a file that cannot be written, unless the disk is full. The error is a RunDirError where a file or a
+    disk is the matter.
+    """
+    number = error.errno or 0
+    if error.filename is not None and number not in (errno.EMFILE, errno.ENFILE):
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
+        rule = DISK.get(number, "a place that can be read and written")
+        remedy = "make room" if number in ROOM else remedy
+        return RunDirError(f"{name}: {reason(error)} (file system): expected {rule}; {remedy}")
+    if number == errno.ENOENT and not _has_working_directory():
+        return RunDirError("the working directory (file system): was removed; expected it to stay; cd to another")
+    if "temporary directory" in str(error):  # as Python's tempfile has it
+        return RunDirError("no folder for temporary files (file system): expected one with room, as /tmp; set TMPDIR")
+    if number in SYSTEM:
+        what, rule = SYSTEM[number]
+        kind = RunDirError if number in ROOM else MetarunError
+        return kind(f"{reason(error)} ({what}): expected {rule}")
+    if isinstance(error, (ConnectionError, TimeoutError)) or type(error).__module__ in ("socket", "urllib.error"):
+        return MetarunError(f"{reason(error)} (network): expected a connection; mend that")
+    return MetarunError(f"{reason(error)} (operating system): expected it to go well; METARUN_DEBUG=1 shows where")
+
+
+def _has_working_directory() -> bool:
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 def positive(name: str, value: float) -> None:

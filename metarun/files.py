@@ -4,10 +4,47 @@ Every byte of a run directory goes through here, by the system's own calls, so t
 """
 
 import errno
+import fcntl
+import logging
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LOCK = "METARUN_LOCK"  # in the environment; `off`: go on without a lock where the file system has none
+
+log = logging.getLogger("metarun")
+
+
+class NoLocksError(OSError):
+    """The file system has no locks; names the folder or the file."""
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Holds a folder, or a file that is made if need be; the kernel lets go when the process ends, however it ends.
+
+    Of all processes one at a time is inside; with `wait` the others wait for it.
+
+    Raises:
+        BlockingIOError: another process holds it; not with `wait`.
+        NoLocksError: there are no locks, as on some network disks, and METARUN_LOCK is not `off`.
+        OSError: it cannot be opened.
+    """
+    handle = os.open(path, os.O_RDONLY) if path.is_dir() else Appended(path).handle
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if os.environ.get(LOCK) != "off":
+                raise NoLocksError(error.errno, f"{error.strerror}: its file system has no locks", str(path)) from error
+            log.warning("%s: no lock (%s, %s=off): one process at a time may write there", path, error.strerror, LOCK)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

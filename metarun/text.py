@@ -52,7 +52,11 @@ def format_duration(seconds: float) -> str:
 
 def short_path(path: Path) -> Path:
     """The path relative to the working directory where it lies below that, else as it is."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return path
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def typed_path(path: Path) -> str:

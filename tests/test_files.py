@@ -1,10 +1,12 @@
 """Writing files: whole, whatever the system does in small pieces."""
 
+import errno
+import fcntl
 import os
 
 import pytest
 
-from metarun.files import Appended, read, write_atomically
+from metarun.files import Appended, NoLocksError, locked, read, write_atomically
 
 
 def test_what_the_system_writes_in_pieces_is_written_whole(tmp_path, monkeypatch):
@@ -42,3 +44,36 @@ def test_reading_is_bounded_and_never_waits(tmp_path):
     for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
         with pytest.raises(OSError, match="not a regular file"):
             read(type(tmp_path)(path), 100)
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+@pytest.mark.parametrize("place", ["folder", "folder/file.lock"])
+def test_where_there_are_no_locks_that_is_said_unless_it_is_known(tmp_path, monkeypatch, caplog, name, place):
+    """As NFS and Lustre may answer."""
+    (tmp_path / "folder").mkdir()
+    number = getattr(errno, name)
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.delenv("METARUN_LOCK", raising=False)
+    with pytest.raises(NoLocksError, match="has no locks") as caught, locked(tmp_path / place, wait=False):
+        pytest.fail("inside")
+    assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / place))
+    monkeypatch.setenv("METARUN_LOCK", "off")
+    monkeypatch.setattr("metarun.files.log.propagate", True)
+    with locked(tmp_path / place, wait=False):
+        assert caplog.messages == [
+            f"{tmp_path / place}: no lock ({os.strerror(number)}, METARUN_LOCK=off): one process at a time may write there"
+        ]
+
+
+def test_locks_hold_whatever_the_environment_says_where_there_are_some(tmp_path, monkeypatch):
+    monkeypatch.setenv("METARUN_LOCK", "off")
+    handles = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    with locked(tmp_path, wait=False), pytest.raises(BlockingIOError), locked(tmp_path, wait=False):
+        pytest.fail("held twice")
+    with locked(tmp_path, wait=True):
+        pass
+    assert not handles or len(os.listdir("/proc/self/fd")) == handles, "nothing stays open"

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metarun.commands.common import print_run, set_up_logging
 from metarun.commands.sweep import FAILURES, check_objective, check_ranges, note_failure, run_sweep
-from metarun.config.compose import compose, hydra_settings
+from metarun.config.compose import compose, forget_composed, hydra_settings
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of
 from metarun.config.overrides import combinations, parse
@@ -56,6 +56,8 @@ def main(argv: list[str]) -> None:
         _refuse("--experimental-rerun", "would unpickle a file, which can run code; use metarun reproduce DIR")
     if args.config_name:
         _refuse(f"--config-name {args.config_name}", "metarun has one config; choose experiment=name")
+    if args.config_dir:  # its files may have changed since an earlier call in this process
+        forget_composed()
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
         folders = _find_folders(args, temporary)
         args.config_path, args.overrides = None, list(args.overrides)

@@ -74,6 +74,12 @@ def _compose(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
     return config
 
 
+def forget_composed() -> None:
+    """Makes the next calls read all files again."""
+    plain_config.cache_clear()
+    _compose.cache_clear()
+
+
 @contextmanager
 def _as_usage_errors(words: Iterable[str], folders: ConfigFolders) -> Iterator[None]:
     try:

@@ -30,7 +30,8 @@ class ConfigFolders(NamedTuple):
         """The names that can be chosen in a group, sorted; a folder named `common` holds parts of other files."""
         folders = [path / group for path in self.paths()]
         files = {file.relative_to(folder) for folder in folders for file in folder.rglob("*.yaml")}
-        return sorted(str(file.with_suffix("")) for file in files if "common" not in file.parts)
+        hidden = {file for file in files if any(part[0] == "." for part in file.parts)}  # such as macOS's ._maml.yaml
+        return sorted(str(file.with_suffix("")) for file in files - hidden if "common" not in file.parts)
 
 
 OWN = ConfigFolders()

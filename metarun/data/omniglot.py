@@ -10,7 +10,6 @@ T tasks, N ways, K shots, Q queries of a class.
 
 import hashlib
 import os
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -70,7 +69,7 @@ class Omniglot:
                 rule = f"at most {DRAWERS}, the drawings of a class; lower {' or '.join(names)}"
                 raise SettingError(k + q, " + ".join(names), rule)
         self.rotations, self.split_seed, self.download = rotations, split_seed, download
-        self.root = Path(root or os.environ.get("METARUN_DATA") or archive.cache()).expanduser()
+        self.root = archive.expand(root or os.environ.get("METARUN_DATA") or str(archive.cache()))
         self.outputs = max(self.ways)
 
     def classes(self, split: Split) -> list[str]:

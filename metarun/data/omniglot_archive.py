@@ -11,15 +11,15 @@ Data: Lake, Salakhutdinov & Tenenbaum 2015, "Human-level concept learning throug
 """
 
 import errno
-import fcntl
 import hashlib
 import io
 import logging
 import os
+import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from metarun.errors import DataError
-from metarun.files import Appended, read, write_atomically
+from metarun.files import LOCK, NoLocksError, locked, read, write_atomically
 from metarun.text import reason
 
 SIZE = 28
@@ -44,8 +44,23 @@ log = logging.getLogger("metarun")
 
 
 def cache() -> Path:
-    """The user's cache folder: $XDG_CACHE_HOME/metarun, by default ~/.cache/metarun."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metarun"
+    """The user's cache folder: $XDG_CACHE_HOME/metarun, by default ~/.cache/metarun.
+
+    Raises:
+        DataError: there is no home folder, as in some containers.
+    """
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "metarun"
+
+
+def expand(path: str) -> Path:
+    """The path, with the home folder in the place of ~. Raises DataError as above."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            f"{path} (home folder): there is none; expected HOME, or a folder by its whole name; set HOME, "
+            "data.root, METARUN_DATA or XDG_CACHE_HOME"
+        ) from error
 
 
 def class_names(alphabets: Alphabets) -> list[str]:
@@ -78,7 +93,7 @@ def load(root: Path, download: bool, alphabets: Alphabets) -> np.ndarray:
         signature = hashlib.sha256("\n".join([FORMAT, *map(_signature, sources.values())]).encode()).digest()
         images = _read(packed, signature, len(class_names(alphabets)))
         if images is None:
-            with _lock(packed.with_suffix(".lock")):
+            with locked(packed.with_suffix(".lock"), wait=True):
                 images = _read(
                     packed, signature, len(class_names(alphabets))
                 )  # another process may have packed it while this one waited
@@ -89,6 +104,11 @@ def load(root: Path, download: bool, alphabets: Alphabets) -> np.ndarray:
                     body = signature + images.tobytes()
                     write_atomically(packed, hashlib.sha256(body).digest() + body)
         return images
+    except NoLocksError as error:
+        raise DataError(
+            f"{error.filename}: {error.strerror} (data.root={root}): expected locks, so that one process at a time "
+            f"packs Omniglot; set data.root or XDG_CACHE_HOME, or {LOCK}=off and start one process first"
+        ) from error
     except OSError as error:
         raise DataError(
             f"{error.filename or home}: {error.strerror or error} (data.root={root}): expected readable data, "
@@ -129,12 +149,14 @@ def _download(root: Path) -> None:
     lock = root / FOLDER / ".metarun-download.lock"
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(lock), tempfile.TemporaryDirectory(dir=root) as temporary:
+        with locked(lock, wait=True), tempfile.TemporaryDirectory(dir=root) as temporary:
             for name, background in zip(SETS, (True, False), strict=True):
                 if _find(root / FOLDER, name) is None:  # or a process beside this one has downloaded it
                     log.info("downloading Omniglot's %s to %s", name, root)
                     Omniglot(temporary, background=background, download=True)
                     os.replace(Path(temporary, FOLDER, f"{name}.zip"), root / FOLDER / f"{name}.zip")
+    except NoLocksError:
+        raise
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # URLError is an OSError
         with suppress(OSError):  # leave nothing behind but whole archives
             if new:
@@ -191,17 +213,6 @@ def _read(packed: Path, signature: bytes, classes: int) -> np.ndarray | None:
     return np.frombuffer(body, np.uint8, offset=32).reshape(shape)
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Holds a lock of which there is one among all processes; the kernel frees it when the process ends."""
-    file = Appended(path)
-    try:
-        fcntl.flock(file.handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        file.close()
-
-
 def _decode(sources: dict[str, Path], alphabets: Alphabets) -> np.ndarray:
     """uint8 [classes, 20, 28, 28]: all drawings, checked, and shrunk by a Lanczos filter, which antialiases."""
     files = {name: _list(source, name, alphabets) for name, source in sources.items()}
@@ -252,7 +263,7 @@ def _list(source: Path, name: str, alphabets: Alphabets) -> dict[str, list[str]]
                 f"{source} is not a readable zip file ({reason(error)}): expected Omniglot's {name}.zip; replace it"
             ) from error
     by_class: dict[str, list[str]] = {}
-    for path in sorted(paths):
+    for path in sorted(path for path in paths if not re.search(r"(^|/)\.", path)):  # ._0001_01.png is macOS's own
         by_class.setdefault(path.rpartition("/")[0], []).append(path)
     wanted = [c for c in class_names(alphabets) if alphabets[c.partition("/")[0]][0] == name]
     bad = [

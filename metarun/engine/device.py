@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -10,8 +12,10 @@ from metarun.engine.ranks import local_gpu
 from metarun.errors import SettingError, at_least, boolean, one_of
 
 MOST_THREADS = 1024  # far more crash OpenMP
+FILL = "fill_uninitialized_memory"
 M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX = -4, -1, -8  # of malloc.h
 DEFAULT_THREADS = torch.get_num_threads()
+_before: list[Callable[[], object]] = []  # calls that give torch the settings that it had before set_up()
 
 
 class Device:
@@ -42,17 +46,36 @@ class Device:
         self.threads, self.deterministic, self.tf32 = threads, deterministic, tf32
 
     def set_up(self) -> torch.device:
-        """Makes torch follow these settings, for the whole process."""
+        """Makes torch follow these settings, for the whole process, until put_back()."""
+        if not _before:
+            cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+            _before.extend(
+                [
+                    partial(torch.set_num_threads, torch.get_num_threads()),
+                    partial(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled()),
+                    partial(setattr, torch.utils.deterministic, FILL, getattr(torch.utils.deterministic, FILL)),
+                    partial(setattr, cudnn, "deterministic", cudnn.deterministic),
+                    partial(setattr, cudnn, "allow_tf32", cudnn.allow_tf32),
+                    partial(setattr, matmul, "allow_tf32", matmul.allow_tf32),
+                    partial(keep_memory, False),
+                ]
+            )
         torch.set_num_threads(self.threads or DEFAULT_THREADS)  # an earlier job of a sweep may have changed it
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(self.deterministic)
         # It would fill new tensors, for operations that read what nobody has written; here that is none.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+        setattr(torch.utils.deterministic, FILL, False)
         torch.backends.cudnn.deterministic = self.deterministic
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.tf32
         keep_memory()
         return self.torch_device
+
+
+def put_back() -> None:
+    """Gives torch the settings that it had before a set_up(), for whoever else uses this process."""
+    while _before:
+        _before.pop()()
 
 
 def keep_memory(keep: bool = True) -> None:

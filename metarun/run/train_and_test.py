@@ -7,7 +7,6 @@ Session.test              all ranks: the best checkpoint, which rank 0 reads
 summary.json, pictures, status.json
 """
 
-import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from metarun.config.schema import Config
 from metarun.engine.device import memory_mb
 from metarun.engine.loop import State
 from metarun.engine.processes import Processes, joined
-from metarun.errors import RunDirError, StoppedError
+from metarun.errors import RunDirError, StoppedError, describe_os_error
 from metarun.intervals import Evaluation
 from metarun.run import starting_point
 from metarun.run.build import build_logger, choose_chunks, device_of
@@ -138,12 +137,12 @@ def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
         yield states
     except BaseException as error:
         if isinstance(error, OSError):
-            short = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            rule = "a disk with room; make room" if short else "a place that can be written; mend that"
-            refused = RunDirError(
-                f"{error.filename or rundir.short}: {error.strerror or error} (run directory): expected {rule}; "
-                f"a checkpoint that was saved is intact; to go on: {rundir.resume_command}"
-            )
+            refused = describe_os_error(error)
+            kept = f"a checkpoint that was saved is intact; to go on: {rundir.resume_command}"
+            if not rundir.path.is_dir():
+                refused = RunDirError(f"{rundir.short}: the run directory is gone; expected it to stay where it was")
+                kept = "if it was moved, go on with it there: metarun resume DIR"
+            refused = type(refused)(f"{refused}; {kept}")
             refused.__cause__ = error
             error = refused
         stopped = isinstance(error, (StoppedError, KeyboardInterrupt))

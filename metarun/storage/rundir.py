@@ -1,10 +1,9 @@
 """A run directory: claimed by one process at a time, and the only place that a run writes to."""
 
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from socket import gethostname
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 from metarun.config.saved import dump, read_choices, read_words, saved_config
 from metarun.config.schema import Config
 from metarun.errors import RunDirError
-from metarun.files import Appended, read, write_atomically
+from metarun.files import LOCK, Appended, NoLocksError, locked, read, write_atomically
 from metarun.storage.records import Environment, Phase, Record, Status, Summary, Tasks
 from metarun.text import reason, short_path, typed_path
 
@@ -163,24 +162,25 @@ class RunDir:
         """Holds the directory; the kernel lets go of it when the process ends, however it ends.
 
         Raises:
-            RunDirError: another process holds it, or it cannot be made or written.
+            RunDirError: another process holds it, or it cannot be made, written or locked.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDONLY)
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
-        try:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self.path, wait=False))
             except BlockingIOError as error:
                 holder = self.status()
                 by = f" by process {holder.pid} on {holder.host}" if holder else ""
                 raise RunDirError(f"{self.path}: in use{by}; wait for it, or choose another hydra.run.dir") from error
+            except NoLocksError as error:
+                raise RunDirError(
+                    f"{self.path} ({error.strerror}): expected locks, which keep a second process from writing there; "
+                    f"choose another hydra.run.dir, or set {LOCK}=off and take care of that yourself"
+                ) from error
+            except OSError as error:
+                raise _unwritable(self.path, error) from error
             self.refuse_links()
             yield
-        finally:
-            os.close(handle)
 
     @contextmanager
     def logging(self) -> Iterator[None]:

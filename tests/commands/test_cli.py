@@ -1,18 +1,26 @@
 """The command line: what it refuses, in which words, with which exit code, and that nothing is left behind."""
 
+import errno
+import io
 import json
+import logging
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from helpers.runs import QUICK
+from helpers.runs import QUICK, result
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 from metarun import cli
 from metarun.config.folders import OWN
@@ -176,7 +184,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(metarun, monkeypatch, finish
 
 
 def test_output_that_cannot_be_written_is_said(metarun, monkeypatch):
-    with open("/dev/full", "w") as full:
+    with suppress(OSError), open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         code, _, err = metarun(*QUICK, "hydra.run.dir=run")
     assert code == 4
@@ -414,3 +422,101 @@ def test_choices_are_kept_with_the_run(metarun):
     }
     assert json.loads(Path("run/summary.json").read_text())["choices"] == choices
     assert yaml.safe_load(Path("run/.hydra/choices.yaml").read_text()) == choices
+
+
+class _Notebook(io.TextIOBase):
+    """A stream as ipykernel has it: it writes, and is no file."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+        return len(text)
+
+
+def _state():
+    """What a notebook and its other cells share with metarun."""
+    log = logging.getLogger("metarun")
+    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    torches = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    return dict(os.environ), log.handlers[:], log.level, log.propagate, handlers, torches, GlobalHydra.instance().hydra
+
+
+def test_a_notebook_calls_main_several_times_and_in_a_thread(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
+    out, err, codes = _Notebook(), _Notebook(), []
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("MPLBACKEND", "module://a_backend_that_is_not_there")
+    Path("theirs").mkdir()
+    with initialize_config_dir(str(tmp_path / "theirs"), version_base="1.3"):  # a notebook with a Hydra of its own
+        before = _state()
+        codes.append(cli.main([*QUICK, "hydra.run.dir=a"]))
+        thread = threading.Thread(target=lambda: codes.append(cli.main([*QUICK, "hydra.run.dir=b"])))
+        thread.start()
+        thread.join()
+        codes += [cli.main(words) for words in (["table", "--help"], ["-m", "seed=1,x"], ["--cfg", "job"])]
+        assert _state() == before
+        assert (sys.stdout, sys.stderr) == (out, err)
+    assert codes == [0, 0, 0, 2, 0], err.text
+    assert result("a") == result("b")
+    assert out.text.count("metarun reproduce") == 2
+    assert "'x' (seed)" in err.text.splitlines()[-1]
+
+
+def test_a_choice_that_was_edited_between_two_calls_is_read_again(metarun):
+    Path("mine/algo").mkdir(parents=True)
+    for rate in ("0.25", "0.125"):
+        Path("mine/algo/slow.yaml").write_text(f"defaults: [maml, _self_]\ninner_lr: {rate}\n")
+        code, _, err = metarun("-cd", "mine", "algo=slow", "algo.inner_steps=0")
+        assert code == 2
+        Path("mine/algo/slow.yaml").write_text(f"defaults: [maml, _self_]\ninner_lr: -{rate}\n")
+        code, _, err = metarun("-cd", "mine", "algo=slow")
+        assert f"-{rate} (algo.inner_lr)" in _one_line(err)
+
+
+@pytest.mark.parametrize(("close", "code"), [("| true", 141), (">/dev/full", 4)])
+def test_a_closed_pipe_is_silent_and_a_full_disk_is_said(tmp_path, close, code):
+    command = f"set -o pipefail; {sys.executable} -m metarun --help {close}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stderr.count("\n") == (code == 4), "and Python does not complain at its end"
+
+
+def test_errors_go_where_nobody_can_read_them(tmp_path):
+    command = f"{sys.executable} -m metarun evl 2>/dev/full"
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path).returncode == 2
+
+
+def test_a_working_directory_that_is_gone_is_said(tmp_path):
+    command = f"mkdir gone; cd gone; rmdir ../gone; {sys.executable} -m metarun"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "the working directory (file system): was removed" in _one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files (open files)"),
+        (MemoryError(), "out of memory (memory)"),
+        (RuntimeError("can't start new thread"), "can't start new thread (processes and threads)"),
+    ],
+)
+def test_what_the_system_lacks_is_neither_stdouts_fault_nor_metaruns(metarun, monkeypatch, error, said):
+    def lack(*_):
+        raise error
+
+    monkeypatch.setattr("metarun.run.build.build", lack)
+    code, _, err = metarun()
+    assert code == 1
+    assert said in _one_line(err)
+
+
+def test_on_windows_a_line_says_that_it_does_not_run_there(tmp_path):
+    code = "import sys; sys.platform = 'win32'; sys.modules['fcntl'] = None; import metarun.cli"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Windows (operating system): expected Linux or macOS" in _one_line(done.stderr)

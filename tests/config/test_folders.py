@@ -7,7 +7,7 @@ from metarun.config.folders import ConfigFolders, conf_dir
 
 def test_metaruns_own_folder_and_another(tmp_path):
     (tmp_path / "algo/mine").mkdir(parents=True)
-    for name in ("b", "mine/a", "common/part"):
+    for name in ("b", "mine/a", "common/part", "._b", ".git/c"):
         path = tmp_path / f"algo/{name}.yaml"
         path.parent.mkdir(exist_ok=True)
         path.touch()
@@ -17,6 +17,7 @@ def test_metaruns_own_folder_and_another(tmp_path):
     assert names == sorted(names)
     assert {"b", "mine/a", "maml"} < set(names)
     assert not any("common" in name for name in names), "parts of other files cannot be chosen"
+    assert not any(name.startswith(".") for name in names), "nor what macOS and others hide beside them"
     assert ConfigFolders(tmp_path).options("data") == []
 
 

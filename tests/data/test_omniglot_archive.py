@@ -1,5 +1,6 @@
 """Omniglot on disk: checked by content, packed once, downloaded whole, and refused in a line where it is not Omniglot."""
 
+import errno
 import io
 import os
 import shutil
@@ -82,6 +83,36 @@ def test_packed_again_when_the_source_changes(spoiled):
     shutil.rmtree(spoiled / "omniglot-py" / "images_evaluation" / "Tengwar" / "character07")
     with pytest.raises(DataError, match="Tengwar/character07"):
         _load(spoiled)
+
+
+def test_hidden_files_are_passed_over(spoiled):
+    """As macOS adds them when it copies to other file systems, and file managers and editors for themselves."""
+    drawing = next(spoiled.rglob("*.png"))
+    (drawing.parent / f"._{drawing.name}").write_bytes(b"Mac OS X")
+    shutil.copytree(drawing.parent, drawing.parents[1] / ".thumbnails")
+    assert len(_load(spoiled)) == sum(count for _, count in CHARACTERS.values())
+
+
+def test_a_disk_without_locks_is_named(spoiled, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(DataError, match=r"omniglot-28.lock: No locks available: .* METARUN_LOCK=off"):
+        _load(spoiled)
+    monkeypatch.setenv("METARUN_LOCK", "off")
+    assert len(_load(spoiled)) == sum(count for _, count in CHARACTERS.values())
+
+
+def test_no_home_folder_is_said(monkeypatch):
+    """As in a container whose user has no name."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    for ask in (omniglot_archive.cache, lambda: Omniglot(root="~/data")):
+        with pytest.raises(DataError, match=r"\(home folder\): there is none; expected HOME.*XDG_CACHE_HOME"):
+            ask()
+    assert Omniglot(root="/data").root == Path("/data"), "where it is not needed, it may be missing"
 
 
 def test_missing_classes_and_drawings_are_named(spoiled):

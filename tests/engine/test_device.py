@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metarun.engine.device import Device
+from metarun.engine.device import Device, put_back
 from metarun.engine.ranks import share_the_machine
 from metarun.errors import SettingError
 
@@ -23,6 +23,21 @@ def test_jobs_take_gpus_by_turns(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert Device().torch_device == torch.device("cuda:1")
+
+
+def test_torch_is_put_back_as_it_was():
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        torch.set_num_threads(2)
+        torch.use_deterministic_algorithms(False)
+        Device("cpu", threads=3).set_up()
+        Device("cpu", threads=4).set_up()
+        assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (4, True)
+        put_back()
+        assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (2, False)
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
 
 
 def test_tf32_is_for_gpus():

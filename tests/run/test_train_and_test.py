@@ -304,6 +304,21 @@ def test_divergence_has_its_exit_code_and_keeps_the_good_checkpoint(metarun):
         )
 
 
+def test_a_run_directory_that_is_moved_meanwhile_is_missed(metarun, monkeypatch):
+    def save(folder, *facts, **keep):
+        folder.parent.rename("elsewhere")
+        true(folder, *facts, **keep)
+
+    true = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", save)
+    code, _, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 4
+    assert "run: the run directory is gone; expected it to stay where it was; if it was moved" in err.splitlines()[-1]
+    assert not Path("run").exists()
+    monkeypatch.setattr(checkpoint, "save", true)
+    assert metarun("resume", "elsewhere")[0] == 0
+
+
 def test_a_second_moment_that_overflows_ends_the_run(metarun):
     """Gradients of 1e20 are finite, and so are weights that Adam moves by them; their squares are not, in float32."""
     words = ("meta_steps=3", "val_tasks=2", "test_tasks=2", "algo.inner_lr=1000", "hydra.run.dir=run")

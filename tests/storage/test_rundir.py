@@ -1,7 +1,9 @@
 """A run directory: whose it is, and what is refused in one."""
 
+import errno
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +115,20 @@ def test_one_process_at_a_time(tmp_path):
         with pytest.raises(RunDirError, match=f"in use by process {os.getpid()} on"), RunDir(rundir.path).claimed():
             pytest.fail("claimed twice")
     with rundir.claimed():
+        pass
+
+
+def test_a_disk_without_locks_is_named_with_the_ways_out(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    rule = re.escape(f"{tmp_path} (No locks available: its file system has no locks): expected locks")
+    rule += ".*another hydra.run.dir, or set METARUN_LOCK=off"
+    with pytest.raises(RunDirError, match=rule), RunDir(tmp_path).claimed():
+        pytest.fail("claimed")
+    monkeypatch.setenv("METARUN_LOCK", "off")
+    with RunDir(tmp_path).claimed():
         pass
 
 
