@@ -69,6 +69,10 @@ class StoppedError(MetarunError):
         self.code = 128 + signum
 
 
+class PrunedError(MetarunError):
+    """A search gave a run up, by its validations. A checkpoint was saved first."""
+
+
 class SettingError(ValueError):
     """A constructor was given a value outside its range.
 

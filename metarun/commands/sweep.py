@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.config.overrides import Overrides
-from metarun.config.schema import Config
 from metarun.errors import MetarunError, StoppedError, UsageError
 from metarun.text import count_of, format_metric, printable, short_path, typed_path
 
@@ -40,35 +38,14 @@ def name_folder(words: str) -> str:
 OmegaConf.register_new_resolver("metarun_folder", name_folder, replace=True)  # jobs of a launcher import this too
 
 
-def check_ranges(overrides: Overrides, sweeper: DictConfig) -> list[str]:
-    """A word for each key with a range. Raises UsageError for a range without a search, and a search without any."""
-    if sweeper._target_.endswith("OptunaSweeper") and not overrides.sweeps:
-        raise UsageError(
-            "'sweep=optuna' (command line): nothing to choose; give a key a range: key=interval(LESS,MORE)"
-        )
-    words = []
+def refuse_ranges(overrides: Overrides, sweeper: DictConfig) -> None:
+    """Raises UsageError for a range in a sweep that is no search."""
     for override in overrides.sweeps:
-        if isinstance(value := override.value(), IntervalSweep):
+        if isinstance(override.value(), IntervalSweep) and sweeper._target_.endswith("BasicSweeper"):
             key, word = override.get_key_element(), override.input_line
-            if sweeper._target_.endswith("BasicSweeper"):
-                raise UsageError(
-                    f"{word!r} (command line): a range is for a search; add -m sweep=optuna, or give values, {key}=A,B"
-                )
-            words.append(f"{key}={value.start}")
-    return words
-
-
-def check_objective(configs: list[Config], sweeper: DictConfig) -> None:
-    """Raises UsageError for a search that would see the test tasks."""
-    if not sweeper._target_.endswith("OptunaSweeper"):
-        return
-    if any(config.objective == "test" for config in configs):
-        raise UsageError("'test' (objective): expected val; a search must not see the test tasks")
-    import optuna
-
-    optuna.logging.disable_default_handler()  # the closing words say how its trials end,
-    optuna.logging.enable_propagation()  # and what it warns of is still said
-    logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
+            raise UsageError(
+                f"{word!r} (command line): a range is for a search; add -m sweep=optuna, or give values, {key}=A,B"
+            )
 
 
 def note_failure(words: list[str], folder: Path, error: Exception) -> None:
@@ -79,8 +56,10 @@ def note_failure(words: list[str], folder: Path, error: Exception) -> None:
         file.write(json.dumps(failure) + "\n")
 
 
-def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
-    """Runs all jobs of a sweep, which note failures in a file, and prints a line for each run in its folder.
+def run_sweep(
+    run: Callable[[], None], folder: Path, failures: Path, print_end: Callable[[Path, list[dict]], None]
+) -> None:
+    """Runs all jobs of a sweep, which note failures in a file, and prints the closing words.
 
     Raises MetarunError where a job failed; StoppedError, with how to go on, where a signal came.
     """
@@ -94,7 +73,7 @@ def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
         if failures.exists():
             failed = [json.loads(line) for line in failures.read_text(encoding="utf-8").splitlines()]
             failures.unlink()
-        _print_runs(folder, failed)
+        print_end(folder, failed)
     if failed:
         raise MetarunError(
             f"{count_of(len(failed), 'job')} failed (sweep): expected all to finish; see above, and metarun.log in "
@@ -102,7 +81,7 @@ def run_sweep(run: Callable[[], None], folder: Path, failures: Path) -> None:
         )
 
 
-def _print_runs(folder: Path, failed: list[dict]) -> None:
+def print_runs(folder: Path, failed: list[dict]) -> None:
     """Prints a line for each run in the folder: the words that not all share, its result; and for each refused job."""
     from metarun.results.runs import find_runs
     from metarun.storage.rundir import RunDir

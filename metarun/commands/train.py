@@ -21,17 +21,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun.commands.common import print_run, set_up_logging
-from metarun.commands.sweep import FAILURES, check_objective, check_ranges, note_failure, run_sweep
-from metarun.config.compose import compose, forget_composed, hydra_settings
+from metarun.commands.search import PRUNED, Search
+from metarun.commands.search_space import cover
+from metarun.commands.search_words import describe_search
+from metarun.commands.sweep import FAILURES, note_failure, print_runs, refuse_ranges, run_sweep
+from metarun.config.compose import HYDRA, compose, forget_composed, hydra_settings, plain_config
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of
 from metarun.config.overrides import combinations, parse
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import check
+from metarun.config.search import PLUGIN
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
-from metarun.errors import MetarunError, RunDirError, StoppedError, UsageError
+from metarun.errors import MetarunError, PrunedError, RunDirError, StoppedError, UsageError
 from metarun.storage.rundir import RunDir, make_dated_folder
-from metarun.text import reason, short_path
+from metarun.text import printable, reason, short_path
 
 log = logging.getLogger("metarun")
 HYDRA_DEFAULTS = {
@@ -69,8 +73,7 @@ def main(argv: list[str]) -> None:
             run()
         elif args.multirun:
             refuse_several_processes("a sweep")
-            _check_jobs(args, folders)
-            _sweep(args, folders, run)
+            _sweep(args, folders, run, _check_jobs(args, folders))
         else:
             _check_jobs(args, folders)
             args.overrides += _defaults(args.overrides) + _run_folder(args.overrides)
@@ -96,8 +99,12 @@ def _find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFold
     return ConfigFolders(Path(temporary) if temporary else None, extra)
 
 
-def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> None:
-    """Composes and builds every job, and makes the data of each ready, before the first one starts."""
+def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> Search | None:
+    """Composes and builds every job, and makes the data of each ready, before the first one starts.
+
+    Returns:
+        The search, where the words are one.
+    """
     overrides = parse(args.overrides, folders)
     mine, other = ("sweep", "run") if args.multirun else ("run", "sweep")
     for override in overrides.parsed:
@@ -108,16 +115,21 @@ def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> None:
             raise UsageError(f"{word!r} (command line): is for a {other}; for a {mine} set hydra.{mine}.dir")
         if key == "sweep" and override.value() and not args.multirun:
             raise UsageError(f"{word!r} (command line): a sweep has several runs; add -m")
-    sweeper = hydra_settings(tuple(overrides.fixed) if args.multirun else (), folders).sweeper
-    if params := sweeper.get("params"):  # what a file of the group sweep adds to the command line
+    settings = hydra_settings(tuple(overrides.fixed) if args.multirun else (), folders)
+    if params := settings.sweeper.get("params"):  # what a file of the group sweep adds to the command line
         overrides = parse([*(f"{key}={value}" for key, value in params.items()), *args.overrides], folders)
-    between = check_ranges(overrides, sweeper)
-    jobs = [[*words, *between] for words in combinations(overrides, folders)] if args.multirun else [args.overrides]
+    searches = settings.sweeper._target_ == PLUGIN
+    if not searches:
+        refuse_ranges(overrides, settings.sweeper)
+    jobs = [args.overrides]
+    if args.multirun:
+        jobs = cover(overrides, folders) if searches else list(combinations(overrides, folders))
     configs = [compose(words, folders) for words in jobs]
-    check_objective(configs, sweeper)
+    if searches and any(config.objective == "test" for config in configs):
+        raise UsageError("'test' (objective): expected val; a search must not see the test tasks")
     from metarun.run.build import build_experiment
 
-    prepared = []
+    prepared, metrics = [], set()
     for words, config in zip(jobs, configs, strict=True):
         try:
             experiment = build_experiment(config)
@@ -126,6 +138,16 @@ def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> None:
         if config.data not in prepared:
             experiment.source.prepare(experiment.device)
             prepared.append(config.data)
+        metrics.add(experiment.source.metric)
+    if not searches:
+        return None
+
+    def metric_of(words: list[str]) -> str:
+        return build_experiment(compose(words, folders)).source.metric
+
+    reference = plain_config(tuple(parse(jobs[0], folders).choices), folders)
+    longest = max(config.outer_steps for config in configs)
+    return Search(settings, overrides, folders, reference, metrics, longest, metric_of)
 
 
 def _defaults(overrides: list[str]) -> list[str]:
@@ -148,7 +170,7 @@ def _run_folder(overrides: list[str]) -> list[str]:
     return [f"hydra.run.dir={make_dated_folder(Path('outputs'))}"]
 
 
-def _sweep(args: argparse.Namespace, folders: ConfigFolders, run: partial) -> None:
+def _sweep(args: argparse.Namespace, folders: ConfigFolders, run: partial, search: Search | None) -> None:
     """Runs a sweep in its folder, which is absolute: a launcher may start jobs elsewhere."""
     args.overrides += _defaults(args.overrides)
     if any(word.startswith("hydra.sweep.dir=") for word in args.overrides):
@@ -162,7 +184,11 @@ def _sweep(args: argparse.Namespace, folders: ConfigFolders, run: partial) -> No
         folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
     failures = folder / f".failures-{secrets.token_hex(8)}"
     args.overrides += [f"hydra.sweep.dir={_quote(folder)}", f"+hydra.job.env_set.{FAILURES}={_quote(failures)}"]
-    run_sweep(run, folder, failures)
+    print_end = print_runs
+    if search:
+        search.take_over()
+        print_end = lambda folder, failed: print(printable(describe_search(search, folder, failed)))  # noqa: E731
+    run_sweep(run, folder, failures, print_end)
 
 
 def _quote(path: Path) -> str:
@@ -187,8 +213,8 @@ def _hand_over(args: argparse.Namespace, parser: argparse.ArgumentParser, config
         raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
 
 
-def job(composed: DictConfig) -> float | None:
-    """Runs one job, perhaps in a process of a launcher; returns its objective, or None where it failed before.
+def job(composed: DictConfig) -> float | str | None:
+    """Runs one job, perhaps in a process of a launcher; returns its objective, PRUNED, or None where it failed before.
 
     An exception must not reach Hydra, which would give up the jobs that are left; and at nan, as at an exception, its
     Optuna sweeper would give up the study. SystemExit passes through Hydra, with the error as its cause.
@@ -197,6 +223,7 @@ def job(composed: DictConfig) -> float | None:
     sweep = hydra.mode == RunMode.MULTIRUN
     if sweep:
         share_the_machine(hydra.job.num, hydra.launcher)
+    from metarun.run.judge import judge_of_job
     from metarun.run.train_and_test import execute  # imports torch, which reads the number of threads then
 
     set_up_logging()
@@ -207,12 +234,15 @@ def job(composed: DictConfig) -> float | None:
     if sweep:
         log.info("job %s: %s", hydra.job.num, " ".join(words))
     try:
-        summary = execute(check(plain), folder, words, choices, own, bar=not sweep)
+        judge = judge_of_job(hydra.sweeper.get("pruner"), HYDRA) if sweep else None
+        summary = execute(check(plain), folder, words, choices, own, bar=not sweep, judge=judge)
         if summary and not sweep:
             print_run(summary, folder)
     except Exception as error:
         if not sweep or isinstance(error, StoppedError):
             raise SystemExit(getattr(error, "code", 1)) from error
+        if isinstance(error, PrunedError):
+            return PRUNED
         note_failure(words, folder, error)
         return getattr(error, "objective", None)
     return summary.objective if summary else None  # on a rank above 0

@@ -20,13 +20,20 @@ from omegaconf.errors import OmegaConfBaseException
 from metarun.config.folders import OWN, ConfigFolders
 from metarun.config.overrides import parse
 from metarun.config.schema import SECTIONS, Config, check
+from metarun.config.search import register_search
 from metarun.config.targets import targets, trusted_class
 from metarun.config.typecheck import check_types, find_parent
 from metarun.errors import UsageError
 from metarun.text import nearest, reason
 
-# Of what Hydra itself builds: launchers, sweepers with their samplers, callbacks.
-HYDRA = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins", "optuna.samplers")
+# Of what Hydra itself builds: launchers, sweepers with their samplers and pruners, callbacks.
+HYDRA = (
+    "hydra._internal.core_plugins",
+    "hydra.experimental.callbacks",
+    "hydra_plugins",
+    "optuna.samplers",
+    "optuna.pruners",
+)
 OWN_LEARNER = "a task source of your own chooses a learner too: begin its YAML file as conf/data/tabular.yaml begins"
 
 
@@ -66,6 +73,7 @@ def hydra_settings(words: tuple[str, ...], folders: ConfigFolders = OWN) -> Dict
 
 @lru_cache(maxsize=256)
 def _compose(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
+    register_search()
     search = [f"hydra.searchpath=[file://{folders.extra}]"] if folders.extra else []
     with initialize_config_dir(str(folders.paths()[0]), version_base="1.3"):
         config = hydra_compose("config", [*words, *search], return_hydra_config=True)

@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.machinery import PathFinder
 from typing import Any, get_args
@@ -45,7 +45,7 @@ def _within(name: str, packages: list[str]) -> bool:
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
-def build(section: str, node: dict[str, Any], **given: Any) -> Any:
+def build(section: str, node: dict[str, Any], more: tuple[str, ...] = (), **given: Any) -> Any:
     """Builds the object that a section of the config describes. The only place where a config becomes code.
 
     Hydra's own instantiate would resolve interpolations on the way, which can call whatever a resolver can.
@@ -53,6 +53,7 @@ def build(section: str, node: dict[str, Any], **given: Any) -> Any:
     Args:
         section: for messages, such as "algo".
         node: `_target_`, perhaps `_partial_: true`, and arguments, which may be such nodes themselves.
+        more: packages that are trusted for this object, beside those that always are.
         given: arguments that the run supplies.
 
     Raises:
@@ -60,7 +61,7 @@ def build(section: str, node: dict[str, Any], **given: Any) -> Any:
     """
     if "_target_" not in node:
         raise UsageError(f"{section}._target_: missing; expected the class to build")
-    cls = trusted_class(f"{section}._target_", node["_target_"])
+    cls = trusted_class(f"{section}._target_", node["_target_"], more)
     settings = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
     takes = inspect.signature(cls).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
@@ -107,6 +108,16 @@ def trusted_class(key: str, target: Any, more: tuple[str, ...] = ()) -> type:
 
     Raises UsageError where it is no such class, nor one of the packages in `more`.
     """
+    return _import_target(key, target, "class", inspect.isclass, more)
+
+
+def trusted_function(key: str, target: Any) -> Callable[..., Any]:
+    """The function of a dotted name. Raises UsageError unless a trusted package defines it itself."""
+    return _import_target(key, target, "function", inspect.isfunction)
+
+
+def _import_target(key: str, target: Any, kind: str, is_kind: Callable[[Any], bool], more: tuple[str, ...] = ()) -> Any:
+    """The class or the function of a dotted name."""
     check_target(key, target, more)
     module, _, name = target.rpartition(".")
     try:
@@ -114,10 +125,10 @@ def trusted_class(key: str, target: Any, more: tuple[str, ...] = ()) -> type:
             _import_trusted(package)
         found = getattr(importlib.import_module(module), name)
     except Exception as error:
-        raise UsageError(f"{target!r} ({key}): expected a class that can be imported: {reason(error)}") from error
+        raise UsageError(f"{target!r} ({key}): expected a {kind} that can be imported: {reason(error)}") from error
     packages = [*more, *trusted()]
-    if not inspect.isclass(found) or not _within(found.__module__, packages):
-        raise UsageError(f"{target!r} ({key}): expected a class that {', '.join(packages)} define themselves")
+    if not is_kind(found) or not _within(found.__module__, packages):
+        raise UsageError(f"{target!r} ({key}): expected a {kind} that {', '.join(packages)} define themselves")
     return found
 
 

@@ -6,7 +6,7 @@ and listeners.
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from metarun.config.schema import Config
 from metarun.engine import loop
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment, State
-from metarun.errors import DivergedError, StoppedError
+from metarun.errors import DivergedError, PrunedError, StoppedError
 from metarun.intervals import Evaluation
 from metarun.models.adopt import frozen_digest
 from metarun.run import starting_point
@@ -26,6 +26,7 @@ from metarun.storage import checkpoint
 from metarun.storage.metrics import Recorder
 from metarun.storage.rundir import RunDir
 from metarun.tasks import better
+from metarun.text import format_metric
 
 log = logging.getLogger("metarun")
 
@@ -45,6 +46,7 @@ class Session:
     best: Best
     rundir: RunDir
     recorder: Recorder | None = None
+    judge: Callable[[int, float], bool] | None = None  # of a search: whether to give the run up, see run/judge.py
     listeners: list[Recorder | Progress | Guarded] = field(default_factory=list)  # the recorder among them
 
     @contextmanager
@@ -79,6 +81,7 @@ class Session:
 
         Raises:
             StoppedError: a signal came; the checkpoint of the step is saved.
+            PrunedError: the judge gave the run up; so is it then.
         """
         config, experiment = self.config, self.experiment
         with stop_between_steps() as received:
@@ -88,10 +91,20 @@ class Session:
                     values = {"loss": float(report.loss), experiment.source.metric: float(report.score)}
                 for listener in self.listeners:
                     listener.outer_step(step, values)
-                improved = validates(config, step) and self._validate()
+                value = self._validate() if validates(config, step) else None
+                improved = value is not None and self._keep_if_best(value)
+                pruned = (
+                    bool(value is not None and self.judge and self.judge(step, value)) and step < config.outer_steps
+                )
                 signum = experiment.processes.largest(received(), experiment.device)
-                if improved or signum or step == config.outer_steps or step % config.checkpoint_every == 0:
+                if improved or pruned or signum or step == config.outer_steps or step % config.checkpoint_every == 0:
                     self._save()
+                if pruned:
+                    metric = experiment.source.metric
+                    raise PrunedError(
+                        f"pruned after outer step {step} of {config.outer_steps}, with val {metric} "
+                        f"{format_metric(metric, value)}; to go on: {self.rundir.resume_command}"
+                    )
                 if signum:
                     raise StoppedError(
                         f"{signal.Signals(signum).name}: stopped after outer step {step} of {config.outer_steps}, and "
@@ -99,22 +112,26 @@ class Session:
                         signum,
                     )
 
-    def _validate(self) -> bool:
-        """Validates the present state; returns whether it is the best so far.
+    def _validate(self) -> float | None:
+        """Validates the present state; returns the metric, or None where it is not finite.
 
         A metric that is not finite is not the end of a run: one task on which the inner loop leaves all bounds says
         little about training, whose own losses are seen to. It only means that this checkpoint is no good.
         """
-        config, experiment, state, best = self.config, self.experiment, self.state, self.best
+        config, experiment, state = self.config, self.experiment, self.state
         try:
             result = loop.meta_test(experiment, state.meta, "val", config.val_tasks, state.chunks)
         except DivergedError as error:
             log.warning("step %d/%d  no validation: %s", state.step, config.outer_steps, error)
-            return False
+            return None
         self._tell(state.step, "val", result)
-        if not better(experiment.source.metric, result.mean[-1], best.value):
+        return result.mean[-1]
+
+    def _keep_if_best(self, value: float) -> bool:
+        """Whether this validation of the present state is the best so far, which it then stays."""
+        if not better(self.experiment.source.metric, value, self.best.value):
             return False
-        best.step, best.value = state.step, result.mean[-1]
+        self.best.step, self.best.value = self.state.step, value
         return True
 
     def _save(self) -> None:

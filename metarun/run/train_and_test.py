@@ -8,7 +8,7 @@ summary.json, pictures, status.json
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from metarun.config.schema import Config
 from metarun.engine.device import memory_mb
 from metarun.engine.loop import State
 from metarun.engine.processes import Processes, joined
-from metarun.errors import RunDirError, StoppedError, describe_os_error
+from metarun.errors import PrunedError, RunDirError, StoppedError, describe_os_error
 from metarun.intervals import Evaluation
 from metarun.run import starting_point
 from metarun.run.build import build_logger, choose_chunks, device_of
@@ -46,17 +46,20 @@ def execute(
     choices: dict[str, str],
     hydra: Any = None,
     bar: bool = True,
+    judge: Callable[[int, float], bool] | None = None,
 ) -> Summary | None:
     """Runs a config in a directory: from the start, or on from its newest checkpoint, or not at all if it is done.
 
     Overrides, Hydra's choices by group and its own config are saved; a run that goes on keeps those of its beginning.
-    `bar` is whether to show a progress bar on a terminal.
+    `bar` is whether to show a progress bar on a terminal; `judge` says after an outer step, by its validation, whether
+    the run is given up.
 
     Returns:
         The summary; None on ranks above 0.
 
     Raises:
         RunDirError: the directory holds another run, or one that is going on, or cannot be written.
+        PrunedError: the run was given up.
         MetarunError: whatever stopped the run; status.json and metarun.log say so too.
     """
     rundir = RunDir(folder)
@@ -69,11 +72,17 @@ def execute(
                 session.test()
             return None
         with rundir.claimed():
-            return _execute(config, rundir, overrides, choices, hydra, bar)
+            return _execute(config, rundir, overrides, choices, hydra, bar, judge)
 
 
 def _execute(
-    config: Config, rundir: RunDir, overrides: list[str], choices: dict[str, str], hydra: Any, bar: bool
+    config: Config,
+    rundir: RunDir,
+    overrides: list[str],
+    choices: dict[str, str],
+    hydra: Any,
+    bar: bool,
+    judge: Callable[[int, float], bool] | None,
 ) -> Summary:
     """See execute(); on rank 0, in a directory that is claimed."""
     old = rundir.config() if rundir.holds_run else None
@@ -95,6 +104,7 @@ def _execute(
         start = start or starting_point.first_step(config)
         state_of.append(start.state)
         session = _begin(config, rundir, start, changes, bar)
+        session.judge = judge
         with session.listening():
             session.agree()
             session.train()
@@ -145,7 +155,7 @@ def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
             refused = type(refused)(f"{refused}; {kept}")
             refused.__cause__ = error
             error = refused
-        stopped = isinstance(error, (StoppedError, KeyboardInterrupt))
+        stopped = isinstance(error, (StoppedError, PrunedError, KeyboardInterrupt))
         message = str(error) or type(error).__name__
         done = states[0].step if states else step
         try:
