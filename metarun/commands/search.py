@@ -53,7 +53,7 @@ class Search(Sweeper):
         reference: a plain config of the search, for the types of its keys.
         metrics: of the task sources that trials can have.
         outer_steps: of the longest run.
-        metric_of: gives the metric of a job by its words, where a function of the user's chooses some of them.
+        metric_of: gives the metric of a composed job, where a function of the user's chooses words.
 
     Raises:
         UsageError: a setting is refused, or no direction follows from the metrics.
@@ -67,7 +67,7 @@ class Search(Sweeper):
         reference: dict[str, Any],
         metrics: set[str],
         outer_steps: int,
-        metric_of: Callable[[list[str]], str],
+        metric_of: Callable[[DictConfig], str],
     ):
         plain: Any = OmegaConf.to_container(settings.sweeper, resolve=True)
         _check_settings(plain, str(settings.launcher._target_))
@@ -113,7 +113,7 @@ class Search(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """As Hydra calls it."""
-        self.config = config
+        self.config, self._compose = config, partial(hydra_context.config_loader.load_sweep_config, config)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -215,7 +215,7 @@ class Search(Sweeper):
             if self.extend and number == 0:
                 self.extend(self.config, trial)
             words = (*(f"{key}={_spell(value)}" for key, value in trial.params.items()), *self.seeds[number])
-            if self.extend and (metric := self.metric_of([*words, *self.fixed])) != self.metric:
+            if self.extend and (metric := self.metric_of(self._compose([*words, *self.fixed]))) != self.metric:
                 raise UsageError(f"{metric} ({' '.join(words)}): expected {self.metric}, as all other trials have")
             chosen.append(words)
             own = {"trial": trial._trial_id, "before": number * self.outer_steps, "means": values[trial.number]}

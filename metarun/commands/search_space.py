@@ -50,13 +50,14 @@ def _ends(override: Override, folders: ConfigFolders) -> list[str]:
         raise UsageError(f"{word!r} (command line): expected no tag but log: {key}=tag(log, interval(1e-3, 1))")
     if value.tags and low <= 0:
         raise UsageError(f"{word!r} (command line): expected a range above 0, for 0 has no logarithm")
-    return [f"{key}={low}", f"{key}={high}"]
+    # Hydra's ends are floats, and an integer is right for every key that takes them.
+    return [f"{key}={int(end) if float(end).is_integer() else end}" for end in (low, high)]
 
 
 def distribution_of(override: Override, folders: ConfigFolders, reference: dict[str, Any]) -> BaseDistribution:
     """What Optuna draws the values of a sweep from, each as it is written in a word.
 
-    Between integers lie integers, but for a key that is no integer in the reference, a plain config.
+    In an interval of a key that is an integer in the reference, a plain config, lie integers.
     """
     from optuna import distributions
 
@@ -64,8 +65,10 @@ def distribution_of(override: Override, folders: ConfigFolders, reference: dict[
     if isinstance(value, IntervalSweep):
         assert value.start is not None
         assert value.end is not None
-        whole = all(isinstance(end, int) for end in (value.start, value.end))
-        kind = int if whole and not isinstance(_look_up(reference, key), float) else float
+        ends, now = (value.start, value.end), _look_up(reference, key)
+        cast = all(isinstance(end, int) for end in ends) and not isinstance(now, float)  # int(interval(1,3))
+        whole = cast or (type(now) is int and all(float(end).is_integer() for end in ends))
+        kind = int if whole else float
         name = ("Int" if kind is int else "") + ("LogUniform" if value.tags else "Uniform")
         return getattr(distributions, f"{name}Distribution")(kind(value.start), kind(value.end))
     found = [word.partition("=")[2] for word in words_of(override, folders)]

@@ -142,8 +142,8 @@ def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> Search | No
     if not searches:
         return None
 
-    def metric_of(words: list[str]) -> str:
-        return build_experiment(compose(words, folders)).source.metric
+    def metric_of(composed: DictConfig) -> str:
+        return build_experiment(check(_plain(composed))).source.metric
 
     reference = plain_config(tuple(parse(jobs[0], folders).choices), folders)
     longest = max(config.outer_steps for config in configs)
@@ -213,6 +213,12 @@ def _hand_over(args: argparse.Namespace, parser: argparse.ArgumentParser, config
         raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
 
 
+def _plain(composed: DictConfig) -> dict[str, Any]:
+    """The plain config of a job that Hydra composed."""
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    return {key: value for key, value in plain.items() if key != "hydra"}
+
+
 def job(composed: DictConfig) -> float | str | None:
     """Runs one job, perhaps in a process of a launcher; returns its objective, PRUNED, or None where it failed before.
 
@@ -229,7 +235,7 @@ def job(composed: DictConfig) -> float | str | None:
     set_up_logging()
     words, folder = list(hydra.overrides.task), Path(hydra.runtime.output_dir)
     choices = {group: name for group, name in hydra.runtime.choices.items() if name and "hydra/" not in group}
-    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    plain = _plain(composed)
     own = OmegaConf.to_container(hydra, resolve=False)
     if sweep:
         log.info("job %s: %s", hydra.job.num, " ".join(words))

@@ -94,7 +94,7 @@ def _as_usage_errors(words: Iterable[str], folders: ConfigFolders) -> Iterator[N
         yield
     except MissingConfigException as error:
         raise UsageError(_describe_missing(error, folders)) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:  # the last is OmegaConf's too
         raise UsageError(_describe(error, tuple(words), folders)) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{reason(error)} (--config-dir): expected YAML files of plain settings") from error
@@ -120,6 +120,9 @@ def _describe(error: Exception, words: tuple[str, ...], folders: ConfigFolders) 
         word = text.split("'")[1]
         return f"{word!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"
     match = re.search(r"Could not (?:override|delete from config) '?([\w.]+)", text)
+    if match and match[1].startswith("hydra."):
+        base = hydra_settings((*choices, *(word for word in words if word.startswith("hydra/"))), folders)
+        find_parent(match[1], {"hydra": OmegaConf.to_container(base, resolve=False)})
     if match and choices != words:  # or there is no config to look names up in
         find_parent(match[1], plain_config(choices, folders))
     return f"{text} (config)" + (f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else "")

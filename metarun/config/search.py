@@ -46,6 +46,8 @@ def register_search() -> None:
             n_jobs: int = 1
             max_failure_rate: float = 1.0
             pruner: Any = None
+            params: Any = None  # the plugin's type would refuse what it means
+            search_space: Any = None
 
         store = ConfigStore.instance().store
         store(group="hydra/sweeper", name="optuna", node=Search, provider="metarun")

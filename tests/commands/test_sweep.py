@@ -1,4 +1,4 @@
-"""Sweeps: the folder of each job, the closing words, searches, and launchers."""
+"""Sweeps: the folder of each job, the closing words, and launchers."""
 
 import fcntl
 import json
@@ -14,7 +14,6 @@ from helpers.runs import QUICK
 
 from metarun.commands.sweep import name_folder
 from metarun.engine import loop
-from metarun.errors import DivergedError
 
 SHORT = ("model.hidden=[4]", "meta_steps=2", "val_every=2", "val_tasks=2", "test_tasks=2", "meta_batch=2")
 
@@ -152,68 +151,6 @@ def test_options_may_stand_anywhere_and_a_sweep_has_a_folder_of_its_own(metarun)
     code, _, err = metarun("seed=1,2", "-m", *SHORT)
     assert code == 0, err
     assert len(list(Path("outputs/sweeps").glob("*/*/*/summary.json"))) == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (["algo.inner_lr=0.1"], ["'sweep=optuna'", "nothing to choose", "interval(LESS,MORE)"]),
-        (["objective=test"], ["'test' (objective)", "expected val"]),
-        (["algo.inner_lr=interval(1,0.1)"], ["`low` value must be smaller", "low=1.0, high=0.1"]),
-        (["algo.iner_lr=interval(0.1,1)", "algo.inner_lr=0.1"], ["'algo.iner_lr'", "did you mean inner_lr?"]),
-        (["hydra.sweeper.n_trials=many"], ["n_trials=many", "Integer"]),
-        (["hydra.sweeper.storage=nonsense"], ["nonsense", "expected settings that work"]),
-        (
-            ["hydra.sweeper.storage=sqlite:////nowhere/at/all.db"],
-            ["unable to open database file", "expected settings that work"],
-        ),
-    ],
-)
-def test_a_search_that_cannot_be_is_refused(metarun, words, names):
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    rate = [] if any("inner_lr" in word for word in words) else ["algo.inner_lr=choice(0.01,0.1)"]
-    code, _, err = metarun("-m", "sweep=optuna", *rate, *QUICK, *words)
-    assert code == 2, err
-    assert all(name in err.splitlines()[-1] for name in names), err
-
-
-def test_a_search_goes_on_after_runs_that_fail_and_is_judged_by_validation(metarun):
-    """Of four trials those with a large inner rate have no finite validation. The sampler's seed draws some of each."""
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    words = ("sweep=optuna", "algo.inner_lr=choice(0.01,1000)", "seed=choice(0,1)", *QUICK)
-    search = ("hydra.sweeper.n_trials=4", "hydra.sweep.dir=study", "hydra.sweeper.storage=sqlite:///study.db")
-    code, out, err = metarun("-m", *words, *search, "hydra.sweeper.sampler.seed=0")
-    assert code == 1, err
-    assert "failed" in out
-    assert "test mse" in out
-    text = Path("study/optimization_results.yaml").read_text()
-    best = float(text.split("best_value:")[1].split()[0])
-    summaries = [json.loads(path.read_text()) for path in Path("study").glob("*/summary.json")]
-    assert best == min(summary["val"]["mse"]["mean"] for summary in summaries)
-    assert "algo.inner_lr: 0.01" in text
-    assert Path("study.db").stat().st_size > 0
-
-
-def test_a_search_does_not_see_that_a_test_diverged(metarun, monkeypatch):
-    """The best of two rates by validation has no finite test: it is the best all the same."""
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    real = loop.meta_test
-
-    def meta_test(experiment, meta, split, *rest):
-        if split == "test" and experiment.algorithm.inner_lr == 0.01:
-            raise DivergedError("the metric of test task 3 is not finite")
-        return real(experiment, meta, split, *rest)
-
-    monkeypatch.setattr(loop, "meta_test", meta_test)
-    search = ("hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=0", "hydra.sweep.dir=study")
-    code, _, err = metarun("-m", "sweep=optuna", "algo.inner_lr=choice(0.01,1e-9)", *search, *QUICK)
-    assert code == 1, err
-    rows = [
-        json.loads(line) for path in Path("study").glob("*/metrics.jsonl") for line in path.read_text().splitlines()
-    ]
-    text = Path("study/optimization_results.yaml").read_text()
-    assert float(text.split("best_value:")[1].split()[0]) == min(row["mse"] for row in rows if row["split"] == "val")
-    assert "algo.inner_lr: 0.01" in text
 
 
 @pytest.fixture
