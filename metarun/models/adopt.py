@@ -235,12 +235,16 @@ def _watched(module: nn.Module) -> Iterator[_Watch]:
     watch, random = _Watch(), torch.random.get_rng_state()
 
     def enter(name: str, layer: nn.Module, inputs: Any) -> None:
+        look(watch.stack[-1] if watch.stack else name)  # what was drawn since was by the layer around this one
         watch.stack.append(name)
+
+    def look(name: str) -> None:
+        if watch.draws is None and not torch.equal(random, torch.random.get_rng_state()):
+            watch.draws = name
 
     def leave(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
         watch.stack.pop()
-        if watch.draws is None and not torch.equal(random, torch.random.get_rng_state()):
-            watch.draws = name
+        look(name)
         if isinstance(layer, nn.Linear):
             watch.linear.append((name, output))
 
@@ -272,6 +276,8 @@ class _Mended(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.batch_norm:
             return self._batch_norm(*args, **(kwargs or {}))
+        if func in (torch.batch_norm, torch.native_layer_norm, torch.instance_norm):
+            raise SettingError(f"torch.{func.__name__}", "model", f"F.{func.__name__.removeprefix('native_')}")
         return _WRITTEN_OUT.get(func, func)(*args, **(kwargs or {}))
 
     def _batch_norm(

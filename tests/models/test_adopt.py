@@ -257,6 +257,8 @@ REFUSED = {
     "dropout in a transformer": (lambda: Net(encoder(dropout=0.1)), r"Net\.layer\.self_attn \(MultiheadAttention with dropout=0\.1\)"),
     "dropout of an lstm": (lambda: Net(nn.LSTM(4, 3, 2, dropout=0.2), take=first), r"Net\.layer \(LSTM with dropout=0\.2\)"),
     "dropout as a function": (lambda: Flat(lambda net, x: F.dropout(x)), r"Flat.*no random numbers"),
+    "dropout before a layer": (lambda: Flat(lambda net, x: net.last(F.dropout(x)), last=nn.Linear(3, 3)), r"Flat \(Flat\)"),
+    "a norm of torch's inner ones": (lambda: Flat(lambda net, x: torch.native_layer_norm(x, (3,), None, None, 1e-5)[0]), r"Flat: torch\.native_layer_norm.*F\.layer_norm"),
     "rrelu": (lambda: Net(nn.RReLU()), r"Net\.layer \(RReLU\)"),
     "noise": (lambda: Flat(lambda net, x: x + torch.randn(3)), r"Flat.*no random numbers"),
     "spectral norm": (lambda: Net(parametrizations.spectral_norm(nn.Linear(4, 4))), r"layer\.param.*eval mode"),

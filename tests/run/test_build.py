@@ -1,0 +1,109 @@
+"""A class of the user's own as the learner of a config: what its constructor is given, and what it is answered."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from metarun.config.compose import compose
+from metarun.engine import loop
+from metarun.errors import RunDirError, UsageError
+from metarun.models.adopt import frozen_digest
+from metarun.run.build import build_experiment
+from metarun.run.starting_point import restore
+from metarun.run.summary import summarize
+
+NET = """
+import torch
+from torch import nn
+
+class Plain(nn.Sequential):
+    def __init__(self, outputs, width=8):
+        super().__init__(nn.Flatten(), nn.LazyLinear(width), nn.BatchNorm1d(width), nn.Linear(width, outputs))
+
+class Named(nn.Linear):
+    def __init__(self, input_shape, outputs, norm="mine"):
+        super().__init__(input_shape[0], outputs)
+        assert norm == "mine"
+
+class Frozen(nn.Module):
+    def __init__(self, value=1.0):
+        super().__init__()
+        self.norm, self.fc = nn.Linear(10, 10).requires_grad_(False), nn.Linear(10, 2)
+        nn.init.constant_(self.norm.weight, value)
+
+    def forward(self, x, half=None):
+        return self.fc(self.norm(x) if half is None else x)
+
+class Breaks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        open("nothing")
+"""
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """An experiment on data=tabular, whose learner is a class of a module in the working directory."""
+    (tmp_path / "own_net.py").write_text(NET)
+    monkeypatch.setenv("METARUN_TRUST", "own_net")
+    monkeypatch.chdir(tmp_path)
+
+    def build(name, *words, **settings):
+        config = replace(compose(("data=tabular", *words)), model={"_target_": f"own_net.{name}", **settings})
+        return config, build_experiment(config)
+
+    return build
+
+
+def test_the_constructor_is_given_what_it_takes(build):
+    config, experiment = build("Plain", width=6, norm="support")
+    learner = experiment.algorithm.model
+    assert (learner.own_class, learner.norm, learner.head_name) == ("own_net.Plain", "support", "3")
+    state = loop.start(experiment)
+    assert {name: tuple(value.shape) for name, value in state.meta.items()}["3.weight"] == (2, 6)
+    experiment.source.prepare(experiment.device)
+    result = loop.meta_test(experiment, state.meta, "test", 4)
+    facts = summarize(config, experiment, state, result, choices={}).learner
+    assert (facts.name, facts.norm) == ("Plain", "support"), "the mode is said where a run is summed up"
+    assert build("Plain")[1].algorithm.model.norm == "transductive"
+    assert build("Named")[1].algorithm.model.norm == "none", "a class that takes norm has it for itself"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("Plain", {"norm": "batch"}, r"'batch' \(model\.norm\): expected one of transductive, support"),
+        ("Plain", {"size": 3}, r"model\.size: no such setting of Plain; it has width"),
+        ("Breaks", {}, r"own_net\.Breaks \(model\): cannot be built: FileNotFoundError"),
+    ],
+)
+def test_what_is_wrong_with_it_is_said_of_its_class(build, name, settings, words):
+    with pytest.raises(UsageError, match=words):
+        build(name, **settings)
+
+
+def test_weights_of_averaging_are_the_constructors(build):
+    _, experiment = build("Frozen", "algo=averaging", "algo.learners=3", value=7.0)
+    assert experiment.algorithm.init()["fc.weight"].shape == (3, 2, 10)
+    frozen = [model.module.norm.weight for model in experiment.algorithm.initial]
+    assert all(torch.equal(weight, frozen[0]) for weight in frozen)
+
+
+def test_a_checkpoint_of_other_frozen_weights_is_refused(build):
+    (_, experiment), (_, other) = (build("Frozen", value=value) for value in (1.0, 2.0))
+    state = loop.start(experiment)
+    assert list(state.meta) == ["fc.weight", "fc.bias"]
+    for each in (experiment, other):
+        each.source.prepare(each.device)
+    hash_ = experiment.source.identity()["split_hash"]
+    saved = {**loop.snapshot(state), "split_hash": hash_, "frozen": frozen_digest(experiment.algorithm.model)}
+    restore(experiment, loop.start(experiment), saved)
+    restore(other, loop.start(other), {**saved, "frozen": ""})  # of a run from before there was a digest
+    with pytest.raises(RunDirError, match=r"frozen weights or buffers .*own_net\.Frozen"):
+        restore(other, loop.start(other), saved)
+
+
+def test_an_algorithm_without_a_weight_to_train_is_refused(build):
+    with pytest.raises(UsageError, match=r"Prototypical networks \(algo\): expected weights to meta-train"):
+        build("Frozen", "algo=protonet")
