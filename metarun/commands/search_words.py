@@ -45,9 +45,8 @@ def describe_search(search: Search, folder: Path, failed: list[dict[str, Any]]) 
         lines.append(f"  and {len(finished) - BEST} more")
     more = {}
     if failed:
-        more["failed"] = f"{' '.join(_searched(search, failed[0]['words']))}: {failed[0]['error']}"
-        if len(failed) > 1:
-            more["failed"] += f" (and {len(failed) - 1} more: metarun.log in their directories)"
+        words = " ".join(_searched(search, failed[0]["words"]))
+        more["failed"] = f"{count_of(len(failed), 'job')}, the first {words}: {failed[0]['error']}"
     if pruned := by_end.get("pruned"):
         more["pruned"] = f"{_words(pruned[-1])} was the last; to go on: metarun resume {_folders(pruned[-1])}"
     if finished:
@@ -62,7 +61,7 @@ def describe_search(search: Search, folder: Path, failed: list[dict[str, Any]]) 
 
 def _end_of(trial: FrozenTrial) -> str:
     names = {"COMPLETE": "finished", "FAIL": "failed", "PRUNED": "pruned"}
-    return "stopped" if trial.user_attrs.get("stopped") else names.get(trial.state.name, "unfinished")
+    return trial.user_attrs.get("end") or names.get(trial.state.name, "unfinished")
 
 
 def _words(trial: FrozenTrial) -> str:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun.commands.common import print_run, set_up_logging
-from metarun.commands.search import PRUNED, Search
+from metarun.commands.search import DIVERGED, PRUNED, Search
 from metarun.commands.search_space import cover
 from metarun.commands.search_words import describe_search
 from metarun.commands.sweep import FAILURES, note_failure, print_runs, refuse_ranges, run_sweep
@@ -33,7 +33,7 @@ from metarun.config.saved import dump, saved_config
 from metarun.config.schema import check
 from metarun.config.search import PLUGIN
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
-from metarun.errors import MetarunError, PrunedError, RunDirError, StoppedError, UsageError
+from metarun.errors import DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
 from metarun.storage.rundir import RunDir, make_dated_folder
 from metarun.text import printable, reason, short_path
 
@@ -220,7 +220,7 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
 
 
 def job(composed: DictConfig) -> float | str | None:
-    """Runs one job, perhaps in a process of a launcher; returns its objective, PRUNED, or None where it failed before.
+    """Runs one job, perhaps in a process of a launcher; returns its objective, PRUNED, DIVERGED, or None.
 
     An exception must not reach Hydra, which would give up the jobs that are left; and at nan, as at an exception, its
     Optuna sweeper would give up the study. SystemExit passes through Hydra, with the error as its cause.
@@ -250,5 +250,7 @@ def job(composed: DictConfig) -> float | str | None:
         if isinstance(error, PrunedError):
             return PRUNED
         note_failure(words, folder, error)
-        return getattr(error, "objective", None)
+        if isinstance(error, DivergedError):
+            return DIVERGED if error.objective is None else error.objective
+        return None
     return summary.objective if summary else None  # on a rank above 0

@@ -16,6 +16,7 @@ from metarun.errors import DivergedError
 
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+pytestmark = pytest.mark.usefixtures("without_pictures")
 QUICK = (*QUICK, "meta_batch=2")
 RATE = "algo.inner_lr=choice(0.01,0.1)"
 INSIDE = "hydra.sweep.dir=study"
@@ -64,18 +65,14 @@ def own_source(tmp_path, monkeypatch):
     ("words", "sign"),
     [
         ([], 1),
-        (["data=tabular"], -1),
-        (["data=choice(tabular,sequences)"], -1),
-        (["data=labels"], -1),
-        (["data=labels", "hydra.sweeper.direction=maximize"], -1),
-        (["data=labels", "hydra/sweeper=optuna"], -1),
+        (["data=choice(tabular,labels)"], -1),
+        (["data=labels", "hydra.sweeper.direction=maximize", "hydra/sweeper=optuna"], -1),
     ],
 )
 def test_a_search_goes_the_way_of_the_metric_of_what_its_trials_run(metarun, own_source, words, sign):
     """The default source, whose error is minimised, is none of theirs."""
-    words = [*words, *QUICK] if words != ["data=choice(tabular,sequences)"] else [*words, *QUICK[:-2], QUICK[-1]]
     sweep = [] if "hydra/sweeper=optuna" in words else ["sweep=optuna"]
-    code, out, err = metarun("-m", *own_source, *sweep, "algo.inner_lr=interval(0.01,0.05)", *words, *seeded(3))
+    code, out, err = metarun("-m", *own_source, *sweep, "algo.inner_lr=interval(0.01,0.05)", *words, *QUICK, *seeded(3))
     assert code == 0, err
     values = [json.loads(path.read_text()) for path in Path("study").rglob("summary.json")]
     metric = "mse" if sign > 0 else "accuracy"
@@ -89,14 +86,12 @@ def test_a_search_goes_the_way_of_the_metric_of_what_its_trials_run(metarun, own
     ("words", "names"),
     [
         (["algo.inner_lr=0.1"], ["'sweep=optuna'", "nothing to choose", "interval(LESS,MORE)"]),
-        (["seed=0,1", "algo.inner_lr=0.1"], ["nothing to choose"]),
         (["seed=interval(0,9)"], ["a search chooses no seed", "seed=0,1,2"]),
         (["objective=test"], ["'test' (objective)", "expected val"]),
         (["data=choice(sinusoid,tabular)"], ["accuracy and mse (metric)", "one metric"]),
         (["hydra.sweeper.direction=maximize"], ["maximize (hydra.sweeper.direction)", "expected minimize"]),
         (["hydra.sweeper.direction=[minimize,maximize]"], ["(hydra.sweeper.direction)", "the one direction"]),
         (["algo.inner_lr=interval(1,0.1)"], ["'algo.inner_lr=interval(1,0.1)'", "the smaller first"]),
-        (["algo.inner_lr=interval(0.1,inf)"], ["two numbers"]),
         (["algo.inner_lr=tag(log,interval(0,0.1))"], ["0 has no logarithm"]),
         (["algo.inner_lr=tag(logg,interval(0.1,1))"], ["no tag but log"]),
         (["algo.inner_lr=range(3,1)"], ["gives no value"]),
@@ -107,7 +102,6 @@ def test_a_search_goes_the_way_of_the_metric_of_what_its_trials_run(metarun, own
         (["model.hidden=choice([8],[0])"], ["(model.hidden"]),
         (["hydra.sweeper.n_trials=many"], ["n_trials=many", "Integer"]),
         (["hydra.sweeper.n_trials=0"], ["0 (hydra.sweeper.n_trials)", "at least 1"]),
-        (["hydra.sweeper.n_jobs=0"], ["0 (hydra.sweeper.n_jobs)", "at least 1"]),
         (["hydra.sweeper.n_jobs=2"], ["2 (hydra.sweeper.n_jobs)", "hydra/launcher=joblib"]),
         (["hydra.sweeper.max_failure_rate=1.5"], ["1.5 (hydra.sweeper.max_failure_rate)"]),
         (["hydra/sweeper/sampler=tpee"], ["'tpee'", "tpe"]),
@@ -116,7 +110,6 @@ def test_a_search_goes_the_way_of_the_metric_of_what_its_trials_run(metarun, own
         (["algo.inner_lr=interval(0.1,1)", "hydra/sweeper/sampler=grid"], ["algo.inner_lr", "choice(A,B)"]),
         (["hydra.sweeper.search_space={x:1}"], ["hydra.sweeper.search_space", "hydra.sweeper.params"]),
         (["hydra.sweeper.custom_search_space=os.getcwd"], ["'os.getcwd'", "METARUN_TRUST"]),
-        (["hydra.sweeper.custom_search_space=metarun.text.spell2"], ["expected a function that can be imported"]),
         (["hydra.sweeper.custom_search_space=metarun.errors.UsageError"], ["expected a function that"]),
         (["hydra.sweeper.storage=nonsense"], ["nonsense", "expected settings that work"]),
         (
@@ -137,7 +130,7 @@ def test_a_search_that_cannot_be_is_refused_before_its_first_run(metarun, words,
 def test_a_search_goes_on_after_runs_that_fail_and_is_judged_by_the_mean_over_seeds(metarun):
     """Runs with a large inner rate have no finite validation. The sampler's seed draws some of each."""
     words = ("sweep=optuna", "algo.inner_lr=choice(0.01,0.02,1000)", "seed=0,1", *QUICK)
-    code, out, err = metarun("-m", *words, *seeded(5), "hydra.sweeper.storage=sqlite:///study.db")
+    code, out, err = metarun("-m", *words, *seeded(4), "hydra.sweeper.storage=sqlite:///study.db")
     assert code == 1, err
     values = {}
     for path in Path("study").glob("*/summary.json"):
@@ -147,10 +140,10 @@ def test_a_search_goes_on_after_runs_that_fail_and_is_judged_by_the_mean_over_se
     value, text = best()
     assert value == pytest.approx(min(means.values()), rel=1e-12)
     assert min(means, key=means.get).replace("=", ": ") in text.replace("'", "")
-    ends = [trial.state.name for trial in study().trials]
-    assert len(ends) == 5
-    assert f"{ends.count('FAIL')} failed, {ends.count('COMPLETE')} finished" in out
-    assert 0 < ends.count("FAIL") < 5
+    ends = [trial.user_attrs.get("end") for trial in study().trials]
+    assert len(ends) == 4
+    assert 0 < ends.count("failed") < 4
+    assert f"{ends.count('failed')} failed, {ends.count(None)} finished" in out
     assert "the mean over 2 seeds" in out
     assert not list(Path("study").glob("*1000*seed=1*")), "a failed seed is a failed trial"
 
@@ -165,7 +158,7 @@ def test_a_search_does_not_see_that_a_test_diverged(metarun, monkeypatch):
         return real(experiment, meta, split, *rest)
 
     monkeypatch.setattr(loop, "meta_test", meta_test)
-    code, out, err = metarun("-m", "sweep=optuna", "algo.inner_lr=choice(0.01,1e-9)", *seeded(6), *QUICK)
+    code, out, err = metarun("-m", "sweep=optuna", "algo.inner_lr=choice(0.01,1e-9)", *seeded(4), *QUICK)
     assert code == 1, err
     rows = [
         json.loads(line) for path in Path("study").glob("*/metrics.jsonl") for line in path.read_text().splitlines()
@@ -198,7 +191,7 @@ def test_a_pruned_run_is_stopped_has_no_result_and_goes_on_by_hand(metarun, monk
     monkeypatch.setattr(loop, "meta_test", meta_test)
     random.seed(1)  # the order of a grid
     code, out, err = metarun(
-        *("-m", "sweep=optuna", "algo.inner_lr=0.001,0.003,0.002,0.004,0.005", *QUICK, *PRUNING, INSIDE),
+        *("-m", "sweep=optuna", "algo.inner_lr=0.001,0.003,0.002,0.004", *QUICK, *PRUNING, INSIDE),
         "hydra/sweeper/sampler=grid",
     )
     assert code == 0, err
@@ -209,7 +202,7 @@ def test_a_pruned_run_is_stopped_has_no_result_and_goes_on_by_hand(metarun, monk
         median = done and (done[(len(done) - 1) // 2] + done[len(done) // 2]) / 2
         assert trial.state.name == ("PRUNED" if number and mine > median else "COMPLETE")
     pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
-    assert 0 < len(pruned) < 4
+    assert 0 < len(pruned) < 3
     assert f"{len(pruned)} pruned" in out
     run = Path(pruned[0].user_attrs["folders"][0])
     status = json.loads((run / "status.json").read_text())
@@ -257,12 +250,10 @@ def test_a_study_goes_on_with_the_same_command_and_no_other(metarun, monkeypatch
         "meta_batch=3": "was begun with meta_batch=2",
         "seed=1,2": "was begun with seed=0",
         "algo.inner_lr=choice(0.1,0.2)": "chose algo.inner_lr from something else",
-        "algo.meta_lr=choice(0.1,0.2)": None,
     }.items():
         key = other.partition("=")[0]
         code, _, err = metarun(*(word for word in words if not word.startswith(f"{key}=")), other)
-        assert (code, rule is None or rule in err) == (0 if rule is None else 2, True), err
-        assert rule is None or "hydra.sweeper.study_name=NAME" in err
+        assert (code, rule in err, "hydra.sweeper.study_name=NAME" in err) == (2, True, True), err
 
 
 def test_a_grid_has_each_value_once_and_a_range_ends_before_its_end(metarun):
