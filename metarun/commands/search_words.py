@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,13 @@ def describe_search(search: Search, folder: Path, failed: list[dict[str, Any]]) 
     lines = ["", f"search, {count_of(len(trials), 'trial')}: {counts or 'none'}"]
     if finished:
         lines.append(f"the best by validation {search.metric}{mean}, {first} first:")
-    for trial in finished[:BEST]:
-        lines.append(f"  {format_metric(search.metric, trial.value):<9} {_words(trial)}")
-    if len(finished) > BEST:
-        lines.append(f"  and {len(finished) - BEST} more")
+    times = Counter(map(_words, finished))  # trials of the same words are the same runs
+    for words in list(times)[:BEST]:
+        value = next(trial.value for trial in finished if _words(trial) == words)
+        repeated = f" ({times[words]} trials)" if times[words] > 1 else ""
+        lines.append(f"  {format_metric(search.metric, value):<9} {words}{repeated}")
+    if len(times) > BEST:
+        lines.append(f"  and {len(times) - BEST} more")
     more = {}
     if failed:
         words = " ".join(_searched(search, failed[0]["words"]))
