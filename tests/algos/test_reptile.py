@@ -88,6 +88,21 @@ def test_carried_moments_are_those_of_one_adam_over_all_tasks():
         adam.step()
 
 
+def test_fresh_moments_begin_at_zero_in_every_task():
+    """Adam's first step is then the rate long for every weight, whatever was trained on before."""
+    tasks = [quadratic(seed=s)[0]._replace(key=torch.tensor([s])) for s in (0, 1)]
+    algorithm = Reptile(Linear(5), inner_lr=0.01, inner_steps=4, inner_batch=None, inner_moments="fresh", meta_lr=1.0)
+    meta = algorithm.init()
+    for name, grad in Engine().meta_gradient(algorithm, meta, tasks[0]).grads.items():
+        meta[name] = meta[name] - grad
+    task = tasks[1].select(0)
+    for loop in (algorithm.inner_loop(meta, task), algorithm.adapt(meta, task, 1)):
+        first, second, *_ = loop
+        step = (second["theta"] - first["theta"]).abs()
+        torch.testing.assert_close(step, torch.full_like(step, 0.01), rtol=1e-5, atol=0)
+    assert meta.keys() == {"theta"}, "nothing is carried"
+
+
 def test_carried_moments_are_averaged_as_the_learner_is():
     """Two tasks and ε = 0.5: v and β2^t move half of the way to the mean of where both ended; the learner does too."""
     both = Task(*(torch.cat(pair) for pair in zip(*[quadratic(seed=s)[0] for s in (1, 2)], strict=True)))

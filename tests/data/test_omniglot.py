@@ -37,6 +37,22 @@ def test_the_split_hash_tells_splits_apart(omniglot):
     assert first == same != other
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda names: names["train"].pop(), lambda names: names["val"].pop(0), lambda names: names["test"].reverse()],
+)
+def test_the_split_hash_has_every_name_in_its_split_and_place(omniglot, monkeypatch, change):
+    source = omniglot()
+    names, before = {split: source.classes(split) for split in SPLITS}, source.identity()["split_hash"]
+    monkeypatch.setattr(source, "classes", names.__getitem__)
+    assert source.identity()["split_hash"] == before
+    names["val"].append(names["train"].pop())  # between two splits
+    assert source.identity()["split_hash"] != before
+    names["train"].append(names["val"].pop())
+    change(names)
+    assert source.identity()["split_hash"] != before
+
+
 def test_the_real_classes_and_pixels_are_those_of_the_published_runs():
     """A run directory of any version can only be evaluated on the split and the pixels that it was trained on."""
     source = RealOmniglot()
@@ -126,6 +142,18 @@ def test_support_and_query_never_share_a_drawing_and_labels_are_right(identified
             assert len(np.unique(both)) == 25
 
 
+def test_the_classes_of_a_task_come_in_any_order(identified):
+    """Else label 0 would always be of an early alphabet, which a head of its own for each label can learn."""
+    _, result = identified
+    for support_ids, _, tasks in result.values():
+        classes = np.array(support_ids).reshape(len(tasks.key), 5, 2)[:, :, 0] // 20
+        ranks = classes.argsort(axis=1).argsort(axis=1)
+        assert (np.abs(ranks.mean(axis=0) - 2) < 4 * (2 / len(ranks)) ** 0.5).all(), (
+            "each label has classes from anywhere"
+        )
+        assert len(np.unique(ranks, axis=0)) > 50, "of 120 orders, in 100 tasks"
+
+
 def test_all_drawings_are_used(omniglot):
     source = omniglot(shots=2, queries=2)
     seen = {n for numbers in _drawings(source, source.sample(0, "val", torch.arange(400)).support_x) for n in numbers}
@@ -151,7 +179,7 @@ def test_rotations_are_per_class_and_where_they_were_asked_for(omniglot):
     assert (turns("all", "train") > 90).all()
     assert (turns("all", "test") > 90).all()
     assert (turns("train", "train") > 90).all()
-    assert turns("train", "test").tolist() == [500, 0, 0, 0]
+    assert turns("train", "val").tolist() == turns("train", "test").tolist() == [500, 0, 0, 0]
     assert turns("none", "train").tolist() == [500, 0, 0, 0]
 
 

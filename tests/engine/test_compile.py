@@ -13,6 +13,7 @@ from metarun.algos.meta_lstm import MetaLSTM
 from metarun.algos.meta_sgd import MetaSGD
 from metarun.algos.reptile import Reptile
 from metarun.data.sinusoid import Sinusoid
+from metarun.engine import compile as compile_
 from metarun.engine.chunking import peak_bytes
 from metarun.engine.compile import Runner
 from metarun.engine.engine import Engine
@@ -138,6 +139,28 @@ def test_recomputing_keeps_only_where_steps_began():
     grown = {recompute: (peak(16, recompute) - peak(4, recompute)) / 12 for recompute in (False, True)}
     assert grown[True] < 1.5 * learners
     assert grown[False] > 3 * learners
+
+
+def test_programs_are_told_apart_by_all_that_they_were_compiled_for(monkeypatch):
+    """One that was made for five points and took three would be wrong, or read beyond the end."""
+    monkeypatch.setattr(compile_, "_Compiled", lambda run: run)
+
+    class Five:
+        def add(self, x, y, factor):
+            return x + factor * y
+
+    runner, owner, ones = Runner(compiles=True, recomputes=False), Five(), torch.ones
+    calls = [
+        (ones(5), ones(5), 1), (ones(3), ones(3), 1), (ones(1, 3), ones(1, 3), 1), (ones(5), ones(1), 1),
+        (ones(2, 3), ones(2, 3), 1), (ones(3, 2).T, ones(2, 3), 1), (ones(5).double(), ones(5), 1),
+        (ones(5).requires_grad_(), ones(5), 1), (ones(5), ones(5), 2), (ones(5), ones(5), True),
+    ]  # fmt: skip
+    for _ in range(2):
+        for x, y, factor in calls:
+            assert torch.equal(runner(owner.add, x, y, factor), x + factor * y)
+    runner(Five().add, *calls[0])
+    torch.func.vmap(lambda x: runner(owner.add, x, x, 1))(ones(4, 5))
+    assert len(runner._programs) == len(calls) + 2
 
 
 def test_an_engine_keeps_algorithms_apart():

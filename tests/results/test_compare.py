@@ -2,12 +2,13 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 from helpers.results import alter
 
 from metarun.results.compare import Difference, compare_runs, differences_to_best, distinguish, judge, make_row
-from metarun.storage.records import Published
+from metarun.storage.records import Point, Published, Validation
 
 A, B = ("a", 4), ("b", 4)  # digests
 
@@ -61,6 +62,23 @@ def test_seeds_are_averaged_and_their_tasks_and_their_spread_kept_apart(run):
     assert row.ci95_tasks == pytest.approx(math.hypot(*(4.30265 * s / math.sqrt(3) for s in (1.0, 2.0))) / 2)
     assert row.ci95_seeds == pytest.approx(12.7062)
     assert make_row([alter(run, [1.0, 2.0])], {}).ci95_seeds is None
+
+
+def test_validations_and_curves_are_of_all_seeds(run):
+    metric, runs = "mse", []
+    for seed, factor in ((0, 1.0), (1, 3.0)):
+        new = alter(run, [factor, 2 * factor], seed=seed)
+        points = [Point(mean=step * factor, ci95=factor) for step in (3, 2, 1)]
+        test = new.summary.test.model_copy(update={"by_step": points})
+        validations = {metric: Validation(mean=10 * factor)}
+        summary = new.summary.model_copy(update={"tests": {metric: test}, "validations": validations})
+        runs.append(replace(new, summary=summary))
+    row = make_row(runs, {})
+    assert row.validation == pytest.approx(20.0)
+    assert [mean for mean, _ in row.curve] == pytest.approx([6.0, 4.0, 2.0])
+    assert [ci95 for _, ci95 in row.curve] == pytest.approx([math.hypot(1.0, 3.0) / 2] * 3)
+    row = replace(row, published=Published(paper="X", mean=1.0, by_step={0: 6.0, 2: 2.0, 9: 1.0}))
+    assert row.by_step == {0: row.curve[0], 2: row.curve[2]}
 
 
 def test_models_tested_on_the_same_tasks_are_no_more_tasks(run):

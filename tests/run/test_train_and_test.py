@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from metarun.config.compose import compose
+from metarun.data.sinusoid import Sinusoid
 from metarun.engine import loop
 from metarun.engine.processes import Processes
 from metarun.errors import DivergedError
@@ -366,6 +367,37 @@ def test_a_validation_that_is_not_finite_ends_nothing_but_is_not_the_best(metaru
     assert "outer step 4 of 12, best by validation" in out
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["split"]) for row in rows if row["split"] != "train"] == [(4, "val"), (4, "test")]
+
+
+def test_the_first_of_the_best_validations_is_tested_evaluated_and_drawn(metarun, monkeypatch):
+    """Validations after steps 4, 8 and 12, of which the last two are as good: the checkpoint is that of step 8."""
+    true, sample, values = loop.meta_test, Sinusoid.sample, iter([0.5, 0.2, 0.2])
+    calls, drawn, sampled = [], [], set()
+
+    def meta_test(experiment, meta, split, *rest):
+        calls.append((split, copy.deepcopy(meta)))
+        sampled.clear()
+        result = true(experiment, meta, split, *rest)
+        assert sampled == {split}, "validation sees no test task"
+        return result._replace(mean=[*result.mean[:-1], next(values)]) if split == "val" else result
+
+    monkeypatch.setattr(loop, "meta_test", meta_test)
+    monkeypatch.setattr(
+        Sinusoid, "sample", lambda self, seed, split, index: sampled.add(split) or sample(self, seed, split, index)
+    )
+    for module in ("train_and_test", "pictures"):
+        monkeypatch.setattr(f"metarun.run.{module}.draw_examples", lambda _, meta, *rest: drawn.append(meta))
+    assert metarun(*QUICK, "hydra.run.dir=run")[0] == 0
+    assert metarun("eval", "run")[0] == 0
+    best, last = (checkpoint.load(Path("run/checkpoints"), step)["meta"] for step in (8, 12))
+    assert not torch.equal(best["head.weight"], last["head.weight"])
+    splits, metas = zip(*calls, strict=True)
+    assert splits == ("val", "val", "val", "test", "test")
+    for meta in (metas[1], *metas[3:], *drawn):
+        assert all(torch.equal(value, meta[name]) for name, value in best.items())
+    assert len(drawn) == 2
+    for path in (Path("run/summary.json"), *Path("run/eval").glob("*/*/summary.json")):
+        assert json.loads(path.read_text())["checkpoint"]["step"] == 8
 
 
 def test_a_run_without_any_finite_validation_says_so(metarun, monkeypatch):

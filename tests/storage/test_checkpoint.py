@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.disk import ERRORS, AfterPowerLoss, Disk, PowerCut
 
-from metarun.errors import RunDirError
+from metarun.errors import DivergedError, RunDirError
 from metarun.storage import checkpoint
 from metarun.storage.records import Manifest
 
@@ -425,6 +425,43 @@ def test_no_file_holds_up_a_reader(tmp_path, make, suffix):
     with pytest.raises(RunDirError, match=r"cannot be read|damaged"):
         checkpoint.load(folder, 2)
     assert checkpoint.newest(folder)["step"] == 1
+
+
+def test_the_newest_is_passed_over_where_its_best_is_damaged(tmp_path, caplog):
+    """It could not be tested: the run would end without a result after it had trained on."""
+    folder = tmp_path / "checkpoints"
+    for step, best in ((1, 1), (2, 2), (3, 2)):
+        checkpoint.save(folder, step, {**_payload(step), "best": [best, 0.1]}, keep={1, 2})
+    assert checkpoint.newest(folder)["step"] == 3
+    path = folder / "step-00000002.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert checkpoint.newest(folder)["step"] == 1
+    assert caplog.text.count("passed over, for the checkpoint of outer step 1") == 2
+
+
+def test_checkpoints_that_were_passed_over_do_not_count_as_the_last_ones(tmp_path):
+    """Left there, two of them would be the newest two, and the sound one be removed at the next save."""
+    folder = tmp_path / "checkpoints"
+    for step in (1, 2, 3):
+        checkpoint.save(folder, step, _payload(step), keep={1, 2})
+    checkpoint.drop_after(folder, 1)
+    assert {path.name for path in folder.iterdir()} == {"step-00000001.pt", "step-00000001.json"}
+
+
+def test_a_run_that_goes_on_drops_what_it_has_passed_over(metarun, monkeypatch, finished):
+    def train(*_):
+        raise DivergedError("it has begun")
+
+    shutil.copytree(finished, "run")
+    newest, before = checkpoint.steps(Path("run/checkpoints"))[:2]
+    path = Path(f"run/checkpoints/step-{newest:08d}.pt")
+    path.write_bytes(path.read_bytes()[:-1])
+    monkeypatch.setattr("metarun.run.session.Session.train", train)
+    code, _, err = metarun("resume", "run", "meta_steps=9")
+    assert code == 5, err
+    assert f"passed over, for the checkpoint of outer step {before}" in err
+    assert checkpoint.steps(Path("run/checkpoints"))[0] == before
+    assert not path.exists()
 
 
 def test_a_best_that_is_not_there_is_no_best(tmp_path, caplog):
