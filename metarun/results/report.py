@@ -26,6 +26,7 @@ def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     Raises:
         RunDirError: it cannot be written, or would replace a file that is no report.
     """
+    before = len(left_out)
     page = _render(rows, left_out)
     try:
         if out.exists() and not out.is_file():
@@ -39,7 +40,8 @@ def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
         raise RunDirError(
             f"{out} ({reason(error)}): expected a place that can be written; choose another out=FILE"
         ) from error
-    missing = f", {len(left_out)} left out" if left_out else ""
+    missing = f", {before} left out" if before else ""
+    missing += f", {len(left_out) - before} without a learning curve" if len(left_out) > before else ""
     print(
         f"{out}: {count_of(len(rows), 'configuration')}, {count_of(sum(len(row.runs) for row in rows), 'run')}{missing}"
     )

@@ -6,6 +6,7 @@ tensors and plain values, and is read with weights_only=True, which runs no code
 bit; the digest does.
 """
 
+import errno
 import hashlib
 import io
 import logging
@@ -24,6 +25,7 @@ from metarun.storage.records import Manifest
 from metarun.text import reason
 
 LARGEST = 4 << 30  # bytes
+NOT_ITS_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT)
 CONTENT = {  # what a checkpoint holds
     "step": int,  # outer steps done
     "meta": dict,  # meta-parameters
@@ -63,12 +65,15 @@ def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
 
     Raises:
         RunDirError: it is missing, damaged, of another run, or holds numbers that are not finite.
+        OSError, MemoryError: it cannot be read now, and may be sound: it must not be passed over.
     """
     path = _path(folder, step)
     try:
         manifest = Manifest.from_json(files.read(path.with_suffix(".json"), 1000))
         content = files.read(path, LARGEST)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in NOT_ITS_FAULT:
+            raise
         raise _refusal(path, f"cannot be read ({reason(error)})") from error
     if manifest != _manifest(step, content):
         raise _refusal(path, "damaged: size or SHA-256 differ from its manifest")
@@ -76,6 +81,8 @@ def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
         payload = _unpack(content)
         sound = finite([payload["meta"], payload["optimizer"], payload["best"]])
     except Exception as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise MemoryError(f"out of memory for {path}") from error
         why = f"not a checkpoint of metarun ({type(error).__name__}): expected tensors and plain values"
         raise _refusal(path, why) from error
     if payload["step"] != step or (run is not None and payload["config"] != run):

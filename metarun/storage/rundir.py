@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from metarun.config.saved import dump, read_choices, read_words, saved_config
 from metarun.config.schema import Config
-from metarun.errors import RunDirError
+from metarun.errors import RunDirError, describe_os_error
 from metarun.files import LOCK, Appended, NoLocksError, locked, read, write_atomically
 from metarun.storage.records import Environment, Phase, Record, Status, Summary, Tasks
 from metarun.text import reason, short_path, typed_path
 
+OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
 FOLDERS = (".hydra", "checkpoints", "eval", "tensorboard", "wandb")  # all that metarun makes in a run directory
 FILES = (
@@ -178,7 +179,7 @@ class RunDir:
                     f"choose another hydra.run.dir, or set {LOCK}=off and take care of that yourself"
                 ) from error
             except OSError as error:
-                raise _unwritable(self.path, error) from error
+                raise describe_os_error(error, OTHER) from error
             self.refuse_links()
             yield
 
@@ -222,12 +223,6 @@ def make_dated_folder(parent: Path) -> Path:
             return path
         except FileExistsError as error:
             if not path.is_dir():  # but a file is in the way
-                raise _unwritable(path, error) from error
+                raise describe_os_error(error, OTHER) from error
         except OSError as error:
-            raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> RunDirError:
-    return RunDirError(
-        f"{path} ({error.strerror}): expected a directory that can be written; choose another hydra.run.dir"
-    )
+            raise describe_os_error(error, OTHER) from error

@@ -1,6 +1,7 @@
 """Checkpoints are whole or absent: damaged by bits, pages and cuts; killed, unplugged and out of space while saving."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -13,6 +14,7 @@ import pytest
 import torch
 from helpers.disk import ERRORS, AfterPowerLoss, Disk, PowerCut
 
+from metarun import files
 from metarun.errors import DivergedError, RunDirError
 from metarun.storage import checkpoint
 from metarun.storage.records import Manifest
@@ -437,6 +439,23 @@ def test_the_newest_is_passed_over_where_its_best_is_damaged(tmp_path, caplog):
     path.write_bytes(path.read_bytes()[:-1])
     assert checkpoint.newest(folder)["step"] == 1
     assert caplog.text.count("passed over, for the checkpoint of outer step 1") == 2
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), OSError(errno.EACCES, "no"), MemoryError()]
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_not_passed_over(tmp_path, monkeypatch, error):
+    """A run that went on from an older one would remove it."""
+
+    def fail(*_):
+        raise error
+
+    folder = _saved(tmp_path / "checkpoints", 1, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(*((checkpoint, "_unpack") if isinstance(error, MemoryError) else (files, "read")), fail)
+        with pytest.raises(type(error)):
+            checkpoint.newest(folder)
+    assert checkpoint.newest(folder)["step"] == 2
 
 
 def test_checkpoints_that_were_passed_over_do_not_count_as_the_last_ones(tmp_path):
