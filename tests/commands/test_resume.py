@@ -163,8 +163,8 @@ def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, real_data_root, mo
 
 
 def test_a_second_signal_leaves_at_once(tmp_path):
-    """One step of this run takes minutes; the first signal would wait for it."""
-    words = (*SHORT, "meta_steps=1000", "meta_batch=20000", "algo.inner_steps=5", "hydra.run.dir=run", "engine=loop")
+    """A step of this run takes long, and its backward pass seconds, in which Python hears of no signal."""
+    words = (*SHORT, "meta_steps=1000", "meta_batch=1000", "algo.inner_steps=5", "hydra.run.dir=run", "engine=loop")
     process = start(tmp_path, *words)
     _wait_until(lambda: (tmp_path / "run/environment.json").exists(), process)
     time.sleep(0.3)
