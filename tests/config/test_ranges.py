@@ -104,3 +104,11 @@ def test_the_gpu_has_to_be_there(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UsageError, match=r"'cuda'.*device=cpu"):
         build_experiment(compose(["device=cuda"]))
+
+
+def test_ways_are_limited_by_the_splits_that_are_used(monkeypatch):
+    monkeypatch.setattr("metarun.data.omniglot.Omniglot.split_sizes", {"train": 44, "val": 20, "test": 30})
+    words = ["data=omniglot", "algo=protonet", "data.ways=44", "data.eval_ways=30"]
+    assert build_experiment(compose(words), ("test",)).source.outputs == 44
+    with pytest.raises(UsageError, match=r"30 \(data.eval_ways\): expected at most 20, the classes of split val"):
+        build_experiment(compose(words))
