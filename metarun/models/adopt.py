@@ -35,7 +35,6 @@ EXAMPLES, OF_SUPPORT = 5, 3  # that a module is tried with
 
 NO_DRAWS = "no random numbers, by which equal examples would have other outputs; set that to 0, or leave it out"
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
-KEEPS_FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)  # in eval mode
 
 
 def adopt(
@@ -157,10 +156,6 @@ class Adopted(Learner):
                     raise SettingError(given, "model", NO_DRAWS)
                 layer.__class__ = _Recurrent
                 cells.append(name or layer.mode)
-            elif isinstance(layer, KEEPS_FUSED) and not layer.training:
-                if isinstance(layer, nn.MultiheadAttention):
-                    layer.dropout = 0.0
-                layer.training = True  # of this layer alone; its dropout stays off
         if norms:
             why = f"{self.norm} statistics of each task, in place of running ones (model.norm)"
             self.notes.append(f"{self.own_class}: batch norm ({_enumerate(norms)}): {why}")
@@ -262,6 +257,7 @@ def _watched(module: nn.Module) -> Iterator[_Watch]:
 class _Mended(TorchFunctionMode):
     """Inside, what torch does not map or differentiate right is written out, whoever calls it.
 
+    While a mode is on, torch's attention layers leave their fused path for eval mode alone, too.
     Of this thread and call alone, so that chunks of tasks in several threads do not meet.
 
     Args:

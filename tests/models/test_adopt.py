@@ -288,7 +288,8 @@ def test_names_of_attributes_mean_nothing():
     """A layer called norm, head or form, and a second argument of forward, make no module a Learner."""
     model = build(lambda: Net(nn.Linear(4, 4)))
     x = torch.ones(2, *SHAPE, dtype=torch.float64)
-    torch.testing.assert_close(call(model, weights_of(model), x, support=x), model.module(x))
+    for learner in (model, model.module):
+        torch.testing.assert_close(call(learner, weights_of(learner), x, support=x), model.module(x))
     assert (model.norm, model.form, model.head_name) == ("none", "", "fc")
     assert model.own_class.endswith("Net")
     assert adopt(mine := MLP((4,), 3), (4,)) is mine
