@@ -118,7 +118,8 @@ def build_learner(config: Config, source: TaskSource, device: torch.device) -> L
         except Exception as error:
             if isinstance(error, MetarunError) or issubclass(cls, Learner):
                 raise
-            why = f"{type(error).__name__}: {reason(error)}"
+            path = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
+            why = f"{type(error).__name__}: {reason(error)}{path}"
             raise UsageError(f"{cls.__module__}.{cls.__qualname__} (model): cannot be built: {why}") from error
 
     try:
