@@ -33,7 +33,7 @@ from metarun.config.targets import build, trusted_function
 from metarun.errors import MetarunError, SettingError, UsageError, at_least
 from metarun.files import write_atomically
 from metarun.run.judge import TRIAL
-from metarun.text import count_of, reason
+from metarun.text import count_of, reason, typed_path
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -143,6 +143,13 @@ class Search(Sweeper):
                     )
         finally:
             self._write_best(folder / "optimization_results.yaml")
+
+    def how_to_repeat(self, folder: Path) -> str:
+        """What to type to go on with a search that was stopped."""
+        if not self.storage:
+            return "to be able to go on with a search, begin it with hydra.sweeper.storage=sqlite:///study.db"
+        words = f" with hydra.sweep.dir={typed_path(folder)}" if self.storage.endswith(f"{folder}/study.db") else ""
+        return f"for more trials of this study repeat the command{words}"
 
     def _open(self) -> None:
         """Begins the study, or goes on with the one in the storage. Raises UsageError: that is of another search."""

@@ -52,7 +52,10 @@ def describe_search(search: Search, folder: Path, failed: list[dict[str, Any]]) 
         words = " ".join(_searched(search, failed[0]["words"]))
         more["failed"] = f"{count_of(len(failed), 'job')}, the first {words}: {failed[0]['error']}"
     if pruned := by_end.get("pruned"):
-        more["pruned"] = f"{_words(pruned[-1])} was the last; to go on: metarun resume {_folders(pruned[-1])}"
+        last = pruned[-1]
+        more["pruned"] = f"{_words(last)} was the last"
+        if folders := last.user_attrs.get("folders"):
+            more["pruned"] += f"; to go on: metarun resume {typed_path(Path(folders[-1]))}"
     if finished:
         best = finished[0]
         more["best trial"] = f"{_words(best)}  val {search.metric} {format_metric(search.metric, best.value)}"

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf
 
+from metarun.commands.search_words import describe_search
 from metarun.config.overrides import Overrides
 from metarun.errors import MetarunError, StoppedError, UsageError
 from metarun.text import count_of, format_metric, printable, short_path, typed_path
 
 if TYPE_CHECKING:
+    from metarun.commands.search import Search
     from metarun.storage.rundir import RunDir
 
 FAILURES = "METARUN_FAILURES"  # in the environment of each job: the file to which it adds a line when it fails
@@ -56,10 +58,8 @@ def note_failure(words: list[str], folder: Path, error: Exception) -> None:
         file.write(json.dumps(failure) + "\n")
 
 
-def run_sweep(
-    run: Callable[[], None], folder: Path, failures: Path, print_end: Callable[[Path, list[dict]], None]
-) -> None:
-    """Runs all jobs of a sweep, which note failures in a file, and prints the closing words.
+def run_sweep(run: Callable[[], None], folder: Path, failures: Path, search: Search | None = None) -> None:
+    """Runs all jobs of a sweep or a search, which note failures in a file, and prints the closing words.
 
     Raises MetarunError where a job failed; StoppedError, with how to go on, where a signal came.
     """
@@ -68,12 +68,15 @@ def run_sweep(
         run()
     except StoppedError as error:
         again = f"for all other jobs repeat the sweep with hydra.sweep.dir={typed_path(folder)}"
-        raise StoppedError(f"{error}; {again}", error.code - 128) from error
+        raise StoppedError(f"{error}; {search.how_to_repeat(folder) if search else again}", error.code - 128) from error
     finally:
         if failures.exists():
             failed = [json.loads(line) for line in failures.read_text(encoding="utf-8").splitlines()]
             failures.unlink()
-        print_end(folder, failed)
+        if search:
+            print(printable(describe_search(search, folder, failed)))
+        else:
+            _print_runs(folder, failed)
     if failed:
         raise MetarunError(
             f"{count_of(len(failed), 'job')} failed (sweep): expected all to finish; see above, and metarun.log in "
@@ -81,7 +84,7 @@ def run_sweep(
         )
 
 
-def print_runs(folder: Path, failed: list[dict]) -> None:
+def _print_runs(folder: Path, failed: list[dict]) -> None:
     """Prints a line for each run in the folder: the words that not all share, its result; and for each refused job."""
     from metarun.results.runs import find_runs
     from metarun.storage.rundir import RunDir

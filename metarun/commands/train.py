@@ -23,8 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from metarun.commands.common import print_run, set_up_logging
 from metarun.commands.search import DIVERGED, PRUNED, Search
 from metarun.commands.search_space import cover
-from metarun.commands.search_words import describe_search
-from metarun.commands.sweep import FAILURES, note_failure, print_runs, refuse_ranges, run_sweep
+from metarun.commands.sweep import FAILURES, note_failure, refuse_ranges, run_sweep
 from metarun.config.compose import HYDRA, compose, forget_composed, hydra_settings, plain_config
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of
@@ -35,7 +34,7 @@ from metarun.config.search import PLUGIN
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
 from metarun.errors import DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
 from metarun.storage.rundir import RunDir, make_dated_folder
-from metarun.text import printable, reason, short_path
+from metarun.text import reason, short_path
 
 log = logging.getLogger("metarun")
 HYDRA_DEFAULTS = {
@@ -184,11 +183,9 @@ def _sweep(args: argparse.Namespace, folders: ConfigFolders, run: partial, searc
         folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
     failures = folder / f".failures-{secrets.token_hex(8)}"
     args.overrides += [f"hydra.sweep.dir={_quote(folder)}", f"+hydra.job.env_set.{FAILURES}={_quote(failures)}"]
-    print_end = print_runs
     if search:
         search.take_over()
-        print_end = lambda folder, failed: print(printable(describe_search(search, folder, failed)))  # noqa: E731
-    run_sweep(run, folder, failures, print_end)
+    run_sweep(run, folder, failures, search)
 
 
 def _quote(path: Path) -> str:

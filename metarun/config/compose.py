@@ -107,7 +107,8 @@ def _describe_missing(error: MissingConfigException, folders: ConfigFolders) -> 
     if not (names := folders.options(group)):
         group, _, choice = missing.rpartition("/")
         names = list(error.options or [])
-    return f"{choice!r} ({group or 'config'}): expected one of {', '.join(names)}{nearest(choice, names)}"
+    plugins = "; more come with Hydra's plugins: pip install '.[optuna]'" if group.startswith("hydra/") else ""
+    return f"{choice!r} ({group or 'config'}): expected one of {', '.join(names)}{nearest(choice, names)}{plugins}"
 
 
 def _describe(error: Exception, words: tuple[str, ...], folders: ConfigFolders) -> str:

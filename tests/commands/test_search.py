@@ -7,10 +7,12 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.runs import QUICK
 
+from metarun.commands.search_words import describe_search
 from metarun.engine import loop
 from metarun.errors import DivergedError
 
@@ -240,6 +242,7 @@ def test_a_study_goes_on_with_the_same_command_and_no_other(metarun, monkeypatch
     code, out, err = metarun(*words)
     assert code == 130
     assert "search, 3 trials: 2 finished, 1 stopped" in out
+    assert "for more trials of this study repeat the command" in err.splitlines()[-1]
     monkeypatch.setattr(loop, "meta_train", train)
     study().ask()  # as a process leaves it that is killed
     code, out, err = metarun(*words)
@@ -282,3 +285,28 @@ def test_a_function_of_the_users_chooses_too_once_it_is_trusted(metarun, tmp_pat
         assert "accuracy (data=tabular): expected mse" in err.splitlines()[-1]
     finally:
         sys.modules.pop("space", None)
+
+
+def test_a_hundred_trials_end_in_few_lines(tmp_path):
+    """The best first, for an accuracy the largest; of those that failed the first."""
+    made = optuna.create_study(direction="maximize")
+    for number in range(100):
+        state = optuna.trial.TrialState.COMPLETE if number % 10 else optuna.trial.TrialState.FAIL
+        value = {"value": number / 100} if number % 10 else {}
+        rate = optuna.distributions.UniformDistribution(0, 100)
+        attrs = {"folders": [str(tmp_path / f"run{number}")]}
+        facts = {"params": {"rate": float(number)}, "distributions": {"rate": rate}, "user_attrs": attrs}
+        made.add_trial(optuna.trial.create_trial(state=state, **value, **facts))
+    search = SimpleNamespace(study=made, direction="maximize", metric="accuracy", seeds=[[]], fixed=["x=1"])
+    failed = [{"words": ["rate=0", "x=1"], "folder": "", "error": "no number"}] * 10
+    lines = describe_search(search, tmp_path, failed).splitlines()
+    assert lines[1] == "search, 100 trials: 10 failed, 90 finished"
+    assert lines[2] == "the best by validation accuracy, largest first:"
+    assert [line.split() for line in lines[3:9]] == [
+        *([f"{number}.0", "%", f"rate={number}"] for number in (99, 98, 97, 96, 95)),
+        ["and", "85", "more"],
+    ]
+    assert "10 jobs, the first rate=0: no number" in lines[9]
+    assert lines[10] == "best trial    rate=99  val accuracy 99.0 %"
+    assert str(tmp_path / "run99") in lines[12]
+    assert len(lines) == 14
