@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
 
     rundir = RunDir(args.run)
     trained = rundir.config()
-    config = with_changes(trained.plain(), args.words)
+    config = replace(with_changes(trained.plain(), args.words), logger=None)  # which may not be installed here
     experiment = build_experiment(config, ("test",))
     _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
     newest = newest_checkpoint(rundir, trained)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.commands.search_words import describe_search
-from metarun.config.overrides import Overrides
+from metarun.config.overrides import Overrides, parse
+from metarun.config.schema import Config
 from metarun.errors import MetarunError, StoppedError, UsageError
 from metarun.text import count_of, format_metric, printable, short_path, typed_path
 
@@ -22,32 +22,51 @@ if TYPE_CHECKING:
     from metarun.storage.rundir import RunDir
 
 FAILURES = "METARUN_FAILURES"  # in the environment of each job: the file to which it adds a line when it fails
-LONGEST = 255  # bytes that file systems allow a name
 
 
-def name_folder(words: str) -> str:
-    """The folder of a job, by the words that Hydra joins: those, or where they make no legal name, a short form.
-
-    The short form is their beginning and a digest, so that the same words always have the same folder.
-    """
-    parts = words.split("/")  # experiment=finn2017/omniglot_5w1s lies in a folder of its own
-    if all(0 < len(p.encode()) <= LONGEST and p.isprintable() and p not in (".", "..") for p in parts) or not words:
-        return words
-    beginning = "".join(char if char.isprintable() and char != "/" else "_" for char in words)
-    return f"{beginning.encode()[:200].decode(errors='ignore')}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
-
-
-OmegaConf.register_new_resolver("metarun_folder", name_folder, replace=True)  # jobs of a launcher import this too
-
-
-def refuse_ranges(overrides: Overrides, sweeper: DictConfig) -> None:
-    """Raises UsageError for a range in a sweep that is no search."""
-    for override in overrides.sweeps:
-        if isinstance(override.value(), IntervalSweep) and sweeper._target_.endswith("BasicSweeper"):
+def refuse_ranges(overrides: Overrides, sweepers: list[DictConfig]) -> None:
+    """Raises UsageError for a range in a sweep that is no search: in a word, or in a file."""
+    brought = [parse(f"{key}={value}" for key, value in (s.get("params") or {}).items()) for s in sweepers]
+    for override in [sweep for each in (overrides, *brought) for sweep in each.sweeps]:
+        if isinstance(override.value(), IntervalSweep) and sweepers[0]._target_.endswith("BasicSweeper"):
             key, word = override.get_key_element(), override.input_line
             raise UsageError(
                 f"{word!r} (command line): a range is for a search; add -m sweep=optuna, or give values, {key}=A,B"
             )
+
+
+def check_together(settings: list[DictConfig], multirun: bool, searches: bool) -> None:
+    """Checks Hydra's own settings of the jobs of a sweep, or of the one run.
+
+    Raises:
+        UsageError: they need another launcher, sweeper or folder each; or files bring values to a run that is no sweep,
+            or to some trials of a search.
+    """
+    plain: list[Any] = [OmegaConf.to_container(hydra, resolve=False) for hydra in settings]
+    for hydra in plain:
+        params = hydra["sweeper"].get("params") or {}
+        if params and not multirun:
+            raise UsageError(f"{', '.join(params)} (hydra.sweeper.params): a sweep has several runs; add -m")
+        if searches and params != (plain[0]["sweeper"].get("params") or {}):
+            raise UsageError(f"{', '.join(params)} (hydra.sweeper.params): expected the same for all of a search")
+        if not searches:
+            hydra["sweeper"].pop("params", None)
+    for key in ("launcher", "sweeper", "sweep"):
+        if any(hydra[key] != plain[0][key] for hydra in plain):
+            raise UsageError(
+                f"hydra.{key} (sweep): not the same for all jobs, as files bring it; expected one; make a sweep of each"
+            )
+
+
+def refuse_twins(jobs: list[tuple[list[str], Config, DictConfig]]) -> None:
+    """Raises UsageError for two jobs that are the same run: they would share a folder."""
+    seen: dict[str, list[str]] = {}
+    for words, config, hydra in jobs:
+        choices = {group: name for group, name in hydra.runtime.choices.items() if name and "hydra/" not in group}
+        same = seen.setdefault(json.dumps([config.plain(), choices], sort_keys=True), words)
+        if same is not words:
+            other = "" if same == words else f", as with {' '.join(same)}"
+            raise UsageError(f"{' '.join(words)} (sweep): twice the same run{other}; give each value once")
 
 
 def note_failure(words: list[str], folder: Path, error: Exception) -> None:

@@ -7,29 +7,52 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from hydra import version
-from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun.commands.common import print_run, set_up_logging
+from metarun.commands.folders import as_typed, choose_folders, exclude_words, is_given, quote, shared_keys
 from metarun.commands.search import DIVERGED, PRUNED, Search
 from metarun.commands.search_space import cover
-from metarun.commands.sweep import FAILURES, note_failure, refuse_ranges, run_sweep
-from metarun.config.compose import HYDRA, compose, forget_composed, hydra_settings, plain_config
+from metarun.commands.sweep import (
+    FAILURES,
+    check_together,
+    note_failure,
+    refuse_ranges,
+    refuse_twins,
+    run_sweep,
+)
+from metarun.config.compose import (
+    HYDRA,
+    complete,
+    compose,
+    forget_composed,
+    hydra_settings,
+    reference_config,
+    search_path,
+)
 from metarun.config.folders import ConfigFolders
+from metarun.config.jobs import expand, settings_for_all
 from metarun.config.keys import key_of
-from metarun.config.overrides import combinations, parse
+from metarun.config.overrides import ZIP, Overrides, parse, spell_as_typed, spell_for_hydra
 from metarun.config.saved import dump, saved_config
-from metarun.config.schema import check
+from metarun.config.schema import Config, check
 from metarun.config.search import PLUGIN
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
 from metarun.errors import DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
@@ -63,20 +86,20 @@ def main(argv: list[str]) -> None:
         forget_composed()
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
         folders = _find_folders(args, temporary)
-        args.config_path, args.overrides = None, list(args.overrides)
-        run = partial(_hand_over, args, parser, str(folders.paths()[0]))
+        args.config_path, args.overrides = None, as_typed(list(args.overrides))
         if args.cfg or args.resolve or args.hydra_help or args.info or args.shell_completion:
             if args.cfg:
+                args.overrides = complete(args.overrides, folders)
                 compose(args.overrides, folders)  # what is shown is what would run
-            args.overrides += _defaults(args.overrides)
-            run()
+            args.overrides = spell_for_hydra(args.overrides) + _defaults(args.overrides)
+            _hand_over(partial(_run_hydra, args, parser, job, str(folders.paths()[0]), "config"))
         elif args.multirun:
             refuse_several_processes("a sweep")
-            _sweep(args, folders, run, _check_jobs(args, folders))
+            _sweep(args.overrides, folders, *_check_jobs(args, folders))
         else:
-            _check_jobs(args, folders)
-            args.overrides += _defaults(args.overrides) + _run_folder(args.overrides)
-            run()
+            [run], _ = _check_jobs(args, folders)
+            args.overrides = spell_for_hydra(run.words) + _defaults(run.words) + _run_folder(run)
+            _hand_over(partial(_run_hydra, args, parser, job, str(folders.paths()[0]), "config"))
 
 
 def _refuse(option: str, rule: str = "see metarun --help") -> NoReturn:
@@ -98,55 +121,83 @@ def _find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFold
     return ConfigFolders(Path(temporary) if temporary else None, extra)
 
 
-def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> Search | None:
+class Job(NamedTuple):
+    """A run: its words, its config, and Hydra's own settings."""
+
+    words: list[str]
+    config: Config
+    hydra: DictConfig
+
+
+def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> tuple[list[Job], Search | None]:
     """Composes and builds every job, and makes the data of each ready, before the first one starts.
 
     Returns:
-        The search, where the words are one.
+        The jobs, and the search, where the words are one: its jobs stand for trials that are still to be chosen.
     """
     overrides = parse(args.overrides, folders)
-    mine, other = ("sweep", "run") if args.multirun else ("run", "sweep")
-    for override in overrides.parsed:
-        key, word = override.get_key_element(), override.input_line
-        if key == f"hydra.{mine}.dir" and not override.value():
-            raise UsageError(f"{word!r} (command line): expected a folder; give it a name, or leave it out")
-        if key == f"hydra.{other}.dir":
-            raise UsageError(f"{word!r} (command line): is for a {other}; for a {mine} set hydra.{mine}.dir")
-        if key == "sweep" and override.value() and not args.multirun:
-            raise UsageError(f"{word!r} (command line): a sweep has several runs; add -m")
-    settings = hydra_settings(tuple(overrides.fixed) if args.multirun else (), folders)
-    if params := settings.sweeper.get("params"):  # what a file of the group sweep adds to the command line
-        overrides = parse([*(f"{key}={value}" for key, value in params.items()), *args.overrides], folders)
-    searches = settings.sweeper._target_ == PLUGIN
+    _refuse_words(overrides, args.multirun)
+    settings = settings_for_all(overrides.parsed, folders)
+    searches = args.multirun and settings.sweeper._target_ == PLUGIN
     if not searches:
-        refuse_ranges(overrides, settings.sweeper)
-    jobs = [args.overrides]
-    if args.multirun:
-        jobs = cover(overrides, folders) if searches else list(combinations(overrides, folders))
-    configs = [compose(words, folders) for words in jobs]
-    if searches and any(config.objective == "test" for config in configs):
+        refuse_ranges(overrides, [settings.sweeper])
+    if not args.multirun:
+        words = [args.overrides]
+    elif searches:  # with what a file of the group sweep adds to the command line
+        params = settings.sweeper.get("params") or {}
+        overrides = parse([*(f"{key}={value}" for key, value in params.items()), *args.overrides], folders)
+        words = cover(overrides, folders)
+    else:
+        words = expand(args.overrides, folders)
+    jobs = []
+    for job_words in (complete(each, folders) for each in words):
+        jobs.append(Job(job_words, compose(job_words, folders), hydra_settings(tuple(job_words), folders)))
+    check_together([job.hydra for job in jobs], args.multirun, searches)
+    if not searches:
+        refuse_ranges(overrides, [job.hydra.sweeper for job in jobs])
+        refuse_twins([(job.words, job.config, job.hydra) for job in jobs])
+    elif any(job.config.objective == "test" for job in jobs):
         raise UsageError("'test' (objective): expected val; a search must not see the test tasks")
     from metarun.run.build import build_experiment
 
     prepared, metrics = [], set()
-    for words, config in zip(jobs, configs, strict=True):
+    for job_words, config, _ in jobs:
         try:
             experiment = build_experiment(config)
         except UsageError as error:
-            raise UsageError(f"{error} (in {' '.join(words)})" if args.multirun else str(error)) from error
+            raise UsageError(f"{error} (in {' '.join(job_words)})" if args.multirun else str(error)) from error
         if config.data not in prepared:
             experiment.source.prepare(experiment.device)
             prepared.append(config.data)
         metrics.add(experiment.source.metric)
     if not searches:
-        return None
+        return jobs, None
 
     def metric_of(composed: DictConfig) -> str:
         return build_experiment(check(_plain(composed))).source.metric
 
-    reference = plain_config(tuple(parse(jobs[0], folders).choices), folders)
-    longest = max(config.outer_steps for config in configs)
-    return Search(settings, overrides, folders, reference, metrics, longest, metric_of)
+    unlisted = {key_of(word) for job in jobs for word in job.words if word.startswith("++")}
+    lines = [o.input_line for o in overrides.parsed]
+    overrides = parse([f"++{line.lstrip('+')}" if key_of(line) in unlisted else line for line in lines], folders)
+    reference = reference_config(tuple(parse(jobs[0].words, folders).choices), folders)
+    longest = max(job.config.outer_steps for job in jobs)
+    return jobs, Search(settings, overrides, folders, reference, metrics, longest, metric_of)
+
+
+def _refuse_words(overrides: Overrides, multirun: bool) -> None:
+    """Raises UsageError for a word that is for a sweep in a run, or the other way around."""
+    mine, other = ("sweep", "run") if multirun else ("run", "sweep")
+    for override in overrides.parsed:
+        key, word = override.key_or_group, override.input_line
+        if key == f"hydra.{other}.dir":
+            raise UsageError(f"{word!r} (command line): is for a {other}; for a {mine} set hydra.{mine}.dir")
+        if key in ("sweep", ZIP) and override.value() and not multirun:
+            raise UsageError(f"{word!r} (command line): a sweep has several runs; add -m")
+        if key == "hydra.mode":
+            raise UsageError(f"{word!r} (command line): expected -m for a sweep, and nothing for a run")
+        if override.is_hydra_override() and override.is_sweep_override() and multirun:
+            rule = "expected one value, for all jobs share it; a value with commas goes in quotes of its own"
+            raise UsageError(f"{word!r} (command line): {rule}")
 
 
 def _defaults(overrides: list[str]) -> list[str]:
@@ -157,49 +208,75 @@ def _defaults(overrides: list[str]) -> list[str]:
     ]
 
 
-def _run_folder(overrides: list[str]) -> list[str]:
-    """The word that gives a run its folder, where the user has not."""
+def _run_folder(run: Job) -> list[str]:
+    """The word that gives a run its folder, where neither a word nor a file has."""
     if not is_rank_zero():  # Hydra wants a folder, and this process needs none
         folder = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        overrides[:] = [word for word in overrides if not word.startswith("hydra.run.dir=")]
+        run.words[:] = [word for word in run.words if key_of(word) != "hydra.run.dir"]
         return [f"hydra.run.dir={folder}"]
-    if any(word.startswith("hydra.run.dir=") for word in overrides):
-        return []
-    return [f"hydra.run.dir={make_dated_folder(Path('outputs'))}"]
+    return [] if is_given(run.hydra.run, "dir") else [f"hydra.run.dir={make_dated_folder(Path('outputs'))}"]
 
 
-def _sweep(args: argparse.Namespace, folders: ConfigFolders, run: partial, search: Search | None) -> None:
+def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Search | None) -> None:
     """Runs a sweep in its folder, which is absolute: a launcher may start jobs elsewhere."""
-    args.overrides += _defaults(args.overrides)
-    if any(word.startswith("hydra.sweep.dir=") for word in args.overrides):
-        fixed = tuple(parse(args.overrides, folders).fixed)
-        folder = Path(hydra_settings(fixed, folders).sweep.dir).absolute()
-        args.overrides = [word for word in args.overrides if not word.startswith("hydra.sweep.dir=")]
+    sweep = jobs[0].hydra.sweep
+    if is_given(sweep, "dir"):
+        folder = Path(sweep.dir).expanduser().absolute()
         if RunDir(folder).holds_run:
             rule = "expected a folder for the runs of a sweep; choose another hydra.sweep.dir"
             raise RunDirError(f"{short_path(folder)}: holds a run; {rule}")
     else:
         folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
     failures = folder / f".failures-{secrets.token_hex(8)}"
-    args.overrides += [f"hydra.sweep.dir={_quote(folder)}", f"+hydra.job.env_set.{FAILURES}={_quote(failures)}"]
+    words = [word for word in jobs[0].words if key_of(word) != "hydra.sweep.dir"]
+    tasks = [[word for word in job.words if not key_of(word).startswith("hydra.")] for job in jobs]
     if search:
         search.take_over()
-    run_sweep(run, folder, failures, search)
+        if not is_given(sweep, "subdir"):
+            searched = [*map(key_of, search.space), *(key_of(word) for word in search.seeds[0])]
+            words.append(exclude_words(shared_keys(folder, searched, search.fixed)))
+    elif not is_given(sweep, "subdir"):
+        names = choose_folders(folder, tasks, [job.config for job in jobs])
+        for task, name in zip(tasks, names, strict=True):
+            task[:] = [*spell_for_hydra(task), f"hydra.sweep.subdir={quote(name)}"]
+    words += [*_defaults(words), f"hydra.sweep.dir={quote(folder)}", "hydra.mode=MULTIRUN"]
+    words += [f"+hydra.job.env_set.{FAILURES}={quote(failures)}"]
+    launch = partial(_launch, words, folders, tasks, typed)
+    run_sweep(partial(_hand_over, launch), folder, failures, search)
 
 
-def _quote(path: Path) -> str:
-    """A path as the value of an override."""
-    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typed: list[str]) -> None:
+    """Lets Hydra's launcher run these jobs; or a sweeper that searches, others of the words that were typed.
+
+    It does what Hydra.multirun() does. That would combine the words itself, but first compose those that have one
+    value, which need not fit the default config.
+    """
+    hydra = Hydra.create_main_hydra2("metarun", create_config_search_path(str(folders.paths()[0])))
+    try:
+        words = [*spell_for_hydra(words), *search_path(folders)]
+        config = hydra.compose_config("config", words, RunMode.MULTIRUN, with_log_configuration=True)
+        callbacks = Callbacks(config)
+        callbacks.on_multirun_start(config=config, config_name="config")
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+        sweeper: Any = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=job)
+        if isinstance(sweeper, BasicSweeper):
+            sweeper.params = {}
+            sweeper.split_arguments = lambda _, size: list(sweeper.split_overrides_to_chunks(jobs, size))
+            sweeper.validate_batch_is_legal = lambda _: None  # it is, and this would compose them all once more
+            typed = []
+        sweeper.sweep([word for word in typed if not key_of(word).startswith("hydra.")])
+        callbacks.on_multirun_end(config=config, config_name="config")
+    finally:
+        GlobalHydra.instance().clear()
 
 
-def _hand_over(args: argparse.Namespace, parser: argparse.ArgumentParser, config_path: str) -> None:
+def _hand_over(run: Callable[[], None]) -> None:
     """Lets Hydra run the jobs, or print what was asked for; raises what ended a job."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and cli.main() reports
     version.setbase("1.3")
     try:
-        _run_hydra(args=args, args_parser=parser, task_function=job, config_path=config_path, config_name="config")
+        run()
     except SystemExit as exit_:
         if isinstance(exit_.__cause__, Exception):
             raise exit_.__cause__ from None
@@ -230,7 +307,7 @@ def job(composed: DictConfig) -> float | str | None:
     from metarun.run.train_and_test import execute  # imports torch, which reads the number of threads then
 
     set_up_logging()
-    words, folder = list(hydra.overrides.task), Path(hydra.runtime.output_dir)
+    words, folder = spell_as_typed(hydra.overrides.task), Path(hydra.runtime.output_dir)
     choices = {group: name for group, name in hydra.runtime.choices.items() if name and "hydra/" not in group}
     plain = _plain(composed)
     own = OmegaConf.to_container(hydra, resolve=False)
@@ -238,7 +315,7 @@ def job(composed: DictConfig) -> float | str | None:
         log.info("job %s: %s", hydra.job.num, " ".join(words))
     try:
         judge = judge_of_job(hydra.sweeper.get("pruner"), HYDRA) if sweep else None
-        summary = execute(check(plain), folder, words, choices, own, bar=not sweep, judge=judge)
+        summary = execute(check(plain, hydra.runtime.cwd), folder, words, choices, own, bar=not sweep, judge=judge)
         if summary and not sweep:
             print_run(summary, folder)
     except Exception as error:

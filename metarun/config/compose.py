@@ -4,6 +4,7 @@ Imports no torch. What Hydra would accept silently and what would not mean what 
 twice, a number where a word belongs, a component's name where its settings are.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,15 +15,15 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from metarun.config.folders import OWN, ConfigFolders
-from metarun.config.overrides import parse
+from metarun.config.folders import OWN, ConfigFolders, conf_dir
+from metarun.config.overrides import NOTHING, parse, spell_for_hydra
 from metarun.config.schema import SECTIONS, Config, check
 from metarun.config.search import register_search
-from metarun.config.targets import targets, trusted_class
-from metarun.config.typecheck import check_types, find_parent
+from metarun.config.targets import settings_of, targets, trusted_class
+from metarun.config.typecheck import check_hint, check_types, describe_keys, find_parent
 from metarun.errors import UsageError
 from metarun.text import nearest, reason
 
@@ -38,20 +39,24 @@ OWN_LEARNER = "a task source of your own chooses a learner too: begin its YAML f
 
 
 def compose(words: list[str], folders: ConfigFolders = OWN) -> Config:
-    """The checked config of one job. Raises UsageError for a wrong name, type or root value."""
+    """The checked config of one job, of words as complete() gives them or as they are typed.
+
+    Raises UsageError for a wrong name, type or root value.
+    """
     overrides = parse(words, folders)
     for override in overrides.parsed:
-        word = override.input_line
-        if word in overrides.choices and override.value() is None and not override.is_delete():
-            name = override.get_key_element()
+        name, word = override.get_key_element(), override.input_line
+        chosen = word in overrides.choices and word.lower() not in NOTHING and not override.is_delete()
+        if chosen and override.value() in ("", None):
             raise UsageError(f"{word!r} (command line): expected {name}=NAME; see metarun --help, or leave it out")
+    words = complete(words, folders)
     plain = plain_config(tuple(words), folders)
-    reference = plain_config(tuple(overrides.choices), folders)
+    reference = reference_config(tuple(overrides.choices), folders)
     for section in SECTIONS:
         if section not in plain:
             raise UsageError(f"{section!r} (config): missing; {OWN_LEARNER}")
     check_types("", plain, reference, saved=folders.primary is not None)
-    return check(plain)
+    return check(plain, os.getcwd())
 
 
 @lru_cache(maxsize=256)
@@ -65,18 +70,104 @@ def plain_config(words: tuple[str, ...], folders: ConfigFolders = OWN) -> dict[s
     return plain
 
 
+@lru_cache(maxsize=256)
+def reference_config(words: tuple[str, ...], folders: ConfigFolders = OWN) -> dict[str, Any]:
+    """The composed config; null where a value is still to be given (???), or is not in the environment."""
+    with _as_usage_errors(words, folders):
+        config = _compose(words, folders).copy()
+        with open_dict(config):
+            del config["hydra"]
+        return _resolve_what_can_be(config)
+
+
+def _resolve_what_can_be(node: Any) -> Any:
+    if not isinstance(node, DictConfig):
+        return OmegaConf.to_container(node, resolve=True) if isinstance(node, ListConfig) else node
+    plain = {}
+    for key in node:
+        try:
+            plain[key] = _resolve_what_can_be(node[key])
+        except OmegaConfBaseException:
+            plain[key] = None
+    return plain
+
+
+def complete(words: list[str], folders: ConfigFolders = OWN) -> list[str]:
+    """The words of one job, where those that give a setting which no YAML file lists say so, as Hydra wants it: ++key.
+
+    A class may take more than its YAML file lists, such as what its base class takes. Raises UsageError: it does not,
+    or not a value of this type.
+    """
+    overrides = parse(words, folders)
+    chosen = set(overrides.choices)
+    settings = [o for o in overrides.parsed if not (o.input_line in chosen or o.is_hydra_override() or o.is_delete())]
+    reference = reference_config(tuple(overrides.choices), folders)
+    unlisted = [o for o in settings if "." in o.key_or_group and not is_there(o.key_or_group, reference)]
+    if not unlisted:
+        return words
+    lines = {o.input_line for o in unlisted}
+    known = reference_config(tuple(word for word in words if word not in lines), folders)
+    for override in unlisted:
+        check_unlisted(override.key_or_group, override.value(), known)
+    return [f"++{word.lstrip('+')}" if word in lines else word for word in words]
+
+
+def is_there(key: str, plain: dict[str, Any]) -> bool:
+    """Whether a config has a dotted key, or may have it: below a value that is null nothing is known."""
+    node: Any = plain
+    for part in key.split("."):
+        if node is None:
+            return True
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def check_unlisted(key: str, value: Any, plain: dict[str, Any]) -> None:
+    """Raises UsageError unless the class that a dotted key belongs to takes such a setting."""
+    where, _, name = key.rpartition(".")
+    try:
+        node = find_parent(where, plain)[where.rpartition(".")[2]]
+    except UsageError:  # nor is there what it would belong to
+        find_parent(key, plain)
+        raise
+    if not isinstance(node, dict) or "_target_" not in node or _is_complete(where, node["_target_"]):
+        find_parent(key, plain)  # says so
+        return
+    takes = settings_of(where, node)
+    if takes is not None and name not in takes:
+        owner = f"{where} ({str(node['_target_']).rpartition('.')[2]})"
+        raise UsageError(f"{key!r} (command line): {describe_keys(owner, name, dict.fromkeys([*node, *takes]))}")
+    if takes and not (isinstance(value, str) and "${" in value):
+        check_hint(key, value, takes[name].annotation)
+
+
+def _is_complete(section: str, target: str) -> bool:
+    """Whether this is the class of one of metarun's own choices, whose YAML files list all settings."""
+    files = (conf_dir() / section).glob("*.yaml")
+    return any(f"_target_: {target}\n" in file.read_text(encoding="utf-8") for file in files)
+
+
 def hydra_settings(words: tuple[str, ...], folders: ConfigFolders = OWN) -> DictConfig:
     """Hydra's own settings, such as those of its launcher and its sweeper. Raises UsageError as compose()."""
     with _as_usage_errors(words, folders):
         return _compose(words, folders).hydra
 
 
+def search_path(folders: ConfigFolders) -> list[str]:
+    """The word by which Hydra looks for choices in the folder of the user's too."""
+    if folders.extra is None:
+        return []
+    escaped = str(folders.extra).replace("\\", "\\\\").replace('"', '\\"')
+    return [f'hydra.searchpath=["file://{escaped}"]']
+
+
 @lru_cache(maxsize=256)
 def _compose(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
     register_search()
-    search = [f"hydra.searchpath=[file://{folders.extra}]"] if folders.extra else []
     with initialize_config_dir(str(folders.paths()[0]), version_base="1.3"):
-        config = hydra_compose("config", [*words, *search], return_hydra_config=True)
+        config = hydra_compose("config", [*spell_for_hydra(words), *search_path(folders)], return_hydra_config=True)
     for key, target in targets(OmegaConf.to_container(config.hydra, resolve=False), "hydra"):
         trusted_class(key, target, HYDRA)
     return config
@@ -85,6 +176,7 @@ def _compose(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
 def forget_composed() -> None:
     """Makes the next calls read all files again."""
     plain_config.cache_clear()
+    reference_config.cache_clear()
     _compose.cache_clear()
 
 
@@ -114,6 +206,8 @@ def _describe_missing(error: MissingConfigException, folders: ConfigFolders) -> 
 def _describe(error: Exception, words: tuple[str, ...], folders: ConfigFolders) -> str:
     """The line about an error whose message has several lines, and no list of the names that would have been right."""
     text = str(error).splitlines()[0].rstrip(".")
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} (config): has no value yet (???); give it one: {error.full_key}=VALUE"
     choices = tuple(parse(words, folders).choices)
     if "No match in the defaults list" in text:
         return f"{text} (command line): nothing chooses what this could replace; {OWN_LEARNER}"
@@ -125,5 +219,5 @@ def _describe(error: Exception, words: tuple[str, ...], folders: ConfigFolders) 
         base = hydra_settings((*choices, *(word for word in words if word.startswith("hydra/"))), folders)
         find_parent(match[1], {"hydra": OmegaConf.to_container(base, resolve=False)})
     if match and choices != words:  # or there is no config to look names up in
-        find_parent(match[1], plain_config(choices, folders))
+        find_parent(match[1], reference_config(choices, folders))
     return f"{text} (config)" + (f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else "")

@@ -1,12 +1,13 @@
 """A saved config with some of its values changed, for what goes on from a run: resume, eval, reproduce."""
 
 import copy
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from metarun.config.compose import plain_config
+from metarun.config.compose import check_unlisted, is_there, plain_config
 from metarun.config.keys import NEWER, policy
 from metarun.config.overrides import parse
 from metarun.config.schema import Config, check
@@ -34,8 +35,11 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
         if key in NEWER:
             section, _, name = key.partition(".")
             new[section].setdefault(name, None)
+        if not is_there(key, new):
+            check_unlisted(key, value, new)
+            find_parent(key.rpartition(".")[0], new)[key.split(".")[-2]][key.split(".")[-1]] = None
         node, last = find_parent(key, new), key.rpartition(".")[2]
         value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore
         check_types("", {key: value}, {key: node[last]}, saved=True)
         node[last] = value
-    return check(new)
+    return check(new, os.getcwd())

@@ -57,10 +57,11 @@ KEYS = {
     "device.tf32": Policy(resume=True, reproduce=True),  # rounding shows in results, so it is no mere place
     "engine": Policy(resume=True, identity=False, published=True, by_name=True),
     "engine.autocast": Policy(resume=True, evaluate=False),
-    "logger": Policy(resume=True, digits=False, identity=False, published=True, by_name=True),
+    "logger": Policy(resume=True, evaluate=False, digits=False, identity=False, published=True, by_name=True),
     # Words of the command line that are no part of a run's config.
     "experiment": Policy(published=True),
     "sweep": Policy(identity=False, published=True),
+    "zip": Policy(identity=False, published=True),
     "hydra": Policy(identity=False, published=True),
     "suggested": Policy(),
     "needs": Policy(),

@@ -5,11 +5,14 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 
 from metarun.config.folders import OWN, ConfigFolders
 from metarun.errors import UsageError
+
+NOTHING = {f"{group}=null": f"{group}=[]" for group in ("logger", "sweep", "experiment")}
+ZIP = "zip"  # a key of the command line, see combinations()
 
 
 class Overrides(NamedTuple):
@@ -26,6 +29,17 @@ class Overrides(NamedTuple):
     choices: list[str]
     sweeps: list[Override]
     fixed: list[str]
+
+
+def spell_for_hydra(words: Iterable[str]) -> list[str]:
+    """The words, where those that choose nothing do so as Hydra wants it: with a list of no names in place of null."""
+    return [NOTHING.get(word.lower(), word) for word in words]
+
+
+def spell_as_typed(words: Iterable[str]) -> list[str]:
+    """The words that spell_for_hydra() gives, as they were before."""
+    back = {theirs: ours for ours, theirs in NOTHING.items()}
+    return [back.get(word, word) for word in words]
 
 
 def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
@@ -56,26 +70,69 @@ def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
     return overrides
 
 
-def combinations(overrides: Overrides, folders: ConfigFolders) -> Iterator[list[str]]:
+def combinations(
+    overrides: Overrides, folders: ConfigFolders, zipped: Iterable[list[str]] = (), only_choices: bool = False
+) -> Iterator[list[str]]:
     """The words of each job of a sweep, in the order of Hydra's basic sweeper.
 
-    A range has no place here: its values are chosen as the search goes on. Raises UsageError for a word without values.
+    A search chooses from a range as it goes on; here its lower end stands for it.
+
+    Args:
+        overrides: all words.
+        folders: where the names lie that a glob picks from.
+        zipped: lists of keys that take their values together: the first of each, then the second of each, and so on.
+        only_choices: leave the sweeps as they are but those that choose files.
+
+    Raises:
+        UsageError: a word has no values; or keys are zipped that are not swept, or have different numbers of values.
     """
-    values = []
-    for override in overrides.parsed:
-        if not override.is_sweep_override():
-            values.append([override.input_line])
-        elif override.is_discrete_sweep() and not override.is_hydra_override():
-            values.append([f"{override.get_key_element()}={value}" for value in _values(override, folders)])
-    return map(list, itertools.product(*values))
+    units: list[list[list[str]]] = []  # of each key or list of zipped keys: the words for each of its values
+    by_key = {override.get_key_element().lstrip("+"): override for override in overrides.parsed}
+    together = {key: keys for keys in zipped for key in keys}
+    for key, override in by_key.items():
+        keys = together.get(key, [key])
+        if key != keys[0]:
+            continue
+        members = [by_key[name] for name in keys if name in by_key]
+        words = [member.input_line for member in members]
+        if not override.is_sweep_override() or (only_choices and not set(words) & set(overrides.choices)):
+            units.append([words])
+        else:
+            columns = [_words(member, folders) for member in members]
+            units.append([list(values) for values in zip(*columns, strict=True)])
+    return (list(itertools.chain(*words)) for words in itertools.product(*units))
 
 
-def _values(override: Override, folders: ConfigFolders) -> list[str]:
-    """The values that an override sweeps over."""
+def check_zipped(overrides: Overrides, folders: ConfigFolders, zipped: list[list[str]]) -> None:
+    """Raises UsageError unless the keys that are zipped are swept, over as many values, and each is named once."""
+    numbers = {
+        override.get_key_element().lstrip("+"): len(_words(override, folders))
+        for override in overrides.sweeps
+        if override.is_discrete_sweep()
+    }
+    named = [key for keys in zipped for key in keys]
+    for key in named:
+        if key not in numbers:
+            raise UsageError(f"{key!r} ({ZIP}): expected a key with several values, as in {key}=A,B")
+        if named.count(key) > 1:
+            raise UsageError(f"{key!r} ({ZIP}): named twice; name it once")
+    for override in overrides.sweeps:
+        if override.get_key_element() in named and getattr(override.value(), "shuffle", False):
+            raise UsageError(f"{override.input_line!r} ({ZIP}): expected values in an order; leave the shuffle out")
+    for keys in zipped:
+        if len({numbers[key] for key in keys}) > 1:
+            text = ", ".join(f"{key} has {numbers[key]}" for key in keys)
+            raise UsageError(f"{text} values ({ZIP}): expected as many of each, for they are taken together")
+
+
+def _words(override: Override, folders: ConfigFolders) -> list[str]:
+    """The words that stand for the values of a sweep."""
     key, value = override.get_key_element(), override.value()
+    if isinstance(value, IntervalSweep):
+        return [f"{key}={value.start}"]
     names = folders.options(key)
     values = value.filter(names) if isinstance(value, Glob) else list(override.sweep_string_iterator())
     if not values:
         expected = f"one of {', '.join(names)}" if names else f"values, as in {key}=0,1,2"
         raise UsageError(f"{override.input_line!r} (command line): gives no value to sweep over; expected {expected}")
-    return values
+    return [f"{key}={value}" for value in values]

@@ -5,6 +5,7 @@ Works on plain dictionaries, and imports no torch, so that a wrong name or type 
 
 import hashlib
 import json
+import os
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ from metarun.text import nearest
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
 # Root keys that are no part of a run: they are resolved by now. `published` stands in older saved configs.
-LEFT_OUT = ("suggested", "needs", "published")
+LEFT_OUT = ("suggested", "needs", "zip", "published")
 # Names that saved configs have from before the classes moved. A saved config is a file format: they stay readable.
 MOVED = {
     "metarun.runtime.Device": "metarun.engine.device.Device",
@@ -87,9 +88,10 @@ class Config:
         return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def check(plain: dict[str, Any]) -> Config:
+def check(plain: dict[str, Any], here: str | None = None) -> Config:
     """The typed config of a plain one: composed, or saved, perhaps by an earlier version.
 
+    A relative data.root, and one with ~, is kept absolute, where the folder `here` is given that it is relative to.
     Raises UsageError for a root key that is unknown, missing or out of range, and for a `_target_` without trust.
     """
     plain = {key: value for key, value in plain.items() if key not in LEFT_OUT}
@@ -103,6 +105,9 @@ def check(plain: dict[str, Any]) -> Config:
     for name in ("device", "engine", "logger"):
         if isinstance(section := plain.get(name), dict) and (moved := MOVED.get(str(section.get("_target_")))):
             plain[name] = section | {"_target_": moved}
+    data = plain["data"]
+    if here is not None and isinstance(data, dict) and data.get("root") and isinstance(data["root"], str):
+        plain["data"] = data | {"root": os.path.abspath(os.path.join(here, os.path.expanduser(data["root"])))}
     for key, target in targets(plain, ""):
         check_target(key, target)
     if type(plain.get("budget")) is int:

@@ -13,6 +13,8 @@ from typing import Any, get_args
 from metarun.errors import SettingError, UsageError
 from metarun.text import nearest, reason, spell
 
+GIVEN = {"algo": ("model",), "model": ("input_shape", "outputs")}  # arguments that the run supplies, by section
+
 
 def trusted() -> list[str]:
     """The packages whose classes a config may name. Only the environment can add to them; a config cannot."""
@@ -83,6 +85,25 @@ def build(section: str, node: dict[str, Any], more: tuple[str, ...] = (), **give
         raise UsageError(f"{spell(error.value)} ({section}.{error.name}): expected {error.expected}") from error
     except (TypeError, ValueError, RuntimeError) as error:  # of torch, also where memory is short
         raise UsageError(f"{section}: {cls.__name__} cannot be built: {reason(error)}") from error
+
+
+def settings_of(section: str, node: dict[str, Any]) -> dict[str, inspect.Parameter] | None:
+    """The parameters of a node's class that settings can be; None where it takes any.
+
+    What a partial class has to be called with is no setting. Annotations are types, not their names, where they can be
+    found. Raises UsageError: it is no trusted class.
+    """
+    cls = trusted_class(f"{section}._target_", node["_target_"])
+    try:
+        takes = inspect.signature(cls, eval_str=True).parameters
+    except Exception:  # names of types that are only imported for type checkers
+        takes = inspect.signature(cls).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        return None
+    given = GIVEN.get(section, ())
+    if node.get("_partial_"):
+        given = [name for name, parameter in takes.items() if parameter.default is parameter.empty]
+    return {name: parameter for name, parameter in takes.items() if name not in given}
 
 
 def _takes_null(parameter: inspect.Parameter) -> bool:

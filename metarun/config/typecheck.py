@@ -1,13 +1,17 @@
 """Whether settings have the names and types of those in the YAML files that they replace."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from metarun.config.keys import NEWER
 from metarun.errors import UsageError
 from metarun.text import nearest, spell
 
-TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "a word", dict: "settings of its own"}
+TYPES = {
+    **{bool: "true or false", int: "an integer", float: "a number", str: "a word"},
+    **{dict: "settings of its own", list: "a list"},
+}
 
 
 def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], saved: bool = False) -> None:
@@ -20,9 +24,9 @@ def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], s
         if key not in reference:
             if name in NEWER:
                 continue  # a saved config may lack them
-            if "_target_" in reference and "." in where:
-                continue  # an argument more of a nested class, such as algo.meta_optimizer; its signature decides
-            raise UsageError(f"{name!r} (config): {_describe_keys(where, key, reference)}")
+            if "_target_" in reference:
+                continue  # a setting that the YAML file does not list; the signature of the class decides
+            raise UsageError(f"{name!r} (config): {describe_keys(where, key, reference)}")
         default = reference[key]
         if isinstance(default, dict) and isinstance(value, dict):
             if value.get("_target_") == default.get("_target_"):
@@ -49,18 +53,31 @@ def _find_mismatch(value: Any, default: Any) -> str | None:
     return TYPES[type(default)]
 
 
+def check_hint(name: str, value: Any, hint: Any) -> None:
+    """Raises UsageError unless a value may be of the type that an annotation says, as far as that is plain."""
+    types = [
+        get_origin(part) or part for part in (get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
+    ]
+    types = [list if part in (tuple, Sequence) else part for part in types]
+    plain = {bool, int, float, str, list, dict, type(None)}
+    if not set(types) <= plain or type(value) in types or (float in types and type(value) is int):
+        return
+    expected = " or ".join("null" if part is type(None) else TYPES[part] for part in types)
+    raise UsageError(f"{spell(value)} ({name}): expected {expected}")
+
+
 def find_parent(key: str, plain: dict[str, Any]) -> dict[str, Any]:
     """The part of a config that holds a dotted key. Raises UsageError where there is none."""
     node, where, parent = plain, "", plain
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
             keys = node if isinstance(node, dict) else ()
-            raise UsageError(f"{key!r} (command line): {_describe_keys(where, part, keys)}")
+            raise UsageError(f"{key!r} (command line): {describe_keys(where, part, keys)}")
         node, where, parent = node[part], f"{where}.{part}".lstrip("."), node
     return parent
 
 
-def _describe_keys(where: str, name: str, keys: Iterable[str]) -> str:
+def describe_keys(where: str, name: str, keys: Iterable[str]) -> str:
     """That this part of a config has no key of that name, and the names that it has."""
     names = [key for key in keys if not key.startswith("_")]
     return f"no such key; {where or 'config'} has {', '.join(names) or 'no settings'}{nearest(name, names)}"

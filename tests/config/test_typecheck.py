@@ -47,7 +47,6 @@ def test_what_fits(values):
         ({"sizes": [4, "x"]}, "expected an integer"),
         ({"algo": "maml"}, r"'maml' \(algo\): expected settings of its own, such as algo.key=value"),
         ({"counts": 3}, "no such key; config has .* did you mean count"),
-        ({"algo": {"_target_": "a.A", "rates": 3}}, r"'algo.rates' \(config\): no such key; algo has rate, optimizer"),
     ],
 )
 def test_what_does_not(values, said):
