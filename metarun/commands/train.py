@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, NoReturn
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
@@ -260,7 +259,7 @@ def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typ
         callbacks.on_multirun_start(config=config, config_name="config")
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
         sweeper: Any = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=job)
-        if isinstance(sweeper, BasicSweeper):
+        if type(sweeper).__name__ == "BasicSweeper":  # by name: Hydra may import its plugins a second time
             sweeper.params = {}
             sweeper.split_arguments = lambda _, size: list(sweeper.split_overrides_to_chunks(jobs, size))
             sweeper.validate_batch_is_legal = lambda _: None  # it is, and this would compose them all once more
