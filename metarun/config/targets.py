@@ -10,16 +10,11 @@ from functools import partial
 from importlib.machinery import PathFinder
 from typing import Any, get_args
 
-from metarun.errors import SettingError, UsageError
+from metarun.config.own_code import class_name, is_own, place_of, trusted, within
+from metarun.errors import DataError, MetarunError, SettingError, UsageError
 from metarun.text import nearest, reason, spell
 
 GIVEN = {"algo": ("model",), "model": ("input_shape", "outputs")}  # arguments that the run supplies, by section
-
-
-def trusted() -> list[str]:
-    """The packages whose classes a config may name. Only the environment can add to them; a config cannot."""
-    named = os.environ.get("METARUN_TRUST", "").split(",")
-    return ["metarun", "torch.optim", *(name.strip() for name in named if name.strip())]
 
 
 def targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
@@ -36,15 +31,11 @@ def targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
 def check_target(key: str, target: Any, more: tuple[str, ...] = ()) -> None:
     """Raises UsageError if a `_target_` names something outside the trusted packages, and `more` of them."""
     packages = [*more, *trusted()]
-    if not isinstance(target, str) or not _within(target, packages):
+    if not isinstance(target, str) or not within(target, packages):
         raise UsageError(
             f"{target!r} ({key}): expected a class in {', '.join(packages)}; to trust another package, name it in the "
             "environment: METARUN_TRUST=package"
         )
-
-
-def _within(name: str, packages: list[str]) -> bool:
-    return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
 def build(section: str, node: dict[str, Any], more: tuple[str, ...] = (), **given: Any) -> Any:
@@ -60,6 +51,7 @@ def build(section: str, node: dict[str, Any], more: tuple[str, ...] = (), **give
 
     Raises:
         UsageError: a target is not a trusted class, or does not take these arguments, or refuses their values.
+        DataError: a class of the user's reads a file already, and cannot.
     """
     if "_target_" not in node:
         raise UsageError(f"{section}._target_: missing; expected the class to build")
@@ -83,8 +75,16 @@ def build(section: str, node: dict[str, Any], more: tuple[str, ...] = (), **give
         return cls(**given, **built)
     except SettingError as error:
         raise UsageError(f"{spell(error.value)} ({section}.{error.name}): expected {error.expected}") from error
-    except (TypeError, ValueError, RuntimeError) as error:  # of torch, also where memory is short
-        raise UsageError(f"{section}: {cls.__name__} cannot be built: {reason(error)}") from error
+    except MetarunError:
+        raise
+    except Exception as error:
+        own = is_own(cls.__module__)
+        if not own and not isinstance(error, (TypeError, ValueError, RuntimeError)):  # of torch, or memory is short
+            raise
+        kind, place = f"{type(error).__name__}: " * own, place_of(error)
+        refusal = DataError if isinstance(error, OSError) else UsageError
+        where = f" ({place}): expected no error there; mend it" if place else ""
+        raise refusal(f"{section}: {class_name(cls)} cannot be built: {kind}{reason(error)}{where}") from error
 
 
 def settings_of(section: str, node: dict[str, Any]) -> dict[str, inspect.Parameter] | None:
@@ -146,9 +146,11 @@ def _import_target(key: str, target: Any, kind: str, is_kind: Callable[[Any], bo
             _import_trusted(package)
         found = getattr(importlib.import_module(module), name)
     except Exception as error:
-        raise UsageError(f"{target!r} ({key}): expected a {kind} that can be imported: {reason(error)}") from error
+        place = f" ({place})" if (place := place_of(error)) else ""
+        why = f"{type(error).__name__}: {reason(error)}{place}"
+        raise UsageError(f"{target!r} ({key}): expected a {kind} that can be imported: {why}") from error
     packages = [*more, *trusted()]
-    if not is_kind(found) or not _within(found.__module__, packages):
+    if not is_kind(found) or not within(found.__module__, packages):
         raise UsageError(f"{target!r} ({key}): expected a {kind} that {', '.join(packages)} define themselves")
     return found
 
