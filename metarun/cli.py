@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metarun import __version__
+from metarun.commands import check, report, reproduce, resume, table
 from metarun.commands import eval as evaluate
 from metarun.commands import help as help_
-from metarun.commands import report, reproduce, resume, table
 from metarun.commands.common import set_up_logging
+from metarun.config.own_code import explain, place_of
 from metarun.engine.ranks import is_rank_zero
 from metarun.errors import (
     DivergedError,
@@ -31,7 +32,7 @@ from metarun.run.signals import stop_at_once
 from metarun.text import nearest, printable, reason
 
 # A verb is a module with add_arguments(parser) and main(args).
-VERBS = {"eval": evaluate, "resume": resume, "reproduce": reproduce, "table": table, "report": report}
+VERBS = {"eval": evaluate, "resume": resume, "reproduce": reproduce, "check": check, "table": table, "report": report}
 PATIENCE = 10  # seconds
 
 
@@ -165,6 +166,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _report(error: Exception) -> int:
     """Prints the line of an error; returns the exit code."""
+    error = explain(error) or error
+    if os.environ.get("METARUN_DEBUG") and error.__cause__ and place_of(error.__cause__):
+        raise error
     if isinstance(error, (UsageError, RunDirError, DivergedError, StoppedError, ProcessEndedError)):
         with suppress(UsageError):
             if not is_rank_zero():  # rank 0 says the same, and may have a checkpoint to save,

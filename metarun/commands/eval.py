@@ -23,6 +23,7 @@ def main(args: argparse.Namespace) -> None:
     from metarun.files import write_atomically
     from metarun.run import pictures
     from metarun.run.build import build_experiment, choose_chunks
+    from metarun.run.contract import check_contract
     from metarun.run.environment import describe_session
     from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
     from metarun.run.summary import compare_training, summarize, test_tasks_of
@@ -42,6 +43,7 @@ def main(args: argparse.Namespace) -> None:
         )
     step, _ = newest["best"]
     experiment.source.prepare(experiment.device)
+    check_contract(experiment, ("test",))
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(rundir, trained, step))
     chunks = choose_chunks(config, experiment, state, "test")

@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
             )
     from metarun.config.edit import with_changes
     from metarun.engine import loop
-    from metarun.run.build import build_experiment, choose_chunks
+    from metarun.run.build import choose_chunks, prepare_experiment
     from metarun.run.environment import describe_session
     from metarun.run.train_and_test import execute
     from metarun.storage.metrics import read_events, read_metrics
@@ -60,8 +60,7 @@ def main(args: argparse.Namespace) -> None:
         if digits := [key for key in session.changed if policy(key).digits]:
             changed = f"after outer step {session.after_step} with other {', '.join(digits)}"
             print(printable(f"this run went on {changed}, so that the repetition may differ"))
-    experiment = build_experiment(pinned)  # what can be refused is refused before there is a directory
-    experiment.source.prepare(experiment.device)
+    experiment = prepare_experiment(pinned)  # what can be refused is refused before there is a directory
     chunks = choose_chunks(pinned, experiment, loop.start(experiment))
     for line in _differing_environment(environment, describe_session(pinned, experiment, chunks)):
         print(printable(line), flush=True)

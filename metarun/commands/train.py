@@ -50,11 +50,12 @@ from metarun.config.folders import ConfigFolders
 from metarun.config.jobs import expand, settings_for_all
 from metarun.config.keys import key_of
 from metarun.config.overrides import ZIP, Overrides, parse, spell_as_typed, spell_for_hydra
+from metarun.config.own_code import explaining
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import Config, check
 from metarun.config.search import PLUGIN
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
-from metarun.errors import DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
+from metarun.errors import DataError, DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
 from metarun.storage.rundir import RunDir, make_dated_folder
 from metarun.text import reason, short_path
 
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> None:
     if args.config_dir:  # its files may have changed since an earlier call in this process
         forget_composed()
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
-        folders = _find_folders(args, temporary)
+        folders = find_folders(args, temporary)
         args.config_path, args.overrides = None, as_typed(list(args.overrides))
         if args.cfg or args.resolve or args.hydra_help or args.info or args.shell_completion:
             if args.cfg:
@@ -94,9 +95,9 @@ def main(argv: list[str]) -> None:
             _hand_over(partial(_run_hydra, args, parser, job, str(folders.paths()[0]), "config"))
         elif args.multirun:
             refuse_several_processes("a sweep")
-            _sweep(args.overrides, folders, *_check_jobs(args, folders))
+            _sweep(args.overrides, folders, *check_jobs(args, folders))
         else:
-            [run], _ = _check_jobs(args, folders)
+            [run], _ = check_jobs(args, folders)
             args.overrides = spell_for_hydra(run.words) + _defaults(run.words) + _run_folder(run)
             _hand_over(partial(_run_hydra, args, parser, job, str(folders.paths()[0]), "config"))
 
@@ -105,7 +106,7 @@ def _refuse(option: str, rule: str = "see metarun --help") -> NoReturn:
     raise UsageError(f"{option} (command line): {rule}")
 
 
-def _find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFolders:
+def find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFolders:
     """The folders named on the command line.
 
     A saved config may be a stranger's, and Hydra would use whatever else lies in its folder; so Hydra is given a copy
@@ -128,8 +129,8 @@ class Job(NamedTuple):
     hydra: DictConfig
 
 
-def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> tuple[list[Job], Search | None]:
-    """Composes and builds every job, and makes the data of each ready, before the first one starts.
+def check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> tuple[list[Job], Search | None]:
+    """Composes, builds and checks every job, and makes the data of each ready, before the first one starts.
 
     Returns:
         The jobs, and the search, where the words are one: its jobs stand for trials that are still to be chosen.
@@ -157,18 +158,18 @@ def _check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> tuple[list[
         refuse_twins([(job.words, job.config, job.hydra) for job in jobs])
     elif any(job.config.objective == "test" for job in jobs):
         raise UsageError("'test' (objective): expected val; a search must not see the test tasks")
-    from metarun.run.build import build_experiment
+    from metarun.run.build import build_experiment, prepare_experiment
 
-    prepared, metrics = [], set()
+    sources, metrics = {}, set()
     for job_words, config, _ in jobs:
+        key = dump({"data": config.source, "device": config.device})
         try:
-            experiment = build_experiment(config)
-        except UsageError as error:
-            raise UsageError(f"{error} (in {' '.join(job_words)})" if args.multirun else str(error)) from error
-        if config.data not in prepared:
-            experiment.source.prepare(experiment.device)
-            prepared.append(config.data)
-        metrics.add(experiment.source.metric)
+            with explaining():
+                source = prepare_experiment(config, source=sources.get(key)).source
+        except (UsageError, DataError) as error:
+            raise type(error)(f"{error} (in {' '.join(job_words)})" if args.multirun else str(error)) from error
+        sources[key] = source
+        metrics.add(source.metric)
     if not searches:
         return jobs, None
 
@@ -314,7 +315,8 @@ def job(composed: DictConfig) -> float | str | None:
         log.info("job %s: %s", hydra.job.num, " ".join(words))
     try:
         judge = judge_of_job(hydra.sweeper.get("pruner"), HYDRA) if sweep else None
-        summary = execute(check(plain, hydra.runtime.cwd), folder, words, choices, own, bar=not sweep, judge=judge)
+        with explaining():
+            summary = execute(check(plain, hydra.runtime.cwd), folder, words, choices, own, bar=not sweep, judge=judge)
         if summary and not sweep:
             print_run(summary, folder)
     except Exception as error:

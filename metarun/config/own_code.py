@@ -7,6 +7,8 @@ put down to the nearest part of the user's that called it.
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -37,8 +39,9 @@ def is_own(module: str | None) -> bool:
 def class_name(part: Any) -> str:
     """The name of an object's class, or of a class: `net.Flat` as one types it in `_target_`; of metarun's `MLP`."""
     cls = part if isinstance(part, type) else type(part)
-    cls = getattr(part, "own_class", cls)
-    return cls.__qualname__ if within(cls.__module__, ["metarun"]) else f"{cls.__module__}.{cls.__qualname__}"
+    name = getattr(part, "own_class", None)  # of a learner, which may have taken in a module
+    name = name if isinstance(name, str) else f"{cls.__module__}.{cls.__qualname__}"
+    return name.rpartition(".")[2] if within(name, ["metarun"]) else name
 
 
 def place_of(error: BaseException) -> str:
@@ -68,18 +71,22 @@ def explain(error: Exception) -> MetarunError | None:
     own = [frame for frame, _ in _frames(error) if is_own(frame.f_globals.get("__name__"))]
     name = class_name(parts[0]) if parts else str(own[-1].f_globals["__name__"])
     method = f".{own[-1].f_code.co_name}" if own else ""
-    explained = (UsageError if source is None else DataError)(
+    kind = UsageError if source is None else DataError
+    return kind(
         f"{name}{method}: {type(error).__name__}: {reason(error)} ({place}): expected no error there; mend the class, "
         f"and see metarun check"
     )
-    explained.__cause__ = error
-    return explained
 
 
-def raise_explained(error: Exception) -> None:
-    """Raises what explain() gives, with METARUN_DEBUG=1 the error itself; returns where that is None."""
-    if (explained := explain(error)) is not None:
-        raise error if os.environ.get("METARUN_DEBUG") else explained
+@contextmanager
+def explaining() -> Iterator[None]:
+    """Raises in place of an error what explain() gives for it, if anything."""
+    try:
+        yield
+    except Exception as error:
+        if (explained := explain(error)) is not None:
+            raise explained from error
+        raise
 
 
 def _frames(error: BaseException) -> list[tuple[FrameType, int]]:

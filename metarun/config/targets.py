@@ -81,10 +81,11 @@ def build(section: str, node: dict[str, Any], more: tuple[str, ...] = (), **give
         own = is_own(cls.__module__)
         if not own and not isinstance(error, (TypeError, ValueError, RuntimeError)):  # of torch, or memory is short
             raise
-        kind, place = f"{type(error).__name__}: " * own, place_of(error)
-        refusal = DataError if isinstance(error, OSError) else UsageError
+        place, path = place_of(error), getattr(error, "filename", None) if isinstance(error, OSError) else None
+        why = f"{type(error).__name__}: " * own + reason(error) + (f": {path}" if path else "")
         where = f" ({place}): expected no error there; mend it" if place else ""
-        raise refusal(f"{section}: {class_name(cls)} cannot be built: {kind}{reason(error)}{where}") from error
+        refusal = DataError if isinstance(error, OSError) and section == "data" else UsageError
+        raise refusal(f"{section}: {class_name(cls)} cannot be built: {why}{where}") from error
 
 
 def settings_of(section: str, node: dict[str, Any]) -> dict[str, inspect.Parameter] | None:

@@ -32,6 +32,7 @@ class Experiment:
     device: torch.device
     seed: int
     train_tasks: int | None = None  # the number of different training tasks; None: no two are the same
+    learner: nn.Module | None = None  # with its head, which algorithm.model may lack; None: it is not to be checked
     processes: Processes = field(default_factory=Processes)
 
 

@@ -1,8 +1,10 @@
 """An experiment, built from a config."""
 
 import inspect
+import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,23 +13,54 @@ from metarun import seeds
 from metarun.algos.base import Algorithm
 from metarun.config.compose import plain_config
 from metarun.config.folders import OWN
+from metarun.config.own_code import class_name
 from metarun.config.schema import Config
 from metarun.config.targets import build, trusted_class
 from metarun.engine.chunking import Chunks
+from metarun.engine.device import Device
+from metarun.engine.engine import Engine
 from metarun.engine.loop import EVAL_BATCH, Experiment, State
 from metarun.engine.ranks import world_size
-from metarun.errors import MetarunError, SettingError, UsageError
+from metarun.errors import SettingError, UsageError
 from metarun.models.adopt import adopt, frozen_tensors
 from metarun.models.learner import Learner
+from metarun.run.contract import SPLITS, check_contract
 from metarun.tasks import Split, TaskSource
-from metarun.text import reason, spell
+from metarun.text import spell
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
 
+SOURCE = ("input_shape", "outputs", "metric", "prepare", "sample", "identity", "facts")  # see tasks.TaskSource
+
 log = logging.getLogger("metarun")
+_checked: set[str] = set()  # parts of configs that have passed in this process
 
 
-def build_experiment(config: Config, splits: Sequence[Split] = ("train", "val", "test")) -> Experiment:
+def prepare_experiment(
+    config: Config, splits: Sequence[Split] = SPLITS, source: TaskSource | None = None
+) -> Experiment:
+    """Builds everything that a config names, and makes its source ready; its parts are seen to keep their contract.
+
+    `source` is that of an earlier experiment with the same data, which is ready already. What passed is not checked
+    again in this process, so that a sweep over seeds checks once.
+
+    Raises:
+        UsageError: a setting is refused, or a part does not keep its contract.
+        DataError: the data is missing, incomplete or altered.
+    """
+    experiment = build_experiment(config, splits)
+    if source is None:
+        experiment.source.prepare(experiment.device)
+    else:
+        experiment = replace(experiment, source=source)
+    parts = [config.algo, config.data, config.model, config.device, config.engine, list(splits)]
+    if (key := json.dumps(parts, sort_keys=True, default=str)) not in _checked:
+        check_contract(experiment, splits)
+        _checked.add(key)
+    return experiment
+
+
+def build_experiment(config: Config, splits: Sequence[Split] = SPLITS) -> Experiment:
     """Builds everything that a config names, and reads nothing; the source has yet to be prepared.
 
     `splits` are those of which it takes tasks.
@@ -35,15 +68,22 @@ def build_experiment(config: Config, splits: Sequence[Split] = ("train", "val", 
     Raises:
         UsageError: a setting is refused.
     """
-    device = build("device", config.device).set_up()
+    device = _expect("device", build("device", config.device), Device).set_up()
     if config.meta_batch < world_size():
         raise UsageError(
             f"{config.meta_batch} (meta_batch): expected at least {world_size()}, a task for each process of torchrun"
         )
     source = build("data", config.source)
-    engine = build("engine", config.engine)
+    if missing := [name for name in SOURCE if not hasattr(source, name)]:
+        rule = f"a task source, which has {', '.join(SOURCE)}; see metarun.tasks.TaskSource"
+        raise UsageError(f"{class_name(source)} (data): has no {', '.join(missing)}: expected {rule}")
+    engine = _expect("engine", build("engine", config.engine), Engine)
     with seeds.forked(config.seed, "init"):
-        algorithm = build("algo", config.algo, model=build_learner(config, source, device))
+        learner = build_learner(config, source, device)
+        algorithm = _expect("algo", build("algo", config.algo, model=learner), Algorithm)
+    if missing := [name for name in (*Algorithm.__dataclass_fields__, "origin") if not hasattr(algorithm, name)]:
+        rule = "a dataclass(eq=False, kw_only=True) whose __post_init__, if it has one, calls super().__post_init__()"
+        raise UsageError(f"{class_name(algorithm)} (algo): has no {', '.join(missing)}: expected {rule}")
     engine = engine.for_run(algorithm, config.outer_steps)
     try:
         algorithm.check(source, config.meta_batch)
@@ -56,17 +96,26 @@ def build_experiment(config: Config, splits: Sequence[Split] = ("train", "val", 
             f"{train_tasks} (data.train_tasks): expected null: with its settings {algorithm.name} takes "
             f"{algorithm.train_tasks} training tasks"
         )
-    if not algorithm.init():
+    if not (meta := algorithm.init()):
         raise UsageError(f"{algorithm.name} (algo): expected weights to meta-train, and all that it uses are frozen")
     try:
-        optimizer = algorithm.optimizer(algorithm.init().values())
+        optimizer = algorithm.optimizer(meta.values())
     except (TypeError, ValueError) as error:
         raise UsageError(f"algo.meta_optimizer: cannot be built: {error}") from error
+    _expect("algo.meta_optimizer", optimizer, torch.optim.Optimizer)
     if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
         name = type(optimizer).__name__
         raise UsageError(f"{name} (algo.meta_optimizer): expected an optimiser that steps by a gradient, such as Adam")
     build_logger(config)  # only to refuse its settings now; the run opens its own
-    return Experiment(algorithm, source, engine, device, config.seed, train_tasks)
+    return Experiment(algorithm, source, engine, device, config.seed, train_tasks, learner)
+
+
+def _expect(section: str, part: Any, base: type) -> Any:
+    """The part that a section has built. Raises UsageError: it is no object of this base class."""
+    if not isinstance(part, base):
+        rule = f"a subclass of {base.__module__}.{base.__qualname__}"
+        raise UsageError(f"{class_name(part)} ({section}._target_): expected {rule}")
+    return part
 
 
 def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits: Sequence[Split]) -> None:
@@ -113,14 +162,7 @@ def build_learner(config: Config, source: TaskSource, device: torch.device) -> L
     norm = {} if free or "norm" in takes or "norm" not in settings else {"norm": settings.pop("norm")}
 
     def make() -> Any:
-        try:
-            return build("model", settings, **given)
-        except Exception as error:
-            if isinstance(error, MetarunError) or issubclass(cls, Learner):
-                raise
-            path = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
-            why = f"{type(error).__name__}: {reason(error)}{path}"
-            raise UsageError(f"{cls.__module__}.{cls.__qualname__} (model): cannot be built: {why}") from error
+        return build("model", settings, **given)
 
     try:
         learner = adopt(make(), source.input_shape, again=make, **norm)

@@ -11,7 +11,7 @@ from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment, State
 from metarun.errors import RunDirError, UsageError
 from metarun.models.adopt import frozen_digest
-from metarun.run.build import build_experiment
+from metarun.run.build import prepare_experiment
 from metarun.storage import checkpoint
 from metarun.storage.metrics import parse_events
 from metarun.storage.records import Summary
@@ -57,8 +57,7 @@ def finished_summary(rundir: RunDir, changes: list[str]) -> Summary | None:
 
 def first_step(config: Config) -> StartingPoint:
     """The starting point of a new run."""
-    experiment = build_experiment(config)
-    experiment.source.prepare(experiment.device)
+    experiment = prepare_experiment(config)
     return StartingPoint(experiment, loop.start(experiment), Best())
 
 

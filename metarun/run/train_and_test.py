@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun.config.keys import differing_keys, policy
+from metarun.config.own_code import explaining
 from metarun.config.schema import Config
 from metarun.engine.device import memory_mb
 from metarun.engine.loop import State
@@ -98,7 +99,7 @@ def _execute(
     if start is not None and not start.state.step:
         log.info("%s has no checkpoint: starting from the first outer step", rundir.short)
     step = start.state.step if start else 0
-    with rundir.logging(), _recording_failure(rundir, step) as state_of:
+    with rundir.logging(), _recording_failure(rundir, step) as state_of, explaining():
         rundir.begin(config, overrides, choices, hydra)
         rundir.write_status("running", step)
         start = start or starting_point.first_step(config)

@@ -1,0 +1,321 @@
+"""The contract of a run's parts, checked on a few tasks before anything is trained.
+
+Sources, learners and algorithms may be the user's own. Most of what they can do wrong would end in a wrong number, not
+in an error: outputs of shape [Q] against targets of shape [Q, 1] broadcast, and a source that ignores `split` tests on
+what it trained on. So what the docstrings of tasks.TaskSource, models.Learner and algos.Algorithm promise is tried out.
+
+S support points, Q query points, K inner steps, N outputs.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from metarun.algos.base import Algorithm
+from metarun.config.own_code import class_name, place_of
+from metarun.engine import loop
+from metarun.engine.engine import Engine
+from metarun.engine.loop import Experiment
+from metarun.errors import MetarunError, UsageError
+from metarun.models.functional import Params, call, weights_of
+from metarun.run.source_contract import check_source, refuse, refusing_global_draws
+from metarun.run.summary import facts
+from metarun.tasks import Split, Task, score
+from metarun.text import reason
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+FEW = 20_000  # numbers in the inputs of a task from which it is cut down to a point of each class
+# Relative differences between vmap and loop, which are to notice a gradient that is wrong by 3e-3. The largest of all
+# algorithms, sources and published experiments of conf/ is 2e-9 in float64 and 2e-4 in float32.
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
+ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
+
+
+@dataclass
+class Findings:
+    """What the check saw, for people: lines by subject."""
+
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, thorough: bool = False) -> Findings:
+    """Tries out the parts of an experiment, whose source is prepared, on a few tasks of these splits.
+
+    That vmap and loop agree is seen to for parts of the user's, and with `thorough` for all: those of metarun have a
+    test, and Meta-LSTM takes ten seconds.
+
+    Raises:
+        UsageError: a part does not keep its contract.
+        Exception: whatever the user's own code raises; see own_code.explain().
+    """
+    begin, found = time.perf_counter(), Findings()
+    source, learner, algorithm = experiment.source, experiment.learner, experiment.algorithm
+    tasks = check_source(source, experiment.seed, splits, experiment.device)
+    found.lines += _describe_source(experiment, tasks)
+    chosen = next(iter(tasks.values()))
+    two = chosen.select(slice(0, 2))
+    with _without_traces(experiment, two):
+        if learner is not None:
+            with refusing_global_draws(learner, "forward()"):
+                found.lines.append(("learner", _check_learner(experiment, two.select(0))))
+        meta = _check_meta(experiment)
+        with refusing_global_draws(algorithm, "meta_loss() or predictions()"):
+            few, predicted = _on_few_points(experiment, two, lambda tasks: _check_answers(experiment, meta, tasks))
+        found.lines.append(("algorithm", f"{class_name(algorithm)}: {_count(meta)}, predictions {predicted}"))
+        own = [class_name(part) for part in (algorithm, learner) if not _is_metarun(part)]
+        if (own or thorough) and experiment.engine.mode != "loop":
+            subject = " with ".join(own) or class_name(algorithm)
+            found.lines.append(("engine", _check_agreement(subject, algorithm.at(1.0), meta, few)))
+    found.seconds = time.perf_counter() - begin
+    return found
+
+
+def _describe_source(experiment: Experiment, tasks: dict[Split, Task]) -> list[tuple[str, str]]:
+    source, (record, inner, details) = experiment.source, facts(experiment)
+    shape, number = list(source.input_shape), source.outputs
+    lines = [("source", f"{class_name(source)}: {source.metric}, inputs {shape}, outputs [{number}]")]
+    for split, task in tasks.items():
+        low, high = float(task.support_x.min()), float(task.support_x.max())
+        points = f"{task.support_x.shape[1]} support and {task.query_x.shape[1]} query points"
+        lines.append((split, f"{points}, inputs from {low:.3g} to {high:.3g}"))
+    named = {**record.plain(), **({"inner": inner.plain()} if inner else {}), **details}
+    lines.append(("facts", ", ".join(f"{name}={value}" for name, value in named.items())))
+    lines.append(("identity", ", ".join(f"{name}={value[:16]}" for name, value in source.identity().items())))
+    return lines
+
+
+def _check_learner(experiment: Experiment, task: Task) -> str:
+    """What a learner gives for support inputs, in words."""
+    learner, x, outputs = experiment.learner, task.support_x, experiment.source.outputs
+    assert learner is not None
+    params = {name: value.to(x.device) for name, value in weights_of(learner).items()}
+    given, again = call(learner, params, x), call(learner, params, x)
+    if not isinstance(given, Tensor):
+        refuse(learner, f"outputs of type {type(given).__name__}", f"a tensor [{len(x)}, {outputs}]")
+    if list(given.shape) != [len(x), outputs]:
+        per = "logits of the classes" if experiment.source.metric == "accuracy" else "the targets have it"
+        rule = f"[{len(x)}, {outputs}], a row for each example as {per}; mend forward()"
+        refuse(learner, f"outputs of shape {list(given.shape)}", rule)
+    if not given.is_floating_point():
+        refuse(learner, f"outputs of type {str(given.dtype).removeprefix('torch.')}", "floating numbers")
+    if not given.isfinite().all():
+        refuse(learner, "outputs that are not finite, before any training", "numbers; mend its first weights")
+    if not torch.equal(given, again):
+        refuse(learner, "other outputs for the same inputs", "a pure function of inputs and parameters")
+    if any(value.requires_grad for value in params.values()) and not given.requires_grad:
+        refuse(learner, "outputs without a gradient", "outputs that depend on the parameters; leave out detach()")
+    return f"{class_name(learner)}: {sum(p.numel() for p in params.values()):,} parameters, outputs {list(given.shape)}"
+
+
+def _check_meta(experiment: Experiment) -> Params:
+    """The meta-parameters, on the device."""
+    algorithm = experiment.algorithm
+    meta: Any = algorithm.init()
+    tensors = isinstance(meta, dict) and meta and all(isinstance(value, Tensor) for value in meta.values())
+    if not tensors or not all(value.is_floating_point() for value in meta.values()):
+        refuse(algorithm, "init() gives no floating tensors by name", "{name: tensor}, the meta-parameters")
+    if bad := [name for name, value in meta.items() if not value.isfinite().all()]:
+        refuse(algorithm, f"init() gives a {bad[0]} that is not finite", "numbers")
+    for progress in (0.0, 0.5, 1.0):
+        if not isinstance(stage := algorithm.at(progress), Algorithm):
+            refuse(algorithm, f"at({progress}) gives a {type(stage).__name__}", "an algorithm, such as itself")
+    try:
+        copy.deepcopy(algorithm)  # as the engine does for its threads
+    except Exception as error:
+        rule = "an algorithm that copy.deepcopy() can copy: no files, locks or generators"
+        refuse(algorithm, f"cannot be copied: {reason(error)}", rule)
+    return loop.start(experiment).meta
+
+
+def _check_answers(experiment: Experiment, meta: Params, tasks: Task) -> list[int]:
+    """The shape of an algorithm's predictions, once its meta-loss and they are seen to be sound."""
+    algorithm, task, outputs = experiment.algorithm, tasks.select(0), experiment.source.outputs
+    for stage in {id(stage): stage for stage in map(algorithm.at, (0.0, 1.0))}.values():
+        _check_meta_loss(stage, meta, task)
+    with torch.no_grad():
+        given = algorithm.predictions(meta, task)
+        queries = len(task.query_x)
+        if not isinstance(given, Tensor) or given.dim() != 3 or list(given.shape[1:]) != [queries, outputs]:
+            rule = f"[K+1, {queries}, {outputs}]: the query's outputs after 0, 1, ..., K inner steps"
+            refuse(algorithm, f"predictions() of {_shape(given)}", rule)
+        if type(algorithm).adaptation_curve is not Algorithm.adaptation_curve:
+            _check_curve(algorithm, meta, task, given)
+        # With other answers in the query: what differs then has seen them, or is not repeatable.
+        classes = not task.query_y.is_floating_point()
+        answers = (task.query_y + 1) % outputs if classes else task.query_y + 1
+        if not _same(algorithm.predictions(meta, task._replace(query_y=answers)), given):
+            if not _same(algorithm.predictions(meta, task), given):
+                refuse(algorithm, "other predictions for the same task", "a pure function of its arguments")
+            refuse(algorithm, "predictions() depend on query_y", "none to see the answers that it is judged by")
+        order = torch.arange(queries, device=task.query_x.device).flip(0).roll(1)
+        turned = task._replace(query_x=task.query_x[order], query_y=task.query_y[order])
+        if not _near(algorithm.predictions(meta, turned), given[:, order], 1e-3):
+            rule = "the same in every order: places in the query may tell the classes"
+            refuse(algorithm, "predictions() depend on the order of the query points", rule)
+    return list(given.shape)
+
+
+def _check_curve(algorithm: Algorithm, meta: Params, task: Task, predictions: Tensor) -> None:
+    """Refuses an adaptation curve that is not the metric of the predictions."""
+    curve, scores = algorithm.adaptation_curve(meta, task), [score(p, task.query_y) for p in predictions.unbind()]
+    if not isinstance(curve, Tensor) or curve.shape != (len(scores),):
+        refuse(algorithm, f"adaptation_curve() of {_shape(curve)}", f"[{len(scores)}], as predictions() has")
+    if not _near(curve, torch.stack(scores), 1e-4):
+        rule = f"the metric of predictions(), {torch.stack(scores).tolist()}"
+        refuse(algorithm, f"adaptation_curve() gives {curve.tolist()}", rule)
+
+
+def _check_meta_loss(algorithm: Algorithm, meta: Params, task: Task) -> None:
+    """Refuses a meta-loss that is no scalar with a scalar metric, or has no gradient."""
+    leaves = {name: value.detach().requires_grad_() for name, value in meta.items()}
+    given: Any = algorithm.meta_loss(leaves, task)
+    rule = "a scalar [] to lower and a scalar [] metric, such as means over the query points"
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        refuse(algorithm, f"meta_loss() gives {type(given).__name__}", rule)
+    for name, value in zip(("loss", "metric"), given, strict=True):
+        if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
+            refuse(algorithm, f"meta_loss() gives a {name} of {_shape(value)}", rule)
+    loss, metric = given
+    if not task.query_y.is_floating_point() and metric.isfinite() and not 0 <= float(metric) <= 1:
+        refuse(algorithm, f"meta_loss() gives an accuracy of {float(metric):.4g}", "a share from 0 to 1")
+    grads = ()
+    if loss.requires_grad:
+        grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    if not any(grad is not None and (grad != 0).any() for grad in grads):
+        rule = "one that depends on the meta-parameters; leave out detach(), item() and no_grad()"
+        refuse(algorithm, "meta_loss() has no gradient", rule)
+
+
+def _check_agreement(subject: str, algorithm: Algorithm, meta: Params, tasks: Task) -> str:
+    """How far vmap and loop agree, in words. Raises UsageError: they do not, or vmap cannot map the algorithm."""
+    for dtype in (torch.float64, torch.float32):
+        some, points = {name: value.to(dtype) for name, value in meta.items()}, tasks.to(dtype)
+        try:
+            alone = _compute(Engine("loop"), algorithm, some, points)
+        except Exception:
+            if dtype == torch.float32:
+                raise
+            continue
+        if any(part.dtype != dtype for part in (*alone[0].values(), alone[2])):
+            continue  # something in it is float32 for good
+        try:
+            mapped = _compute(Engine("vmap"), algorithm, some, points)
+        except MetarunError:
+            raise
+        except Exception as error:
+            place = f" ({place})" if (place := place_of(error)) else ""
+            remedy = "a function that torch.func.vmap can map: no item(), no `if` on a tensor; or take engine=loop"
+            raise UsageError(
+                f"{subject}: cannot be mapped over tasks: {reason(error)}{place}: expected {remedy}"
+            ) from error
+        differences = _differences(mapped, alone)
+        if max(differences.values()) > TOLERANCE[dtype]:
+            # At a kink, or where the inner loop diverges, a rounding makes as much of a difference.
+            generator = torch.Generator().manual_seed(0)
+            signs = {n: torch.randint(2, v.shape, generator=generator).to(v) * 2 - 1 for n, v in some.items()}
+            nearby = {name: value * (1 + ROUNDING[dtype] * signs[name]) for name, value in some.items()}
+            of_rounding = _differences(_compute(Engine("loop"), algorithm, nearby, points), alone)
+            for name, difference in differences.items():
+                if difference > TOLERANCE[dtype] and difference > 10 * of_rounding[name]:
+                    rule = "the same of tasks together (vmap) and alone; mend what mixes tasks, or take engine=loop"
+                    raise UsageError(f"{subject}: {name} of vmap and loop differs by {difference:.1e}: expected {rule}")
+        return f"vmap and loop agree to {max(differences.values()):.0e} ({str(dtype).removeprefix('torch.')})"
+    raise AssertionError("float32 returns or raises")
+
+
+def _compute(engine: Engine, algorithm: Algorithm, meta: Params, tasks: Task) -> tuple[Params, Tensor, Tensor]:
+    """The meta-gradient, the meta-losses and the predictions of some tasks."""
+    gradient = engine.meta_gradient(algorithm, meta, tasks)
+    with torch.no_grad():
+        if engine.mode == "vmap":
+            predicted = vmap(algorithm.predictions, in_dims=(None, 0))(meta, tasks)
+        else:
+            predicted = torch.stack([algorithm.predictions(meta, tasks.select(t)) for t in range(len(tasks.key))])
+    return gradient.grads, gradient.losses, predicted
+
+
+def _differences(a: tuple[Params, Tensor, Tensor], b: tuple[Params, Tensor, Tensor]) -> dict[str, float]:
+    """Relative differences by name; 0 where numbers are not finite, which the run will say."""
+    whole = float(torch.stack([grad.double().norm() for grad in b[0].values()]).norm())
+    pairs = {f"the meta-gradient ({name})": (a[0][name], grad, 1e-3 * whole) for name, grad in b[0].items()}
+    pairs |= {"the meta-loss": (a[1], b[1], 1e-3), "predictions()": (a[2], b[2], 1e-3)}
+    found = {}
+    for name, (x, y, least) in pairs.items():
+        difference = float((x.double() - y.double()).norm() / (y.double().norm() + least + 1e-30))
+        found[name] = difference if difference < float("inf") else 0.0
+    return found
+
+
+def _on_few_points(experiment: Experiment, tasks: Task, check: Callable[[Task], Any]) -> tuple[Task, Any]:
+    """Tasks with few points and what a check gives for them; with all points where those few are not enough."""
+    few = _cut(tasks, experiment.source.metric == "accuracy")
+    if few is not tasks:
+        try:
+            return few, check(few)
+        except Exception:  # an algorithm may count on the shots that its tasks have
+            pass
+    return tasks, check(tasks)
+
+
+def _cut(tasks: Task, classes: bool) -> Task:
+    """Large tasks with one support and one query point of each class, in regression with the first five."""
+    if tasks.support_x[0].numel() + tasks.query_x[0].numel() <= FEW:
+        return tasks
+
+    def cut(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not classes:
+            return x[:, :5], y[:, :5]
+        places = [[int((row == n).nonzero()[0, 0]) for n in row.unique()] for row in y]
+        if len({len(row) for row in places}) > 1:
+            return None
+        index = torch.tensor(places, device=y.device)
+        rows = torch.arange(len(y), device=y.device)[:, None]
+        return x[rows, index], y[rows, index]
+
+    support, query = cut(tasks.support_x, tasks.support_y), cut(tasks.query_x, tasks.query_y)
+    return Task(*support, *query, tasks.key) if support and query else tasks
+
+
+@contextmanager
+def _without_traces(experiment: Experiment, tasks: Task) -> Iterator[None]:
+    """Refuses parts that change the tasks or the learner's weights and buffers."""
+    model = experiment.algorithm.model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    copies = [tensor.clone() for tensor in tasks]
+    yield
+    for name, tensor, old in zip(Task._fields, tasks, copies, strict=True):
+        if not torch.equal(tensor, old):
+            part = experiment.algorithm if experiment.learner is None or _is_metarun(experiment.learner) else None
+            refuse(part or experiment.learner, f"changes {name} in place", "tasks to stay as they are; copy first")
+    for name, value in model.state_dict().items():
+        if not torch.equal(value, before[name]):
+            refuse(experiment.learner or model, f"a call changes its {name}", "weights and buffers to stay as they are")
+
+
+def _is_metarun(part: object) -> bool:
+    return part is None or "." not in class_name(part)
+
+
+def _count(meta: Params) -> str:
+    return f"{sum(value.numel() for value in meta.values()):,} meta-parameters"
+
+
+def _shape(value: Any) -> str:
+    return f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
+
+
+def _same(a: Any, b: Tensor) -> bool:
+    return isinstance(a, Tensor) and a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    scale = float(b.nan_to_num().abs().max())
+    return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
