@@ -22,8 +22,8 @@ from metarun.run.build import build_experiment
 TEXT = (ROOT / "README.md").read_text()
 
 
-def _block(language):
-    return re.search(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)[1]
+def _block(language, number=0):
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)[number]
 
 
 def test_an_algorithm_of_ones_own_runs_as_it_stands(tmp_path):
@@ -41,6 +41,20 @@ def test_an_algorithm_of_ones_own_runs_as_it_stands(tmp_path):
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "METARUN_TRUST" in done.stderr
+
+
+def test_a_learner_of_ones_own_runs_as_it_stands(tmp_path):
+    (tmp_path / "my_net.py").write_text(_block("python", 1))
+    (tmp_path / "choices/model").mkdir(parents=True)
+    (tmp_path / "choices/model/my_net.yaml").write_text(_block("yaml", 1))
+    for command, expected in zip(_block("bash", 1).splitlines(), ("all as expected", "batch norm"), strict=True):
+        trust, *words = command.split()
+        words = [sys.executable, "-m", *words, *(["hydra.run.dir=run"] if "check" not in words else [])]
+        environment = {**os.environ, **dict([trust.split("=")])}
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+    assert float(re.search(r"accuracy ([\d.]+) ±", done.stdout)[1]) > 65, "far above chance, which is 50"
 
 
 def test_continuous_integration_runs_the_readmes_test_command():
