@@ -75,7 +75,7 @@ def test_the_constructor_is_given_what_it_takes(build):
     [
         ("Plain", {"norm": "batch"}, r"'batch' \(model\.norm\): expected one of transductive, support"),
         ("Plain", {"size": 3}, r"model\.size: no such setting of Plain; it has width"),
-        ("Breaks", {}, r"own_net\.Breaks \(model\): cannot be built: FileNotFoundError: .* nothing"),
+        ("Breaks", {}, r"model: own_net\.Breaks cannot be built: FileNotFoundError: .* nothing"),
     ],
 )
 def test_what_is_wrong_with_it_is_said_of_its_class(build, name, settings, words):
