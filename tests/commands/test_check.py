@@ -42,7 +42,7 @@ def test_a_part_of_ones_own_is_named_before_a_folder_is_made(metarun, monkeypatc
     monkeypatch.setenv("METARUN_TRUST", "flat_net")
     monkeypatch.syspath_prepend(str(Path().resolve()))
     for verb in (["check"], ["hydra.run.dir=run"], ["-m", "seed=0,1", "hydra.sweep.dir=run"]):
-        code, out, err = metarun(*verb, "-cd", "choices", "model=flat")
+        code, _, err = metarun(*verb, "-cd", "choices", "model=flat")
         assert code == 2
         assert "flat_net.Flat: outputs of shape [10]: expected [10, 1]" in err
         assert err.count("\n") == 1, err
