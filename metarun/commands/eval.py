@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, chunks)
     choices = rundir.choices()
     summary = summarize(config, experiment, state, result, choices=choices, run=str(rundir.short), steps=newest["step"])
-    before = build_experiment(replace(trained, device=config.device))
+    before = build_experiment(replace(trained, device=config.device, logger=None))
     summary = summary.model_copy(update={"trained": compare_training(before, experiment)})
     rundir.refuse_links()
     out = RunDir(make_dated_folder(rundir.path / "eval"))

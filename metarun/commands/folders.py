@@ -108,7 +108,8 @@ def shared_keys(folder: Path, searched: list[str], fixed: list[str]) -> list[str
         except MetarunError:
             words = []
         rest = [word for word in words if key_of(word) not in searched]
-        if set(rest) != set(fixed) or path.name != _name([word for word in words if word not in rest]):
+        chosen = [word for word in words if word not in rest]
+        if set(rest) != {word.lstrip("+") for word in fixed} or path.name != _name(chosen):
             return [key for key in keys if key == "data.root"]
     return keys
 

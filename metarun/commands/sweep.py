@@ -42,6 +42,10 @@ def check_together(settings: list[DictConfig], multirun: bool, searches: bool) -
         UsageError: they need another launcher, sweeper or folder each; or files bring values to a run that is no sweep,
             or to some trials of a search.
     """
+    for hydra in settings:  # with the same clock, in ${now:%H-%M-%S}
+        OmegaConf.copy_cache(settings[0]._get_root(), hydra._get_root())
+    if multirun and len(folders := {str(hydra.sweep.dir): None for hydra in settings}) > 1:
+        raise UsageError(f"{' and '.join(folders)} (hydra.sweep.dir): expected one folder for all jobs of the sweep")
     plain: list[Any] = [OmegaConf.to_container(hydra, resolve=False) for hydra in settings]
     for hydra in plain:
         params = hydra["sweeper"].get("params") or {}

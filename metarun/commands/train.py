@@ -46,7 +46,7 @@ from metarun.config.compose import (
     reference_config,
     search_path,
 )
-from metarun.config.folders import ConfigFolders
+from metarun.config.folders import ConfigFolders, conf_dir
 from metarun.config.jobs import expand, settings_for_all
 from metarun.config.keys import key_of
 from metarun.config.overrides import ZIP, Overrides, parse, spell_as_typed, spell_for_hydra
@@ -118,6 +118,11 @@ def find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFolde
     extra = Path(args.config_dir).resolve() if args.config_dir else None
     if extra and not extra.is_dir():
         raise UsageError(f"{args.config_dir} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
+    for file in extra.rglob("*.yaml") if extra and not temporary else []:
+        name = file.relative_to(extra)
+        if (own := conf_dir() / name).is_file() and own.read_bytes() != file.read_bytes():
+            rule = "metarun has a choice of that name, and takes it; give yours another"
+            raise UsageError(f"{name} (--config-dir): {rule}")
     return ConfigFolders(Path(temporary) if temporary else None, extra)
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from metarun.config.folders import OWN, ConfigFolders, conf_dir
 from metarun.config.overrides import NOTHING, parse, spell_for_hydra
@@ -35,6 +36,7 @@ HYDRA = (
     "optuna.samplers",
     "optuna.pruners",
 )
+CLASS_KEYS = ("._partial_", "._target_")
 OWN_LEARNER = "a task source of your own chooses a learner too: begin its YAML file as conf/data/tabular.yaml begins"
 
 
@@ -106,10 +108,33 @@ def complete(words: list[str], folders: ConfigFolders = OWN) -> list[str]:
     if not unlisted:
         return words
     lines = {o.input_line for o in unlisted}
-    known = reference_config(tuple(word for word in words if word not in lines), folders)
-    for override in unlisted:
-        check_unlisted(override.key_or_group, override.value(), known)
-    return [f"++{word.lstrip('+')}" if word in lines else word for word in words]
+    words = [f"++{word.lstrip('+')}" if word in lines else word for word in words] + _classes_of(unlisted, reference)
+    checked = {f"++{o.key_or_group}": o.value() for o in unlisted if not o.key_or_group.endswith(CLASS_KEYS)}
+    known = reference_config(tuple(word for word in words if word.partition("=")[0] not in checked), folders)
+    for key, value in checked.items():
+        check_unlisted(key.lstrip("+"), value, known)
+    return words
+
+
+def _classes_of(unlisted: list[Override], reference: dict[str, Any]) -> list[str]:
+    """The words that name the classes of unlisted settings' owners, such as algo.meta_optimizer, if none lists them.
+
+    By default that is the class which is the parameter's default.
+    """
+    given = {override.key_or_group for override in unlisted}
+    words = []
+    for where in dict.fromkeys(key.rpartition(".")[0] for key in given):
+        owner, _, name = where.rpartition(".")
+        if not owner or is_there(where, reference) or not is_there(owner, reference):
+            continue
+        check_unlisted(where, "${}", reference)
+        node = find_parent(owner, reference)[owner.rpartition(".")[2]]
+        default = (settings_of(owner, node) or {})[name].default
+        if isinstance(default, type):
+            values = ("true", f"{default.__module__}.{default.__qualname__}")
+            keys = [f"{where}{key}" for key in CLASS_KEYS]
+            words += [f"++{key}={value}" for key, value in zip(keys, values, strict=True) if key not in given]
+    return words
 
 
 def is_there(key: str, plain: dict[str, Any]) -> bool:
@@ -206,6 +231,8 @@ def _describe_missing(error: MissingConfigException, folders: ConfigFolders) -> 
 def _describe(error: Exception, words: tuple[str, ...], folders: ConfigFolders) -> str:
     """The line about an error whose message has several lines, and no list of the names that would have been right."""
     text = str(error).splitlines()[0].rstrip(".")
+    if isinstance(error, InterpolationResolutionError) and error.full_key:
+        return f"{error.full_key} (config): {text}; mend that, or give it a value: {error.full_key}=VALUE"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} (config): has no value yet (???); give it one: {error.full_key}=VALUE"
     choices = tuple(parse(words, folders).choices)

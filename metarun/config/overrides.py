@@ -37,9 +37,9 @@ def spell_for_hydra(words: Iterable[str]) -> list[str]:
 
 
 def spell_as_typed(words: Iterable[str]) -> list[str]:
-    """The words that spell_for_hydra() gives, as they were before."""
+    """The words that Hydra has been given, as they were before."""
     back = {theirs: ours for ours, theirs in NOTHING.items()}
-    return [back.get(word, word) for word in words]
+    return [back.get(word, word).removeprefix("++") for word in words]
 
 
 def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:

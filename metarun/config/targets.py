@@ -34,8 +34,21 @@ def check_target(key: str, target: Any, more: tuple[str, ...] = ()) -> None:
     if not isinstance(target, str) or not within(target, packages):
         raise UsageError(
             f"{target!r} ({key}): expected a class in {', '.join(packages)}; to trust another package, name it in the "
-            "environment: METARUN_TRUST=package"
+            f"environment: METARUN_TRUST=package{_describe_absent()}"
         )
+
+
+def _describe_absent() -> str:
+    """That the environment trusts packages that are not here: somebody has misspelt their names."""
+    absent = [name for name in trusted() if not _can_be_found(name.partition(".")[0])]
+    return f"; METARUN_TRUST names {', '.join(absent)}, which cannot be found here" if absent else ""
+
+
+def _can_be_found(name: str) -> bool:
+    try:
+        return bool(name in sys.modules or importlib.util.find_spec(name) or PathFinder.find_spec(name, [os.getcwd()]))
+    except (ImportError, ValueError):
+        return False
 
 
 def build(section: str, node: dict[str, Any], more: tuple[str, ...] = (), **given: Any) -> Any:

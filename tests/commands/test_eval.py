@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 from metarun.storage.rundir import RunDir
@@ -82,3 +83,15 @@ def test_prototypes_that_were_learned_with_many_ways_are_tested_with_few_and_wit
         code, _, err = metarun("eval", "run", word)
         assert code == 2
         assert "has no effect on meta-testing" in err
+
+
+def test_a_run_is_tested_where_its_logger_is_not_installed(metarun, finished):
+    shutil.copytree(finished, "run")
+    config = Path("run/.hydra/config.yaml")
+    config.write_text(
+        config.read_text().replace("logger: null", "logger: {_target_: metarun.run.loggers.WandB, mode: x}")
+    )
+    code, _, err = metarun("eval", "run", "test_tasks=2")
+    assert code == 0, err
+    code, _, err = metarun("eval", "run", "logger=tensorboard")
+    assert "'logger=tensorboard' (command line): has no effect on meta-testing" in err

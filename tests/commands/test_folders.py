@@ -142,10 +142,20 @@ def test_a_relative_root_is_kept_absolute(metarun, monkeypatch, data_root):
     assert compose([*as_typed(["data.root=~/x"]), "data=omniglot"]).data["root"] == "/home/x"
 
 
-def test_a_run_in_a_folder_that_looks_like_a_number_goes_on_from_elsewhere(metarun, monkeypatch, data_root):
+def test_a_run_in_a_folder_that_looks_like_a_number_goes_on_from_elsewhere(
+    metarun, monkeypatch, data_root, without_pictures
+):
     """Its data.root was typed relative to where it began."""
     Path("data").symlink_to(data_root)
-    words = ("data=omniglot", "data.root=data", "data.ways=2", "model.filters=4", "meta_batch=2", *QUICK[:4])
+    words = (
+        "data=omniglot",
+        "data.root=data",
+        "data.ways=2",
+        "model.filters=4",
+        "algo=protonet",
+        "meta_batch=2",
+        *QUICK[:4],
+    )
     code, _, err = metarun(*words, "hydra.run.dir=9e12345")
     assert code == 0, err
     Path("other").mkdir()

@@ -1,11 +1,14 @@
 """Composed configs: every choice, what task sources suggest and algorithms need, and one line for what is wrong."""
 
+import sys
+
 import pytest
 import yaml
 from helpers.runs import ROOT
 
-from metarun.config.compose import compose, hydra_settings
+from metarun.config.compose import complete, compose, hydra_settings
 from metarun.config.folders import OWN, ConfigFolders
+from metarun.config.targets import settings_of
 from metarun.errors import UsageError
 
 BAD = [
@@ -45,7 +48,7 @@ BAD = [
     (["algo.meta_optimizer=SGD"], ["'SGD' (algo.meta_optimizer)", "settings of its own"]),
     (["algo.meta_optimizer.weight_dekay=1"], ["algo.meta_optimizer (Adam) has", "did you mean weight_decay?"]),
     (["algo.meta_optimizer.weight_decay=much"], ["'much' (algo.meta_optimizer.weight_decay)", "a number"]),
-    (["algo.meta_optimizer.x.y=1"], ["'algo.meta_optimizer.x.y'", "no such key"]),
+    (["algo.meta_optimizer.x.y=1"], ["'algo.meta_optimizer.x'", "no such key"]),
     (["model.outputs=3"], ["'model.outputs'", "no such key"]),
     (["~seed"], ["'seed'", "missing"]),
     (["~algo"], ["algo"]),
@@ -135,3 +138,88 @@ def test_hydras_settings_are_resolved_where_they_are_read():
     hydra = hydra_settings(("sweep=seeds", "hydra.sweep.dir=${hydra.runtime.choices.algo}/x"))
     assert hydra.sweep.dir == "maml/x"
     assert hydra.sweeper.params.seed == "0,1,2,3,4"
+
+
+OWN_ALGORITHM = """
+from dataclasses import dataclass
+from metarun.algos.maml import MAML
+@dataclass(eq=False, kw_only=True)
+class Mine(MAML):
+    extra: float = 1.0
+"""
+
+
+@pytest.fixture
+def own_algorithm(tmp_path, monkeypatch):
+    """Folders with algo=mine, a class of the user's whose file lists two settings, neither of them with a value."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("METARUN_TRUST", "my_algorithms")
+    monkeypatch.delitem(sys.modules, "my_algorithms", raising=False)
+    (tmp_path / "my_algorithms.py").write_text(OWN_ALGORITHM)
+    (tmp_path / "choices/algo").mkdir(parents=True)
+    (tmp_path / "choices/algo/mine.yaml").write_text(
+        "_target_: my_algorithms.Mine\ninner_lr: ???\nextra: ${oc.env:NOT_SET}\n"
+    )
+    return ConfigFolders(None, tmp_path / "choices")
+
+
+GIVEN = ("algo=mine", "algo.inner_lr=0.1", "algo.extra=2")
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("seed=0", "extra", 2),
+        ("algo.meta_clip=1", "meta_clip", 1),
+        ("algo.meta_clip=null", "meta_clip", None),
+        ("algo.inner_betas=[0.5,0.9]", "inner_betas", [0.5, 0.9]),
+        ("+algo.first_order=true", "first_order", True),
+        ("algo.meta_optimizer._target_=torch.optim.SGD", "meta_optimizer", {"_target_": "torch.optim.SGD"}),
+        ("algo.meta_optimizer.weight_decay=1e-4", "meta_optimizer", {"weight_decay": 1e-4, "_target_": "torch.optim.adam.Adam"}),
+    ],
+)  # fmt: skip
+def test_a_setting_that_a_class_takes_need_not_be_listed(own_algorithm, word, key, value):
+    """Neither need one that is listed have a value, if it is given one."""
+    found = compose([*GIVEN, word], own_algorithm).algo[key]
+    assert found == (value | {"_partial_": True} if isinstance(value, dict) else value)
+    completed = complete([*GIVEN, word], own_algorithm)
+    assert complete(completed, own_algorithm) == completed
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["algo=mine", "algo.extra=1"], r"^algo.inner_lr \(config\): has no value yet .*algo.inner_lr=VALUE"),
+        (["algo=mine", "algo.inner_lr=1"], "^algo.extra .config.: .*'NOT_SET' not found.*algo.extra=VALUE"),
+        ([*GIVEN, "algo.meta_clipp=1"], r"algo \(Mine\) has inner_lr, extra, .*did you mean meta_clip\?"),
+        ([*GIVEN, "algo.meta_clip=much"], "'much' .algo.meta_clip.: expected a number or null"),
+        ([*GIVEN, "algo.first_order=1"], "1 .algo.first_order.: expected true or false"),
+        ([*GIVEN, "algo.inner_betas=0.5"], "0.5 .algo.inner_betas.: expected a list or null"),
+        ([*GIVEN, "algo.meta_clip.x=1"], "'algo.meta_clip.x' .command line.: no such key"),
+        ([*GIVEN, "algo.model=1"], "'algo.model' .command line.: no such key"),
+        ([*GIVEN, "algo.meta_optimizer.momentum=1"], r"algo.meta_optimizer \(Adam\) has"),
+    ],
+)
+def test_a_setting_that_no_class_takes_is_refused(own_algorithm, words, said):
+    with pytest.raises(UsageError, match=said):
+        compose(words, own_algorithm)
+
+
+def test_a_misspelt_name_of_a_trusted_package_is_said(own_algorithm, monkeypatch):
+    monkeypatch.setenv("METARUN_TRUST", "my_algoritms")
+    with pytest.raises(UsageError, match="METARUN_TRUST names my_algoritms, which cannot be found here"):
+        compose(list(GIVEN), own_algorithm)
+
+
+def test_metaruns_own_choices_list_all_settings():
+    """So that a wrong name is refused without an import of the class."""
+    for group in ("algo", "data", "model", "device", "logger"):  # an engine lists what acts in it
+        for name in OWN.options(group):
+            node = getattr(compose([f"{group}={name}"]), group)
+            listed = set(node) - {"train_tasks"}
+            assert set(settings_of(group, node) or {}) <= listed, (group, name)
+
+
+@pytest.mark.parametrize("group", ["logger", "experiment", "sweep"])
+def test_null_chooses_nothing(group):
+    assert compose([f"{group}=null"]) == compose([])
