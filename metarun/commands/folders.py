@@ -91,7 +91,7 @@ def choose_folders(folder: Path, jobs: list[list[str]], configs: list[Config]) -
         short = _name([word for word in words if word not in shared]) or full
         same = there.get(_identity(config), [])
         found = [name for name in (short, full, *same) if name in same and name not in chosen]
-        free = short not in chosen and (short in spoiled or not RunDir(folder / short).holds_run)
+        free = short in spoiled or not RunDir(folder / short).holds_run
         chosen.append(found[0] if found else short if free else full)
     return chosen
 

@@ -46,6 +46,10 @@ def check_together(settings: list[DictConfig], multirun: bool, searches: bool) -
         OmegaConf.copy_cache(settings[0]._get_root(), hydra._get_root())
     if multirun and len(folders := {str(hydra.sweep.dir): None for hydra in settings}) > 1:
         raise UsageError(f"{' and '.join(folders)} (hydra.sweep.dir): expected one folder for all jobs of the sweep")
+    subdir = OmegaConf.to_container(settings[0].sweep, resolve=False)["subdir"]  # pyright: ignore
+    if len(settings) > 1 and "${" not in subdir:
+        rule = "expected a name with something of each job, such as ${hydra.job.num}; or leave it out"
+        raise UsageError(f"{subdir!r} (hydra.sweep.subdir): {rule}")
     plain: list[Any] = [OmegaConf.to_container(hydra, resolve=False) for hydra in settings]
     for hydra in plain:
         params = hydra["sweeper"].get("params") or {}

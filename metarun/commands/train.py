@@ -236,12 +236,13 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
     failures = folder / f".failures-{secrets.token_hex(8)}"
     words = [word for word in jobs[0].words if key_of(word) != "hydra.sweep.dir"]
     tasks = [[word for word in job.words if not key_of(word).startswith("hydra.")] for job in jobs]
+    named = is_given(sweep, "subdir") or "hydra.sweep.subdir" in map(key_of, words)
     if search:
         search.take_over()
-        if not is_given(sweep, "subdir"):
+        if not named:
             searched = [*map(key_of, search.space), *(key_of(word) for word in search.seeds[0])]
             words.append(exclude_words(shared_keys(folder, searched, search.fixed)))
-    elif not is_given(sweep, "subdir"):
+    elif not named:
         names = choose_folders(folder, tasks, [job.config for job in jobs])
         for task, name in zip(tasks, names, strict=True):
             task[:] = [*spell_for_hydra(task), f"hydra.sweep.subdir={quote(name)}"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 
 from metarun.config.folders import OWN, ConfigFolders
@@ -61,13 +61,20 @@ def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
         seen[key] = word
         overrides.parsed.append(override)
         group = override.key_or_group
-        if not override.is_hydra_override() and any((path / group).is_dir() for path in folders.paths()):
+        found = any((path / group).is_dir() for path in folders.paths())
+        if found and not override.is_hydra_override() and not _gives_settings(override):
             overrides.choices.append(word)
         if override.is_sweep_override():
             overrides.sweeps.append(override)
         else:
             overrides.fixed.append(word)
     return overrides
+
+
+def _gives_settings(override: Override) -> bool:
+    """Whether the value is settings, or several such, as in algo={inner_lr:0.1,meta_lr:1e-3}."""
+    value = override.value()
+    return isinstance(value, dict) or (isinstance(value, ChoiceSweep) and isinstance(value.list[0], dict))
 
 
 def combinations(

@@ -100,6 +100,8 @@ def test_what_makes_no_jobs_is_refused(own, words, said):
             "-m algo=maml,anil hydra.sweep.dir=${hydra.runtime.choices.algo}",
             "maml and anil (hydra.sweep.dir): expected one",
         ),
+        ("-m seed=0,1 hydra.sweep.subdir=x", "'x' (hydra.sweep.subdir): expected a name with something of each job"),
+        ("-m algo={first_order:1},{first_order:0}", "1 (algo.first_order): expected true or false"),
         ("hydra.mode=MULTIRUN seed=0,1", "expected -m for a sweep"),
         ("-m sweep=one,two seed=5", "'seed' (command line): given twice"),
         ("-m experiment=swept,null algo.inner_lr=0.1,-1", "-1 (algo.inner_lr)"),
