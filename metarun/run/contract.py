@@ -27,13 +27,14 @@ from metarun.errors import MetarunError, UsageError
 from metarun.models.functional import Params, call, weights_of
 from metarun.run.source_contract import check_source, refuse, refusing_global_draws
 from metarun.run.summary import facts
+from metarun.run.words import describe_source
 from metarun.tasks import Split, Task, score
 from metarun.text import reason
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FEW = 20_000  # numbers in the inputs of a task from which it is cut down to a point of each class
 # Relative differences between vmap and loop, which are to notice a gradient that is wrong by 3e-3. The largest of all
-# algorithms, sources and published experiments of conf/ is 2e-9 in float64 and 2e-4 in float32.
+# algorithms, sources and published experiments of conf/ is 9e-14 in float64 and 2e-4 in float32.
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
 
@@ -62,11 +63,11 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
     found.lines += _describe_source(experiment, tasks)
     chosen = next(iter(tasks.values()))
     two = chosen.select(slice(0, 2))
-    with _without_traces(experiment, two):
+    meta = _check_meta(experiment)
+    with _without_traces(experiment, two, meta):
         if learner is not None:
             with refusing_global_draws(learner, "forward()"):
                 found.lines.append(("learner", _check_learner(experiment, two.select(0))))
-        meta = _check_meta(experiment)
         with refusing_global_draws(algorithm, "meta_loss() or predictions()"):
             few, predicted = _on_few_points(experiment, two, lambda tasks: _check_answers(experiment, meta, tasks))
         found.lines.append(("algorithm", f"{class_name(algorithm)}: {_count(meta)}, predictions {predicted}"))
@@ -79,16 +80,15 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
 
 
 def _describe_source(experiment: Experiment, tasks: dict[Split, Task]) -> list[tuple[str, str]]:
-    source, (record, inner, details) = experiment.source, facts(experiment)
+    source, (record, *_) = experiment.source, facts(experiment)
     shape, number = list(source.input_shape), source.outputs
     lines = [("source", f"{class_name(source)}: {source.metric}, inputs {shape}, outputs [{number}]")]
     for split, task in tasks.items():
         low, high = float(task.support_x.min()), float(task.support_x.max())
         points = f"{task.support_x.shape[1]} support and {task.query_x.shape[1]} query points"
         lines.append((split, f"{points}, inputs from {low:.3g} to {high:.3g}"))
-    named = {**record.plain(), **({"inner": inner.plain()} if inner else {}), **details}
-    lines.append(("facts", ", ".join(f"{name}={value}" for name, value in named.items())))
-    lines.append(("identity", ", ".join(f"{name}={value[:16]}" for name, value in source.identity().items())))
+    lines.append(("facts", describe_source(record)))
+    lines.append(("identity", ", ".join(f"{name}={value[:24]}" for name, value in source.identity().items())))
     return lines
 
 
@@ -97,7 +97,9 @@ def _check_learner(experiment: Experiment, task: Task) -> str:
     learner, x, outputs = experiment.learner, task.support_x, experiment.source.outputs
     assert learner is not None
     params = {name: value.to(x.device) for name, value in weights_of(learner).items()}
-    given, again = call(learner, params, x), call(learner, params, x)
+    given, again = call(learner, params, x.clone()), call(learner, params, copied := x.clone())
+    if not torch.equal(copied, x):
+        refuse(learner, "forward() changes its inputs in place", "them to stay as they are; copy first")
     if not isinstance(given, Tensor):
         refuse(learner, f"outputs of type {type(given).__name__}", f"a tensor [{len(x)}, {outputs}]")
     if list(given.shape) != [len(x), outputs]:
@@ -285,19 +287,16 @@ def _cut(tasks: Task, classes: bool) -> Task:
 
 
 @contextmanager
-def _without_traces(experiment: Experiment, tasks: Task) -> Iterator[None]:
-    """Refuses parts that change the tasks or the learner's weights and buffers."""
-    model = experiment.algorithm.model
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    copies = [tensor.clone() for tensor in tasks]
+def _without_traces(experiment: Experiment, tasks: Task, meta: Params) -> Iterator[None]:
+    """Refuses parts that change the tasks, the meta-parameters, or the learner's weights and buffers."""
+    own = [part for part in (experiment.learner, experiment.algorithm) if not _is_metarun(part)]
+    subject = own[0] if own else experiment.algorithm
+    kept = {**tasks._asdict(), **meta, **experiment.algorithm.model.state_dict()}
+    before = {name: value.clone() for name, value in kept.items()}
     yield
-    for name, tensor, old in zip(Task._fields, tasks, copies, strict=True):
-        if not torch.equal(tensor, old):
-            part = experiment.algorithm if experiment.learner is None or _is_metarun(experiment.learner) else None
-            refuse(part or experiment.learner, f"changes {name} in place", "tasks to stay as they are; copy first")
-    for name, value in model.state_dict().items():
-        if not torch.equal(value, before[name]):
-            refuse(experiment.learner or model, f"a call changes its {name}", "weights and buffers to stay as they are")
+    for name, value in kept.items():
+        if not torch.equal(value.nan_to_num(), before[name].nan_to_num()):
+            refuse(subject, f"a call changes {name} in place", "its arguments to stay as they are; copy first")
 
 
 def _is_metarun(part: object) -> bool:

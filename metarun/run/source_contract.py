@@ -77,7 +77,7 @@ def _check_split(source: TaskSource, seed: int, split: Split, device: torch.devi
         rule = "the same: task i is a pure function of (seed, split, i); draw with metarun.seeds"
         refuse(source, f"{field} of the same {split} tasks, sampled twice, differs", rule)
     order = torch.tensor([TASKS - 1, 0])
-    for name, index in {"alone": order[1:], "in another order": order}.items():
+    for name, index in {"alone": order[:1], "in another order": order}.items():
         other = source.sample(seed, split, index)
         _check_types(source, split, other, device, len(index))
         if field := _differing_field(tasks.select(index.to(device)), other, exact=False):
