@@ -25,7 +25,7 @@ from metarun.engine.engine import Engine
 from metarun.engine.loop import Experiment
 from metarun.errors import MetarunError, UsageError
 from metarun.models.functional import Params, call, weights_of
-from metarun.run.source_contract import check_source, refuse, refusing_global_draws
+from metarun.run.source_contract import check_source, refuse, refusing_global_draws, warn_of_leaks
 from metarun.run.summary import facts
 from metarun.run.words import describe_source
 from metarun.tasks import Split, Task, score
@@ -60,6 +60,8 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
     begin, found = time.perf_counter(), Findings()
     source, learner, algorithm = experiment.source, experiment.learner, experiment.algorithm
     tasks = check_source(source, experiment.seed, splits, experiment.device)
+    if not _is_metarun(source):
+        warn_of_leaks(source, experiment.seed, splits)
     found.lines += _describe_source(experiment, tasks)
     chosen = next(iter(tasks.values()))
     two = chosen.select(slice(0, 2))
@@ -71,10 +73,10 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
         with refusing_global_draws(algorithm, "meta_loss() or predictions()"):
             few, predicted = _on_few_points(experiment, two, lambda tasks: _check_answers(experiment, meta, tasks))
         found.lines.append(("algorithm", f"{class_name(algorithm)}: {_count(meta)}, predictions {predicted}"))
-        own = [class_name(part) for part in (algorithm, learner) if not _is_metarun(part)]
-        if (own or thorough) and experiment.engine.mode != "loop":
-            subject = " with ".join(own) or class_name(algorithm)
-            found.lines.append(("engine", _check_agreement(subject, algorithm.at(1.0), meta, few)))
+    own = [class_name(part) for part in (algorithm, learner) if not _is_metarun(part)]
+    if (own or thorough) and experiment.engine.mode != "loop":
+        subject = " with ".join(own) or class_name(algorithm)
+        found.lines.append(("engine", _check_agreement(subject, algorithm.at(1.0), meta, few)))
     found.seconds = time.perf_counter() - begin
     return found
 
@@ -291,11 +293,11 @@ def _without_traces(experiment: Experiment, tasks: Task, meta: Params) -> Iterat
     """Refuses parts that change the tasks, the meta-parameters, or the learner's weights and buffers."""
     own = [part for part in (experiment.learner, experiment.algorithm) if not _is_metarun(part)]
     subject = own[0] if own else experiment.algorithm
-    kept = {**tasks._asdict(), **meta, **experiment.algorithm.model.state_dict()}
-    before = {name: value.clone() for name, value in kept.items()}
+    kept = [*tasks._asdict().items(), *meta.items(), *experiment.algorithm.model.state_dict().items()]
+    before = [value.clone() for _, value in kept]
     yield
-    for name, value in kept.items():
-        if not torch.equal(value.nan_to_num(), before[name].nan_to_num()):
+    for (name, value), old in zip(kept, before, strict=True):
+        if not torch.equal(value.nan_to_num(), old.nan_to_num()):
             refuse(subject, f"a call changes {name} in place", "its arguments to stay as they are; copy first")
 
 

@@ -3,6 +3,7 @@
 T tasks, S support points, Q query points, N outputs.
 """
 
+import logging
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,11 @@ from metarun.storage import records
 from metarun.tasks import Split, Task, TaskSource
 
 TASKS = 4  # of a split. Support and query that overlap do so in all of them
+# For examples in several splits: 64 tasks or so many numbers. 20,000 images that all splits draw from are noticed, and
+# the few copies in a data set of the field are not.
+MANY, NUMBERS, LEAK = 64, 5_000_000, 0.01
+
+log = logging.getLogger("metarun")
 
 
 def refuse(part: object, given: str, expected: str) -> NoReturn:
@@ -141,6 +147,37 @@ def _check_overlap(source: TaskSource, split: Split, tasks: Task) -> None:
             return
     rule = "a query that shares no example with the support set, or it is no test"
     refuse(source, f"support examples are in the query of {split} tasks", rule)
+
+
+def warn_of_leaks(source: TaskSource, seed: int, splits: Sequence[Split]) -> None:
+    """Logs a warning where splits share examples, as those of a source do that draws its classes from all.
+
+    No error: tasks may have the same inputs by nature, such as molecules whose other properties are asked for.
+    """
+    if source.metric != "accuracy":
+        return
+    task = source.sample(seed, splits[0], torch.arange(1))
+    numbers = torch.arange(max(TASKS, min(MANY, NUMBERS // (task.support_x.numel() + task.query_x.numel()))))
+    examples: dict[Split, list[bytes]] = {}
+    for split in splits:
+        task = source.sample(seed, split, numbers)
+        x, y = torch.cat([task.support_x, task.query_x], 1), torch.cat([task.support_y, task.query_y], 1)
+        examples[split] = []
+        for inputs, labels in zip(x.cpu().numpy(), y.tolist(), strict=True):
+            rows = [row.tobytes() for row in inputs]
+            if len(set(zip(rows, labels, strict=True))) > len(set(rows)):
+                return  # the same example in two classes of a task: they are equal by chance
+            examples[split] += rows
+    for n, split in enumerate(splits):
+        for other in splits[:n]:
+            known = set(examples[other])
+            share = sum(row in known for row in examples[split]) / len(examples[split])
+            if share > LEAK:
+                log.warning(
+                    "%s: %.0f %% of the examples in the first %d tasks of %s are in those of %s too: expected classes "
+                    "of its own in each split, unless tasks share their inputs by nature",
+                    *(class_name(source), 100 * share, len(numbers), split, other),
+                )
 
 
 def _rows(x: Tensor, y: Tensor) -> list[bytes]:

@@ -1,6 +1,11 @@
 """metarun check says what it saw, trains nothing, and leaves nothing behind."""
 
+import json
+import sys
 from pathlib import Path
+
+import pytest
+from helpers.runs import QUICK
 
 FLAT = """
 from torch import nn
@@ -47,3 +52,91 @@ def test_a_part_of_ones_own_is_named_before_a_folder_is_made(metarun, monkeypatc
         assert "flat_net.Flat: outputs of shape [10]: expected [10, 1]" in err
         assert err.count("\n") == 1, err
     assert not Path("run").exists()
+
+
+PARTS = """
+from metarun.algos.maml import MAML
+from metarun.data.sinusoid import Sinusoid
+
+
+class Lines(Sinusoid):
+    def sample(self, seed, split, index):
+        if index.max() >= 100:
+            raise KeyError("a table that is not there")
+        return super().sample(seed, split, index)
+
+
+class Failing(MAML):
+    def meta_lr_at(self, progress):
+        if progress > 0.5:
+            raise ValueError("no rate left")
+        return self.meta_lr
+
+
+class NoMethods:
+    input_shape, outputs, metric = (1,), 1, "mse"
+
+    def prepare(self, device):
+        pass
+
+
+class NoAlgorithm:
+    def __init__(self, model):
+        pass
+
+
+class Forgets(MAML):
+    def __post_init__(self):
+        pass
+"""
+SOURCE = "# @package _global_\ndefaults: [{/model: mlp}, _self_]\ndata: {_target_: own_parts_of_check.%s}"
+
+
+@pytest.fixture
+def own(metarun, monkeypatch):
+    """Runs a command line where choices/ has parts of the user's."""
+    Path("own_parts_of_check.py").write_text(PARTS)
+    for group in ("data", "algo"):
+        Path("choices", group).mkdir(parents=True)
+    for name in ("Lines", "NoMethods"):
+        Path(f"choices/data/{name}.yaml").write_text(SOURCE % name)
+    for name in ("Failing", "NoAlgorithm", "Forgets"):
+        Path(f"choices/algo/{name}.yaml").write_text(f"_target_: own_parts_of_check.{name}")
+    monkeypatch.setenv("METARUN_TRUST", "own_parts_of_check")
+    yield lambda *words: metarun("-cd", "choices", *words)
+    sys.modules.pop("own_parts_of_check", None)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("data=NoMethods", "own_parts_of_check.NoMethods (data): has no sample, identity, facts: expected a task source"),
+        ("algo=NoAlgorithm", "own_parts_of_check.NoAlgorithm (algo._target_): expected a subclass of metarun.algos"),
+        ("algo=Forgets", "own_parts_of_check.Forgets (algo): has no origin: expected a dataclass"),
+    ],
+)  # fmt: skip
+def test_a_class_of_another_kind_is_refused(own, word, said):
+    code, _, err = own(word, "hydra.run.dir=run")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert err.startswith(f"metarun: error: {said}")
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "said"),
+    [
+        ("data=Lines", 3, "own_parts_of_check.Lines.sample: KeyError: 'a table that is not there'"),
+        ("algo=Failing", 2, "own_parts_of_check.Failing.meta_lr_at: ValueError: no rate left"),
+    ],
+)
+def test_an_error_after_some_outer_steps_names_the_class_and_the_line(own, word, code, said):
+    quick = [short for short in QUICK if not short.startswith(("meta_steps=", "val_every="))]
+    given, _, err = own(*quick, word, "meta_steps=8", "val_every=8", "hydra.run.dir=run")
+    assert given == code, err
+    line = next(n for n, text in enumerate(PARTS.splitlines(), start=1) if said.split()[-1].strip("'") in text)
+    said = f"{said} (own_parts_of_check.py:{line}): expected no error there"
+    assert f"metarun: error: {said}" in err
+    status = json.loads(Path("run/status.json").read_text())
+    assert (status["status"], status["step"] > 0) == ("failed", True)
+    assert said in status["error"]
+    assert said in Path("run/metarun.log").read_text()
