@@ -36,9 +36,10 @@ CPU = torch.device("cpu")
 def _check(source=None, net=None, algo=MAML, mode="vmap"):
     source = source or Sinusoid()
     source.prepare(CPU)
-    net = net or MLP(source.input_shape, source.outputs or 1, hidden=[8])
-    learner = net if isinstance(net, MLP) else adopt(net, source.input_shape)
-    algorithm = algo(model=learner)
+    with seeds.forked("test", "contract"):
+        net = net or MLP(source.input_shape, source.outputs or 1, hidden=[8])
+        learner = net if isinstance(net, MLP) else adopt(net, source.input_shape)
+        algorithm = algo(model=learner)
     return check_contract(Experiment(algorithm, source, Engine(mode), CPU, 0, learner=learner))
 
 
