@@ -50,6 +50,11 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
+def spell_class(cls: type) -> str:
+    """The name of a class as one types it in `_target_`, such as net.Flat."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 def short_path(path: Path) -> Path:
     """The path relative to the working directory where it lies below that, else as it is."""
     try:

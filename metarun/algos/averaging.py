@@ -31,8 +31,8 @@ from torch.func import vmap
 
 from metarun.algos.gradient import GradientBased
 from metarun.errors import SettingError, at_least, one_of
-from metarun.models.adopt import Adopted
 from metarun.models.functional import Params, weights_of
+from metarun.models.learner import Learner
 from metarun.tasks import Task, TaskSource, example_losses, owner_of, score
 
 
@@ -190,7 +190,7 @@ def with_new_weights(model: nn.Module) -> nn.Module:
     Raises:
         SettingError: one of its modules has weights and no reset_parameters().
     """
-    if isinstance(model, Adopted) and (again := model.with_new_weights()):
+    if isinstance(model, Learner) and (again := model.with_new_weights()):
         return again  # with its own initial weights, rather than those of torch's layers
     new = copy.deepcopy(model)
     for name, module in new.named_modules():

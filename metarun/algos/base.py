@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from metarun.errors import SettingError, one_of, positive
 from metarun.models.functional import Params, call, weights_of
-from metarun.models.learner import Learner, class_of
+from metarun.models.learner import Learner
 from metarun.tasks import Task, TaskSource, score
+from metarun.text import spell_class
 
 
 @dataclass(eq=False, kw_only=True)
@@ -176,7 +177,7 @@ def find_head(model: nn.Module, trained: bool = False) -> tuple[str, nn.Linear]:
             if trained and not names <= set(weights_of(model)):
                 raise SettingError(f"{model.own_class}.{name}", "model", "a last layer whose weights are trained")
             return name, head
-    given = model.own_class if isinstance(model, Learner) else class_of(model)
+    given = model.own_class if isinstance(model, Learner) else spell_class(type(model))
     raise SettingError(given, "model", "a learner whose outputs are those of a linear layer (torch.nn.Linear)")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.config.keys import key_of, leaves, policy
-from metarun.config.overrides import parse
+from metarun.config.overrides import parse, quote
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, UsageError
 from metarun.results.runs import find_runs
@@ -31,7 +31,7 @@ def as_typed(words: list[str]) -> list[str]:
     """
     names = "|".join(map(re.escape, (*FOLDERS, "data.root")))
     home = re.compile(rf"(\+*(?:{names}))=(~.*)")  # to Hydra ~ is no value
-    words = [f"{m[1]}={quote(m[2])}" if (m := home.fullmatch(word)) else word for word in words]
+    words = [f"{m[1]}={quote_path(m[2])}" if (m := home.fullmatch(word)) else word for word in words]
     for number, override in enumerate(parse(words).parsed):
         key, value, word = override.key_or_group, override.value(), words[number]
         if key not in FOLDERS or override.is_sweep_override():
@@ -39,14 +39,13 @@ def as_typed(words: list[str]) -> list[str]:
         if value in (None, "") and not isinstance(value, bool):
             raise UsageError(f"{word!r} (command line): expected a folder; give it a name, or leave it out")
         if not isinstance(value, str):
-            words[number] = f"{override.get_key_element()}={quote(word.partition('=')[2].strip())}"
+            words[number] = f"{override.get_key_element()}={quote_path(word.partition('=')[2].strip())}"
     return words
 
 
-def quote(path: str | Path) -> str:
-    """A path as the value of an override."""
-    escaped = os.path.expanduser(path).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def quote_path(path: str | Path) -> str:
+    """A path as the value of an override, with the home folder in the place of ~."""
+    return quote(os.path.expanduser(path))
 
 
 def name_folder(words: str) -> str:

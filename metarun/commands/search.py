@@ -26,7 +26,7 @@ from metarun.commands.search_space import distribution_of, words_of
 from metarun.config.compose import HYDRA
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of, policy
-from metarun.config.overrides import Overrides
+from metarun.config.overrides import Overrides, quote
 from metarun.config.saved import dump
 from metarun.config.search import PLUGIN
 from metarun.config.targets import build, trusted_function
@@ -227,8 +227,7 @@ class Search(Sweeper):
             chosen.append(words)
             own = {"trial": trial._trial_id, "before": number * self.outer_steps, "means": values[trial.number]}
             facts = json.dumps({"storage": self.storage, "study": self.name, **own})
-            escaped = facts.replace("\\", "\\\\").replace('"', '\\"')
-            jobs[words] = [f'+hydra.job.env_set.{TRIAL}="{escaped}"'] if self.pruner else []
+            jobs[words] = [f"+hydra.job.env_set.{TRIAL}={quote(facts)}"] if self.pruner else []
         overrides = [[*words, *self.fixed, *more] for words, more in jobs.items()]
         returns = dict(zip(jobs, self.launcher.launch(overrides, initial_job_idx=self.jobs), strict=True))
         self.jobs += len(jobs)

@@ -66,12 +66,16 @@ def check_together(settings: list[DictConfig], multirun: bool, searches: bool) -
             )
 
 
+def choices_of(hydra: Any) -> dict[str, str]:
+    """The choices of a job by group, such as {"algo": "maml"}, given Hydra's own settings."""
+    return {group: name for group, name in hydra.runtime.choices.items() if name and "hydra/" not in group}
+
+
 def refuse_twins(jobs: list[tuple[list[str], Config, DictConfig]]) -> None:
     """Raises UsageError for two jobs that are the same run: they would share a folder."""
     seen: dict[str, list[str]] = {}
     for words, config, hydra in jobs:
-        choices = {group: name for group, name in hydra.runtime.choices.items() if name and "hydra/" not in group}
-        same = seen.setdefault(json.dumps([config.plain(), choices], sort_keys=True), words)
+        same = seen.setdefault(json.dumps([config.plain(), choices_of(hydra)], sort_keys=True), words)
         if same is not words:
             other = "" if same == words else f", as with {' '.join(same)}"
             raise UsageError(f"{' '.join(words)} (sweep): twice the same run{other}; give each value once")

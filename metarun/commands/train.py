@@ -26,12 +26,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun.commands.common import print_run, set_up_logging
-from metarun.commands.folders import as_typed, choose_folders, exclude_words, is_given, quote, shared_keys
+from metarun.commands.folders import as_typed, choose_folders, exclude_words, is_given, quote_path, shared_keys
 from metarun.commands.search import DIVERGED, PRUNED, Search
 from metarun.commands.search_space import cover
 from metarun.commands.sweep import (
     FAILURES,
     check_together,
+    choices_of,
     note_failure,
     refuse_ranges,
     refuse_twins,
@@ -245,9 +246,9 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
     elif not named:
         names = choose_folders(folder, tasks, [job.config for job in jobs])
         for task, name in zip(tasks, names, strict=True):
-            task[:] = [*spell_for_hydra(task), f"hydra.sweep.subdir={quote(name)}"]
-    words += [*_defaults(words), f"hydra.sweep.dir={quote(folder)}", "hydra.mode=MULTIRUN"]
-    words += [f"+hydra.job.env_set.{FAILURES}={quote(failures)}"]
+            task[:] = [*spell_for_hydra(task), f"hydra.sweep.subdir={quote_path(name)}"]
+    words += [*_defaults(words), f"hydra.sweep.dir={quote_path(folder)}", "hydra.mode=MULTIRUN"]
+    words += [f"+hydra.job.env_set.{FAILURES}={quote_path(failures)}"]
     launch = partial(_launch, words, folders, tasks, typed)
     run_sweep(partial(_hand_over, launch), folder, failures, search)
 
@@ -314,7 +315,7 @@ def job(composed: DictConfig) -> float | str | None:
 
     set_up_logging()
     words, folder = spell_as_typed(hydra.overrides.task), Path(hydra.runtime.output_dir)
-    choices = {group: name for group, name in hydra.runtime.choices.items() if name and "hydra/" not in group}
+    choices = choices_of(hydra)
     plain = _plain(composed)
     own = OmegaConf.to_container(hydra, resolve=False)
     if sweep:

@@ -20,13 +20,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from metarun.config.folders import OWN, ConfigFolders, conf_dir
-from metarun.config.overrides import NOTHING, parse, spell_for_hydra
+from metarun.config.overrides import NOTHING, parse, quote, spell_for_hydra
 from metarun.config.schema import SECTIONS, Config, check
 from metarun.config.search import register_search
 from metarun.config.targets import settings_of, targets, trusted_class
 from metarun.config.typecheck import check_hint, check_types, describe_keys, find_parent
 from metarun.errors import UsageError
-from metarun.text import nearest, reason
+from metarun.text import nearest, reason, spell_class
 
 # Of what Hydra itself builds: launchers, sweepers with their samplers and pruners, callbacks.
 HYDRA = (
@@ -65,10 +65,7 @@ def compose(words: list[str], folders: ConfigFolders = OWN) -> Config:
 def plain_config(words: tuple[str, ...], folders: ConfigFolders = OWN) -> dict[str, Any]:
     """The composed config, resolved, with what task sources suggest and algorithms need."""
     with _as_usage_errors(words, folders):
-        config = _compose(words, folders).copy()
-        with open_dict(config):
-            del config["hydra"]
-        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        plain: Any = OmegaConf.to_container(_without_hydra(words, folders), resolve=True, throw_on_missing=True)
     return plain
 
 
@@ -76,10 +73,14 @@ def plain_config(words: tuple[str, ...], folders: ConfigFolders = OWN) -> dict[s
 def reference_config(words: tuple[str, ...], folders: ConfigFolders = OWN) -> dict[str, Any]:
     """The composed config; null where a value is still to be given (???), or is not in the environment."""
     with _as_usage_errors(words, folders):
-        config = _compose(words, folders).copy()
-        with open_dict(config):
-            del config["hydra"]
-        return _resolve_what_can_be(config)
+        return _resolve_what_can_be(_without_hydra(words, folders))
+
+
+def _without_hydra(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
+    config = _compose(words, folders).copy()
+    with open_dict(config):
+        del config["hydra"]
+    return config
 
 
 def _resolve_what_can_be(node: Any) -> Any:
@@ -131,7 +132,7 @@ def _classes_of(unlisted: list[Override], reference: dict[str, Any]) -> list[str
         node = find_parent(owner, reference)[owner.rpartition(".")[2]]
         default = (settings_of(owner, node) or {})[name].default
         if isinstance(default, type):
-            values = ("true", f"{default.__module__}.{default.__qualname__}")
+            values = ("true", spell_class(default))
             keys = [f"{where}{key}" for key in CLASS_KEYS]
             words += [f"++{key}={value}" for key, value in zip(keys, values, strict=True) if key not in given]
     return words
@@ -184,8 +185,7 @@ def search_path(folders: ConfigFolders) -> list[str]:
     """The word by which Hydra looks for choices in the folder of the user's too."""
     if folders.extra is None:
         return []
-    escaped = str(folders.extra).replace("\\", "\\\\").replace('"', '\\"')
-    return [f'hydra.searchpath=["file://{escaped}"]']
+    return [f"hydra.searchpath=[{quote(f'file://{folders.extra}')}]"]
 
 
 @lru_cache(maxsize=256)

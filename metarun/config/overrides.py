@@ -31,6 +31,12 @@ class Overrides(NamedTuple):
     fixed: list[str]
 
 
+def quote(text: str) -> str:
+    """A text as the value of an override."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def spell_for_hydra(words: Iterable[str]) -> list[str]:
     """The words, where those that choose nothing do so as Hydra wants it: with a list of no names in place of null."""
     return [NOTHING.get(word.lower(), word) for word in words]

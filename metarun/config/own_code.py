@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from metarun.errors import DataError, MetarunError, UsageError
-from metarun.text import reason, short_path
+from metarun.text import reason, short_path, spell_class
 
 NOT_OWN = ("metarun", "torch")  # the user's they cannot be, whatever is trusted
 
@@ -40,7 +40,7 @@ def class_name(part: Any) -> str:
     """The name of an object's class, or of a class: `net.Flat` as one types it in `_target_`; of metarun's `MLP`."""
     cls = part if isinstance(part, type) else type(part)
     name = getattr(part, "own_class", None)  # of a learner, which may have taken in a module
-    name = name if isinstance(name, str) else f"{cls.__module__}.{cls.__qualname__}"
+    name = name if isinstance(name, str) else spell_class(cls)
     return name.rpartition(".")[2] if within(name, ["metarun"]) else name
 
 

@@ -180,15 +180,15 @@ class Engine:
         device = tasks.support_x.device.type
         # The backward pass too: there checkpoint_inner computes again what has to be the same as before.
         with running(self._runner), torch.autocast(device, torch.bfloat16, enabled=self.autocast is not None):
-            loss, score = self._map(meta_loss, leaves, tasks)
+            loss, score = self.map_tasks(meta_loss, leaves, tasks)
             grads = torch.autograd.grad(loss.sum() / total, list(leaves.values()), materialize_grads=True)
         return grads, loss.detach(), score.detach()
 
     def _curves(self, algorithm: Algorithm, meta: Params, tasks: Task) -> Tensor:
         with torch.no_grad():
-            return self._map(algorithm.adaptation_curve, meta, tasks)
+            return self.map_tasks(algorithm.adaptation_curve, meta, tasks)
 
-    def _map(self, function: Callable[[Params, Task], Any], meta: Params, tasks: Task) -> Any:
+    def map_tasks(self, function: Callable[[Params, Task], Any], meta: Params, tasks: Task) -> Any:
         """function(meta, task) for each task, its results stacked along a new first axis."""
         if self.mode != "loop":
             return vmap(function, in_dims=(None, 0))(meta, tasks)

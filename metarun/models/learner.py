@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from metarun.text import spell_class
+
 
 class TaskNorm(nn.Module):
     """Batch norm by the statistics of the examples that are passed in.
@@ -57,11 +59,6 @@ def normalise(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float,
     return centred * factor if shift is None else torch.addcmul(shift.view(shape), centred, factor)
 
 
-def class_of(value: object) -> str:
-    """The class of an object, such as net.Flat."""
-    return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
 class Learner(nn.Module):
     """Features and a linear head; hands the support set's statistics to the norms.
 
@@ -82,7 +79,7 @@ class Learner(nn.Module):
     @property
     def own_class(self) -> str:
         """The class of the network, for messages, such as net.Flat."""
-        return class_of(self)
+        return spell_class(type(self))
 
     @property
     def network(self) -> nn.Module:
@@ -92,6 +89,10 @@ class Learner(nn.Module):
     def call(self, params: dict[str, Tensor], x: Tensor, support: Tensor | None) -> Tensor:
         """[n, N] outputs under these parameters; see forward()."""
         return functional_call(self, params, (x, support))
+
+    def with_new_weights(self) -> "Learner | None":
+        """The learner built again, with weights that its constructor draws; None where that is not known."""
+        return None
 
     @property
     def norm_parameters(self) -> set[str]:

@@ -26,7 +26,7 @@ from metarun.models.adopt import adopt, frozen_tensors
 from metarun.models.learner import Learner
 from metarun.run.contract import SPLITS, check_contract
 from metarun.tasks import Split, TaskSource
-from metarun.text import spell
+from metarun.text import spell, spell_class
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks
 
@@ -113,7 +113,7 @@ def build_experiment(config: Config, splits: Sequence[Split] = SPLITS) -> Experi
 def _expect(section: str, part: Any, base: type) -> Any:
     """The part that a section has built. Raises UsageError: it is no object of this base class."""
     if not isinstance(part, base):
-        rule = f"a subclass of {base.__module__}.{base.__qualname__}"
+        rule = f"a subclass of {spell_class(base)}"
         raise UsageError(f"{class_name(part)} ({section}._target_): expected {rule}")
     return part
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from metarun.algos.base import Algorithm
 from metarun.config.own_code import class_name, place_of
@@ -239,10 +238,7 @@ def _compute(engine: Engine, algorithm: Algorithm, meta: Params, tasks: Task) ->
     """The meta-gradient, the meta-losses and the predictions of some tasks."""
     gradient = engine.meta_gradient(algorithm, meta, tasks)
     with torch.no_grad():
-        if engine.mode == "vmap":
-            predicted = vmap(algorithm.predictions, in_dims=(None, 0))(meta, tasks)
-        else:
-            predicted = torch.stack([algorithm.predictions(meta, tasks.select(t)) for t in range(len(tasks.key))])
+        predicted = engine.map_tasks(algorithm.predictions, meta, tasks)
     return gradient.grads, gradient.losses, predicted
 
 

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from metarun.config.schema import Config
 from metarun.engine import loop
@@ -48,6 +49,11 @@ class Session:
     recorder: Recorder | None = None
     judge: Callable[[int, float], bool] | None = None  # of a search: whether to give the run up, see run/judge.py
     listeners: list[Recorder | Progress | Guarded] = field(default_factory=list)  # the recorder among them
+
+    @cached_property
+    def frozen(self) -> str:
+        """The digest of what of the learner stays as it is, for checkpoints."""
+        return frozen_digest(self.experiment.algorithm.model)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -146,7 +152,7 @@ class Session:
             "chunks": list(self.state.chunks or ()),
             "split_hash": self.experiment.source.identity()["split_hash"],
             "metrics": self.recorder.metrics,
-            "frozen": frozen_digest(self.experiment.algorithm.model),
+            "frozen": self.frozen,
         }
         self.recorder.sync()
         checkpoint.save(self.rundir.checkpoints, step, payload, keep={best.step, best.saved})
