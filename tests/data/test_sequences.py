@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.oracles import sample_again
+from helpers.oracles import sample_again, source_of_other_ways
 
 from metarun.data.sequences import Sequences
 from metarun.errors import SettingError
@@ -97,11 +97,6 @@ def test_its_facts_are_those_of_its_settings():
 
 @pytest.mark.parametrize("ways", [2, 6])
 def test_tasks_of_each_split_are_those_of_a_source_with_their_ways(ways):
-    source = Sequences(ways=4, eval_ways=ways)
-    for split, same in (("train", Sequences(ways=4)), ("val", Sequences(ways=ways)), ("test", Sequences(ways=ways))):
-        for each in (source, same):
-            each.prepare(torch.device("cpu"))
-        pairs = zip(source.sample(0, split, torch.arange(3)), same.sample(0, split, torch.arange(3)), strict=True)
-        assert all(torch.equal(*pair) for pair in pairs)
+    source = source_of_other_ways(Sequences, 4, ways)
     assert source.outputs == max(4, ways)
     assert (source.facts()["ways"], source.facts()["train_ways"]) == (ways, 4)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.oracles import sample_again
+from helpers.oracles import sample_again, source_of_other_ways
 
 from metarun.data.tabular import Tabular
 from metarun.errors import SettingError
@@ -103,11 +103,6 @@ def test_tabular_settings_out_of_range_are_refused(bad):
 
 @pytest.mark.parametrize("ways", [2, 6])
 def test_tasks_of_each_split_are_those_of_a_source_with_their_ways(ways):
-    source = Tabular(ways=4, eval_ways=ways)
-    for split, same in (("train", Tabular(ways=4)), ("val", Tabular(ways=ways)), ("test", Tabular(ways=ways))):
-        for each in (source, same):
-            each.prepare(torch.device("cpu"))
-        pairs = zip(source.sample(0, split, torch.arange(3)), same.sample(0, split, torch.arange(3)), strict=True)
-        assert all(torch.equal(*pair) for pair in pairs)
+    source = source_of_other_ways(Tabular, 4, ways)
     assert source.outputs == max(4, ways)
     assert (source.facts()["ways"], source.facts()["train_ways"]) == (ways, 4)

@@ -129,3 +129,18 @@ def sample_again(source):
         assert all(torch.equal(a[0], b[one]) for a, b in zip(alone, whole, strict=True))
     others = source.sample(1, "train", torch.arange(20)), source.sample(0, "test", torch.arange(20))
     return whole, others
+
+
+def source_of_other_ways(make, train, test):
+    """A source with eval_ways, whose tasks of each split are seen to be those of a source with that split's ways."""
+
+    def prepared(**settings):
+        source = make(**settings)
+        source.prepare(torch.device("cpu"))
+        return source
+
+    source = prepared(ways=train, eval_ways=test)
+    for split, ways in (("train", train), ("val", test), ("test", test)):
+        tasks, same = (s.sample(0, split, torch.arange(3)) for s in (source, prepared(ways=ways)))
+        assert all(torch.equal(a, b) for a, b in zip(tasks, same, strict=True))
+    return source
