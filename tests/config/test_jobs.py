@@ -15,7 +15,9 @@ CHOICES = {
     "hydra: {sweeper: {params: {algo.inner_lr: '0.1,0.2', algo.meta_lr: '1e-3,1e-4'}}}",
     "experiment/both.yaml": "hydra: {sweeper: {params: {sweep: 'one,two'}}}",
     "experiment/swept.yaml": "hydra: {sweeper: {params: {seed: '3,4'}}}",
-    "experiment/parallel.yaml": "defaults: [{override /hydra/launcher: joblib}]",
+    "experiment/elsewhere.yaml": "defaults: [{override /hydra/launcher: second}]",
+    # A class that is trusted and everywhere, to differ from the default: the launchers of extras may be missing.
+    "hydra/launcher/second.yaml": "hydra: {launcher: {_target_: hydra.experimental.callbacks.LogJobReturnCallback}}",
 }
 
 
@@ -23,7 +25,7 @@ CHOICES = {
 def own(tmp_path):
     """Choices of the user's."""
     for name, text in CHOICES.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"# @package _global_\n{text}\n")
     return ConfigFolders(None, tmp_path)
 
@@ -90,12 +92,12 @@ def test_what_makes_no_jobs_is_refused(own, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("-m experiment=null,parallel", "hydra.launcher (sweep): not the same for all jobs"),
+        ("-m experiment=null,elsewhere", "hydra.launcher (sweep): not the same for all jobs"),
         ("experiment=swept", "seed (hydra.sweeper.params): a sweep has several runs; add -m"),
         ("seed=0,1 zip=[seed,meta_steps]", "a sweep has several runs; add -m"),
         ("-m seed=0,0", "seed=0 (sweep): twice the same run; give each value once"),
         ("-m seed=0,1 hydra.sweep.dir=a,b", "expected one value"),
-        ("-m seed=0 hydra/launcher=basic,joblib", "expected one value"),
+        ("-m seed=0 hydra/launcher=basic,second", "expected one value"),
         (
             "-m algo=maml,anil hydra.sweep.dir=${hydra.runtime.choices.algo}",
             "maml and anil (hydra.sweep.dir): expected one",
