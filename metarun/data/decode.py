@@ -68,6 +68,14 @@ def image_size(path: Path) -> Size:
         raise _unreadable(path, error) from error
 
 
+def is_grey(path: Path) -> bool:
+    """Whether an image file has grey pixels only, by its kind. Raises DataError."""
+    try:
+        return _open(path).mode in ("1", "L", "I", *SIXTEEN_BITS)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
 def digest(path: Path) -> bytes:
     """SHA-256 of the file's bytes. Raises DataError where it cannot be read."""
     try:

@@ -24,6 +24,7 @@ from metarun.tasks import Split
 from metarun.text import nearest, reason
 
 PARTS = ("train", "trainval", "val", "valid", "test")  # values of `split` in torchvision; `extra` ones are left out
+NO_DATA_SETS = ("VisionDataset", "DatasetFolder", "ImageFolder")  # of which the former make others; see data/images.py
 DEFAULTS = {"EMNIST": {"split": "balanced"}}  # what a data set needs to be told
 
 CIFAR_FS = {
@@ -139,9 +140,10 @@ class TorchvisionSet(ImageSource):
                 f"torchvision cannot be imported ({reason(error)}): it has to be the build that goes with the "
                 "installed torch; reinstall both together: pip install --force-reinstall torch torchvision"
             ) from error
-        known = [name for name in datasets.__all__ if inspect.isclass(getattr(datasets, name))]
-        cls = getattr(datasets, self.dataset, None) if self.dataset in known else None
-        if cls is None or not issubclass(cls, Dataset):
+        classes = {name: getattr(datasets, name) for name in datasets.__all__ if name not in NO_DATA_SETS}
+        known = [name for name, cls in classes.items() if inspect.isclass(cls) and issubclass(cls, Dataset)]
+        cls = classes[self.dataset] if self.dataset in known else None
+        if cls is None:
             rule = (
                 f"a class of torchvision.datasets, such as MNIST, EMNIST, CIFAR100, SVHN{nearest(self.dataset, known)}"
             )

@@ -44,7 +44,12 @@ MORE_STEPS = {("protonet", "sequences"): 500}  # untrained, an LSTM's features a
 REFUSED = {("protonet", "sinusoid"), *itertools.product(["oracle"], ["omniglot", "sequences", "tabular"])}
 # The labels of a task are arbitrary, so that there is nothing to find in all tasks together.
 LEARN_NOTHING_ACROSS_TASKS = set(itertools.product(["pretrain"], ["omniglot", "sequences", "tabular"]))
-OF_FILES = {"images", "torchvision", "table", "text"}  # of the user's; their tasks are made as omniglot's, see tests/data
+OF_FILES = {
+    "images",
+    "torchvision",
+    "table",
+    "text",
+}  # of the user's; their tasks are made as omniglot's, see tests/data
 GENERATED = [name for name in _choices("data") if name not in OF_FILES]
 COMBINATIONS = [c for c in itertools.product(_choices("algo"), GENERATED) if c not in REFUSED]
 QUICKEST = {"protonet": "tabular", "meta_lstm": "tabular", "lstm_generator": "tabular"}  # of the others: sinusoid

@@ -83,8 +83,12 @@ def test_options_are_the_data_sets_own():
         ({"dataset": "MNIST", "split": "fc100"}, SettingError, r"'fc100' \(split\): expected null for MNIST"),
         ({"dataset": "CIFAR100", "split": "fs"}, SettingError, r"expected null or cifar_fs or fc100 for CIFAR100"),
         ({"dataset": "MNST"}, DataError, r"'MNST' \(data.dataset\): .*did you mean .*MNIST\?"),
-        ({"dataset": "VisionDataset"}, DataError, r"VisionDataset"),
-        ({"dataset": "MNIST", "root": "/absent"}, DataError, r"MNIST \(data.dataset\): torchvision cannot make it from"),
+        ({"dataset": "VisionDataset"}, DataError, r"'VisionDataset' \(data.dataset\): expected a class"),
+        (
+            {"dataset": "MNIST", "root": "/absent"},
+            DataError,
+            r"MNIST \(data.dataset\): torchvision cannot make it from",
+        ),
         ({"dataset": "MNIST", "options": {"what": 1}}, DataError, r"unexpected keyword argument.*or data.options"),
         (
             {"dataset": "FakeData", "options": {"size": 5, "num_classes": 2}, "splits": [0, 0, 1], "ways": 3},
