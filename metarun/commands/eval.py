@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
     from metarun.engine import loop
     from metarun.files import write_atomically
     from metarun.run import pictures
-    from metarun.run.build import build_experiment, choose_chunks
+    from metarun.run.build import build_experiment, check_ways_of_eval, choose_chunks
     from metarun.run.contract import check_contract
     from metarun.run.environment import describe_session
     from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
@@ -35,6 +35,8 @@ def main(args: argparse.Namespace) -> None:
     config = replace(with_changes(trained.plain(), args.words), logger=None)  # which may not be installed here
     experiment = build_experiment(config, ("test",))
     _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
+    before = build_experiment(replace(trained, device=config.device, logger=None))
+    check_ways_of_eval(before.source, experiment)
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
         raise RunDirError(
@@ -50,7 +52,6 @@ def main(args: argparse.Namespace) -> None:
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, chunks)
     choices = rundir.choices()
     summary = summarize(config, experiment, state, result, choices=choices, run=str(rundir.short), steps=newest["step"])
-    before = build_experiment(replace(trained, device=config.device, logger=None))
     summary = summary.model_copy(update={"trained": compare_training(before, experiment)})
     rundir.refuse_links()
     out = RunDir(make_dated_folder(rundir.path / "eval"))
