@@ -25,6 +25,7 @@ def main(args: argparse.Namespace) -> None:
     from metarun.run.build import build_experiment, check_ways_of_eval, choose_chunks
     from metarun.run.contract import check_contract
     from metarun.run.environment import describe_session
+    from metarun.run.identity import warn_of_changes
     from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
     from metarun.run.summary import compare_training, summarize, test_tasks_of
     from metarun.storage.records import Environment
@@ -46,6 +47,7 @@ def main(args: argparse.Namespace) -> None:
     step, _ = newest["best"]
     experiment.source.prepare(experiment.device)
     check_contract(experiment, ("test",))
+    warn_of_changes(rundir, trained, config, experiment)
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(rundir, trained, step))
     chunks = choose_chunks(config, experiment, state, "test")
@@ -56,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
     rundir.refuse_links()
     out = RunDir(make_dated_folder(rundir.path / "eval"))
     write_atomically(out.path / "config.yaml", dump(config.plain()).encode())
-    session = describe_session(config, experiment, chunks)
+    session = describe_session(config, experiment, chunks, ("test",))
     out.write("environment.json", Environment(**session.model_dump()))
     out.write("test_tasks.json", test_tasks_of(experiment, result))
     out.write("summary.json", summary)

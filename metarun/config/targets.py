@@ -28,6 +28,12 @@ def targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
             yield from [(name, value)] if key == "_target_" else targets(value, name)
 
 
+def check_name(key: str, target: Any) -> None:
+    """Raises UsageError if a `_target_` is no dotted name; where nothing is built from it, any will do."""
+    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
+        raise UsageError(f"{spell(target)} ({key}): expected the dotted name of a class, such as metarun.models.MLP")
+
+
 def check_target(key: str, target: Any, more: tuple[str, ...] = ()) -> None:
     """Raises UsageError if a `_target_` names something outside the trusted packages, and `more` of them."""
     packages = [*more, *trusted()]

@@ -12,6 +12,8 @@ from typing import Any
 
 from metarun import intervals
 from metarun.config.keys import leaves, policy
+from metarun.config.own_code import spell_target
+from metarun.results.material import code_of, data_of, describe_material
 from metarun.results.runs import Digest, LeftOut, Run, leave_out
 from metarun.storage.records import Metric, Point, Published
 
@@ -80,7 +82,9 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     metrics: dict[Metric, dict[str, dict[int, Run]]] = {}  # by metric, configuration and seed
     repeated = []
     for run in runs:
-        configuration = json.dumps([run.evaluation, run.changes, identity(run)], sort_keys=True)
+        configuration = json.dumps(
+            [run.evaluation, run.changes, identity(run), data_of(run), code_of(run)], sort_keys=True
+        )
         seeds = metrics.setdefault(run.summary.metric, {}).setdefault(configuration, {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
             repeated.append(leave_out(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))
@@ -181,16 +185,18 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
         shorter = key == "budget" and set(values) != {"1"}
         if within_a_name or (key in typed and len(set(values)) > 1) or shorter or key == "experiment":
             columns.append(key)
-    return [
+    rows = [
         {key: row[key] for key in columns if key in row} | _describe_changes(run, columns)
         for run, row in zip(runs, settings, strict=True)
     ]
+    alike = [[other for other, words in zip(runs, rows, strict=True) if words == row] for row in rows]
+    return [row | describe_material(run, group) for run, row, group in zip(runs, rows, alike, strict=True)]
 
 
 def _name_classes(run: Run) -> dict[str, str]:
     """The algorithm, the task source and the learner, by the names of their classes; for people the algorithm's own."""
     sections = (run.config.algo, run.config.data, run.config.model)
-    algo, data, model = (section["_target_"].rpartition(".")[2] for section in sections)
+    algo, data, model = (spell_target(section.get("_target_", "")) for section in sections)
     return {"algo": run.summary.algorithm or algo, "data": data, "model": model}
 
 

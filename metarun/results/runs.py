@@ -31,6 +31,7 @@ class Run:
         each: the metric of every test task; [] where it was not kept.
         digest: of the test tasks; None where it was not kept. Runs with the same one were tested on the same tasks.
         origin: the files of the run that was trained: of an evaluation others than rundir.
+        environment: of the test; `trained_environment` that of training.
     """
 
     rundir: RunDir
@@ -43,6 +44,7 @@ class Run:
     digest: Digest | None
     origin: RunDir
     environment: Environment
+    trained_environment: Environment
 
     @property
     def evaluation(self) -> bool:
@@ -162,7 +164,7 @@ def read_run(path: Path) -> Run:
     sessions = environment if origin is rundir else origin.environment() or Environment()
     experiment, typed = origin.choices().get("experiment", ""), _read_typed(origin, trained, sessions)
     tasks = _read_tasks(rundir, summary.test)
-    return Run(rundir, config, trained, summary, experiment, typed, *tasks, origin, environment)
+    return Run(rundir, config, trained, summary, experiment, typed, *tasks, origin, environment, sessions)
 
 
 def _read_typed(rundir: RunDir, config: Config, environment: Environment) -> dict[str, str]:

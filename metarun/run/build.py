@@ -25,6 +25,7 @@ from metarun.errors import SettingError, UsageError
 from metarun.models.adopt import adopt, frozen_tensors
 from metarun.models.learner import Learner
 from metarun.run.contract import SPLITS, check_contract
+from metarun.run.identity import hash_code
 from metarun.tasks import Split, TaskSource
 from metarun.text import spell, spell_class
 
@@ -106,6 +107,7 @@ def build_experiment(config: Config, splits: Sequence[Split] = SPLITS) -> Experi
     if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
         name = type(optimizer).__name__
         raise UsageError(f"{name} (algo.meta_optimizer): expected an optimiser that steps by a gradient, such as Adam")
+    hash_code(config)  # while the files are what was imported
     build_logger(config)  # only to refuse its settings now; the run opens its own
     return Experiment(algorithm, source, engine, device, config.seed, train_tasks, learner)
 

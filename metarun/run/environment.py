@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -12,14 +13,19 @@ from metarun import intervals
 from metarun.config.schema import Config
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment
+from metarun.run.contract import SPLITS
+from metarun.run.identity import identify
 from metarun.storage.records import Git, Session
+from metarun.tasks import Split
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
 
 
-def describe_session(config: Config, experiment: Experiment, chunks: Chunks) -> Session:
-    """The session of this process. No secrets: no environment variables."""
-    device, identity = experiment.device, experiment.source.identity()
+def describe_session(
+    config: Config, experiment: Experiment, chunks: Chunks, splits: Sequence[Split] = SPLITS
+) -> Session:
+    """The session of this process, which takes tasks of these splits. No secrets: no environment variables."""
+    device = experiment.device
     return Session(
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         git=_git(),
@@ -34,7 +40,7 @@ def describe_session(config: Config, experiment: Experiment, chunks: Chunks) -> 
         processes=experiment.processes.size,
         chunk=chunks.train,
         eval_chunk=chunks.test,
-        **identity,
+        **identify(config, experiment, splits).model_dump(),
     )
 
 

@@ -210,7 +210,18 @@ class Git(Record):
     dirty: bool = False
 
 
-class Session(Record):
+class Identity(Record):
+    """What a run is made of beside its config: data, and the user's code. SHA-256 of each; '' or None: not known."""
+
+    split_hash: str = ""
+    data_digest: str | None = None
+    pixels_digest: str | None = None
+    split_seed: str | None = None
+    first_tasks: dict[str, str] = {}  # of a source of the user's: of a few tasks, by split
+    code: dict[str, str] = {}  # of the files of the user's trusted modules, by module
+
+
+class Session(Identity):
     """One process of a run: everything outside the config that the last digits can depend on. No secrets."""
 
     versions: dict[str, str | None] = {}
@@ -226,10 +237,6 @@ class Session(Record):
     processes: int = 1
     chunk: int | None = None
     eval_chunk: int | None = None
-    split_hash: str = ""
-    data_digest: str | None = None
-    pixels_digest: str | None = None
-    split_seed: str | None = None
     after_step: Count | None = None  # outer steps done before it; None for the first session
     changed: list[str] = []  # keys of the config that were changed for it
 
