@@ -42,6 +42,7 @@ class Omniglot:
 
     input_shape = (1, SIZE, SIZE)
     metric: Metric = "accuracy"
+    clustered_by = "classes"
     alphabets: Alphabets = ALPHABETS
     split_sizes: ClassVar[dict[Split, int]] = {"train": 1100, "val": 100, "test": 423}
 
@@ -99,8 +100,7 @@ class Omniglot:
         """See TaskSource."""
         index = index.to(self.images.device)
         shots, queries = self.sizes.of(split)
-        per_class, ways, members = shots + queries, self.ways.of(split), self.members[split]
-        classes = members[seeds.distinct((seed, split, "classes"), index, 1, len(members), ways).squeeze(1)]
+        per_class, ways, classes = shots + queries, self.ways.of(split), self.clusters(seed, split, index)
         drawings = seeds.distinct((seed, split, "drawings"), index, ways, DRAWERS, per_class)
         images = self.images[classes[..., None] * DRAWERS + drawings]  # [T, N, K + Q, 784]
         if self.rotations == "all" or (self.rotations == "train" and split == "train"):
@@ -114,6 +114,12 @@ class Omniglot:
 
         support, query = with_labels(images[:, :, :shots]), with_labels(images[:, :, shots:])
         return Task(*support, *query, keys(seed, split, index))
+
+    def clusters(self, seed: int, split: Split, index: Tensor) -> Tensor:
+        """[T, N] int64, on the device: the numbers of the classes of tasks, among all."""
+        members = self.members[split]
+        index = index.to(members.device)
+        return members[seeds.distinct((seed, split, "classes"), index, 1, len(members), self.ways.of(split)).squeeze(1)]
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""

@@ -13,6 +13,7 @@ from metarun.config.schema import Config
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment
 from metarun.storage.records import Git, Session
+from metarun.tasks import clusters_of
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
 
@@ -20,6 +21,7 @@ PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", 
 def describe_session(config: Config, experiment: Experiment, chunks: Chunks) -> Session:
     """The session of this process. No secrets: no environment variables."""
     device, identity = experiment.device, experiment.source.identity()
+    independent = clusters_of(experiment.source, config.seed, "test", torch.arange(1)) is None
     return Session(
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         git=_git(),
@@ -27,7 +29,7 @@ def describe_session(config: Config, experiment: Experiment, chunks: Chunks) -> 
         platform=platform.platform(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        intervals=intervals.NAME,
+        intervals=intervals.NAME if independent else intervals.CLUSTERED,
         threads=torch.get_num_threads(),
         config=config.fingerprint,
         seed=config.seed,
