@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarun import intervals
 from metarun.commands.common import add_run
 from metarun.config.keys import keys_that, policy
 from metarun.engine.ranks import refuse_several_processes
@@ -74,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
     execute(pinned, copy.path, rundir.overrides(), rundir.choices())
     lines = [_without_extra_validations(text, config) for text in (original, read_metrics(copy))]
-    if all(session.intervals == intervals.NAME for session in (environment, *environment.continued)):
+    if all(session.intervals == now.intervals for session in (environment, *environment.continued)):
         print(_compare_lines(*lines))
         return
     compared = _compare_lines(*([_without_interval(line) for line in some] for some in lines))

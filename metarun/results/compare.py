@@ -6,7 +6,7 @@ their intervals: the mean of the differences, and its interval over tasks. See i
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +92,9 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     for metric, configurations in metrics.items():
         alike = [[seeds[seed] for seed in sorted(seeds)] for seeds in configurations.values()]
         keys = distinguish([next((run for run in group if run.experiment), group[0]) for group in alike])
-        differences = differences_to_best([results_of(group) for group in alike], higher=metric == "accuracy")
+        clusters = {run.digest: run.clusters for group in alike for run in group if run.digest and run.clusters}
+        results = [results_of(group) for group in alike]
+        differences = differences_to_best(results, clusters, higher=metric == "accuracy")
         rows += [make_row(*parts) for parts in zip(alike, keys, differences, strict=True)]
     return rows, repeated
 
@@ -103,7 +105,7 @@ def make_row(runs: list[Run], keys: dict[str, Any], to_best: Difference | None =
     shared = len(set(digests)) < len(digests)  # as evaluations of several models may have the same tasks
 
     def pool(points: Iterable[Point]) -> tuple[float, float]:
-        return intervals.pooled([(point.mean, point.ci95) for point in points], shared)
+        return _pool([(point.mean, point.ci95, point.unclustered) for point in points], shared)
 
     mean, ci95 = pool(run.summary.test for run in runs)
     validations = [run.summary.validation.mean for run in runs if run.summary.validation]
@@ -140,17 +142,31 @@ def results_of(runs: Sequence[Run]) -> Results:
     return {digest: [statistics.fmean(each) for each in zip(*models, strict=True)] for digest, models in found.items()}
 
 
-def differences_to_best(results: Sequence[Results], *, higher: bool) -> list[Difference | None]:
-    """For each row its difference to the best row on exactly the same test tasks; None where it is alone on them."""
+def _pool(points: Sequence[tuple[float, float, float | None]], shared: bool = False) -> tuple[float, float]:
+    """See intervals.pooled(), of (mean, ci95, unclustered) with None where that is ci95."""
+    unclustered = [ci95 if alone is None else alone for _, ci95, alone in points]
+    return intervals.pooled([(mean, ci95) for mean, ci95, _ in points], shared, unclustered)
+
+
+def differences_to_best(
+    results: Sequence[Results], clusters: Mapping[Digest, intervals.Clusters], *, higher: bool
+) -> list[Difference | None]:
+    """For each row its difference to the best row on exactly the same test tasks; None where it is alone on them.
+
+    Clusters are by the digest of the tasks that share them.
+    """
     found: list[Difference | None] = [None] * len(results)
     for tasks in {frozenset(row) for row in results if row}:
         same = [number for number, row in enumerate(results) if row.keys() == tasks]
         means = {n: statistics.fmean(statistics.fmean(each) for each in results[n].values()) for n in same}
         best = (max if higher else min)(same, key=means.__getitem__)
         for number in same if len(same) > 1 else ():
-            pairs = [zip(results[number][digest], results[best][digest], strict=True) for digest in sorted(tasks)]
-            points = [intervals.over_tasks([a - b for a, b in pair]) for pair in pairs]
-            found[number] = Difference(best=True) if number == best else Difference(*intervals.pooled(points))
+            points = []
+            for digest in sorted(tasks):
+                gaps = [a - b for a, b in zip(results[number][digest], results[best][digest], strict=True)]
+                _, alone = intervals.over_tasks(gaps)
+                points.append((*intervals.over_tasks(gaps, clusters=clusters.get(digest)), alone))
+            found[number] = Difference(best=True) if number == best else Difference(*_pool(points))
     return found
 
 

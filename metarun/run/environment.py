@@ -16,7 +16,7 @@ from metarun.engine.loop import Experiment
 from metarun.run.contract import SPLITS
 from metarun.run.identity import identify
 from metarun.storage.records import Git, Session
-from metarun.tasks import Split
+from metarun.tasks import Split, clusters_of
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
 
@@ -26,6 +26,7 @@ def describe_session(
 ) -> Session:
     """The session of this process, which takes tasks of these splits. No secrets: no environment variables."""
     device = experiment.device
+    independent = clusters_of(experiment.source, config.seed, "test", torch.arange(1)) is None
     return Session(
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         git=_git(),
@@ -33,7 +34,7 @@ def describe_session(
         platform=platform.platform(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        intervals=intervals.NAME,
+        intervals=intervals.NAME if independent else intervals.CLUSTERED,
         threads=torch.get_num_threads(),
         config=config.fingerprint,
         seed=config.seed,

@@ -50,6 +50,15 @@ class Point(Record):
 
     mean: float
     ci95: float
+    unclustered: float | None = None  # ci95 as it would be if tasks shared no classes or tables; None where they do not
+
+
+class Clusters(Record):
+    """What the tasks of a test share, over which its interval is: `classes` or `tables`, how many, how many a task."""
+
+    kind: str
+    number: Count
+    in_task: Count
 
 
 class Test(Point):
@@ -57,6 +66,7 @@ class Test(Point):
 
     tasks: Count
     by_step: Annotated[list[Point], Field(min_length=1)]
+    clusters: Clusters | None = None  # None where tasks are independent, and in runs from before they were seen to
 
 
 class Validation(Record):
@@ -191,6 +201,7 @@ class Tasks(Record):
     inner_steps: Count = 0
     queries: Count | None = None  # of a task; None in runs whose intervals are intervals.former()
     each: list[float]
+    clusters: list[list[Count]] | None = None  # the numbers of the classes, or of the table, that each is made of
 
 
 class Status(Record):
@@ -230,7 +241,7 @@ class Session(Identity):
     platform: str = ""
     device: str = ""
     cpu_capability: str = ""
-    intervals: str = ""  # over tasks, by which formula: intervals.NAME; '' stands for intervals.former()
+    intervals: str = ""  # over tasks, by which formula: intervals.NAME or CLUSTERED; '' stands for former()
     threads: int | None = None
     config: str | None = None
     seed: int | None = None
