@@ -161,7 +161,7 @@ def _on_white(image: Image.Image) -> Image.Image:
         return Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise _UnfitError("has pixels of 32 bits, whose range is not known", "8 or 16 bits", "convert or remove it")
-    if "A" in image.getbands() or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")

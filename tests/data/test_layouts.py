@@ -273,7 +273,10 @@ def test_lists_may_name_classes_in_groups(root):
 @pytest.mark.parametrize("spelling", ["valid", "validation"])
 def test_validation_may_be_spelled_otherwise(root, spelling):
     _split_folders(root, ("train", spelling, "test"))
-    assert find_layout(root).splits["val"] == ["cat"]
+    (root / "more").mkdir()
+    found = find_layout(root)
+    assert found.splits["val"] == ["cat"]
+    assert found.notes == ["left aside: folders beside the splits (1)"]
 
 
 def test_folders_called_train_and_test_may_be_classes(root):
@@ -306,17 +309,11 @@ def test_what_is_left_aside_is_counted(root):
     assert list(found.files) == NAMES
     assert all(len(paths) == 2 for paths in found.files.values())
     dropped, aside = found.notes
-    assert dropped == "dropped, as it holds no images: hollow"
-    for kind in (
-        "2 hidden",
-        "1 .db",
-        "2 .txt",
-        "1 without a suffix",
-        "1 images beside the",
-        "1 folders inside",
-        "1 .png",
-    ):
+    assert dropped == "dropped, as they hold no images: hollow"
+    for kind in ("hidden files (2)", ".db (1)", ".txt (2)", "without a suffix (1)", ".png (1)"):
         assert kind in aside
+    assert "images beside the class folders (1)" in aside
+    assert "folders inside class folders (1)" in aside
 
 
 def test_other_pickles_of_mini_imagenet_are_left_aside(root):
@@ -359,18 +356,19 @@ BAD = {
     "class in two splits": (_split_folders, lambda root: _class(root / "test" / "ant"), "class ant is in train and in test"),
     "no val": (_split_folders, lambda root: (root / "val").rename(root / "more"), r"train and test and no val.*data\.root=.*/train"),
     "two vals": (_split_folders, lambda root: (root / "valid").mkdir(), "val and valid: two for val"),
-    "empty val": (_split_folders, lambda root: [p.unlink() for p in (root / "val" / "cat").iterdir()], "no class in val"),
+    "empty val": (_split_folders, lambda root: [p.unlink() for p in (root / "val" / "cat").iterdir()], "no class with images in val"),
     "csv: no val": (_ravi, lambda root: (root / "val.csv").unlink(), "no val"),
     "csv: other columns": (_ravi, _write("val.csv", "a,b\n"), "val.csv has other columns.*filename,label"),
     "csv: not there": (_ravi, _write("val.csv", "filename,label\nx.png,cat\ncat0.png,cat\ny.png,cat"), "x.png, which is not there, like 2 of its 3"),
     "csv: above": (_ravi, _write("val.csv", "filename,label\n../x.png,cat\n"), r"names \.\./x.png.*inside"),
     "csv: absolute": (_ravi, _write("val.csv", "filename,label\n/etc/passwd,cat\n"), "names /etc/passwd.*inside"),
-    "csv: class above": (_easy_csv, _write("val.csv", "class_name,image_name\n../..,0.png\n"), "0.png"),
+    "csv: class above": (_easy_csv, lambda root: [_image(root.parent / "0.png"), _write("val.csv", "class_name,image_name\n../..,0.png\n")(root)], r"names 0.png, which is not there"),
+    "csv: line of another kind": (_ravi, _write("val.csv", "filename,label\nx\u2028y.png,cat\n"), "names x\u2028y.png, which is not there"),
     "csv: gap": (_ravi, _write("val.csv", "filename,label\ncat0.png\n"), "a row without label or filename"),
     "csv: latin-1": (_ravi, _write("val.csv", b"filename,label\n\xff.png,cat\n"), "UTF-8"),
     "csv: file in two splits": (_ravi, _write("val.csv", "filename,label\nant0.png,fox\n"), "ant0.png is listed twice: in train, class ant and in val, class fox"),
     "csv: class in two splits": (_ravi, _write("val.csv", "filename,label\ncat0.png,ant\n"), "class ant is in train and in val"),
-    "csv: empty": (_ravi, _write("val.csv", "filename,label\n"), "no class in val"),
+    "csv: empty": (_ravi, _write("val.csv", "filename,label\n"), "no class with images in val"),
     "lists: not there": (_lists, _write("splits/ravi/val.txt", "cat\nfox\n"), "val.txt names fox, which is not there, like 1 of its 2"),
     "lists: above": (_lists, _write("splits/ravi/val.txt", "../data/cat\n"), r"names \.\./data/cat"),
     "lists: twice": (_lists, _write("splits/ravi/val.txt", "ant\n"), "class ant is in train and in val"),
