@@ -1,23 +1,33 @@
-"""metarun eval: meta-test a trained run again, under other settings; the result goes to DIR/eval/<date>/<time>."""
+"""metarun eval: meta-test a trained run again; the result goes to DIR/eval/<date>/<time>.
+
+Under other settings, or with data=NAME on another task source that fits its learner: a test across domains.
+"""
 
 import argparse
 from dataclasses import replace
 
-from metarun.commands.common import add_run, print_result
-from metarun.config.keys import policy
+from metarun.commands.common import add_run, find_choices, print_result
+from metarun.config.keys import key_of, policy
 from metarun.engine.ranks import refuse_several_processes
 from metarun.errors import RunDirError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, and changes of the settings that act in meta-testing."""
-    add_run(parser, "a setting that acts in meta-testing, such as data.eval_shots=5 or test_tasks=1000")
+    add_run(
+        parser,
+        "a setting that acts in meta-testing, such as data.eval_shots=5 or test_tasks=1000; or data=NAME, another task "
+        "source, which is given the ways, shots and queries of the run, and its size of images",
+    )
+    parser.add_argument("-cd", "--config-dir", metavar="DIR", help="a folder with choices of your own: data/mine.yaml")
 
 
 def main(args: argparse.Namespace) -> None:
     """Meta-tests the best checkpoint, and prints the result."""
     refuse_several_processes("eval")
-    from metarun.config.edit import with_changes
+    from metarun.config.compose import forget_composed
+    from metarun.config.edit import chosen_source, with_changes, with_source
+    from metarun.config.folders import ConfigFolders
     from metarun.config.saved import dump
     from metarun.engine import loop
     from metarun.files import write_atomically
@@ -25,15 +35,26 @@ def main(args: argparse.Namespace) -> None:
     from metarun.run.build import build_experiment, choose_chunks
     from metarun.run.contract import check_contract
     from metarun.run.environment import describe_session
+    from metarun.run.other_source import build_other_source, has_other_data
     from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
     from metarun.run.summary import compare_training, summarize, test_tasks_of
     from metarun.storage.records import Environment
     from metarun.storage.rundir import RunDir, make_dated_folder
 
-    rundir = RunDir(args.run)
-    trained = rundir.config()
-    config = replace(with_changes(trained.plain(), args.words), logger=None)  # which may not be installed here
-    experiment = build_experiment(config, ("test",))
+    rundir, folders = RunDir(args.run), ConfigFolders(extra=find_choices(args.config_dir))
+    if args.config_dir:
+        forget_composed()
+    trained, choices, name = rundir.config(), rundir.choices(), chosen_source(args.words, folders)
+    if name is None:
+        config = with_changes(trained.plain(), args.words)
+    else:
+        config = with_source(trained.plain(), args.words, choices, folders)
+    config = replace(config, logger=None)  # which may not be installed here
+    before, source = build_experiment(replace(trained, device=config.device, logger=None)), None
+    if name is not None:
+        config, source = build_other_source(config, trained, before, name, {key_of(word) for word in args.words})
+        choices = choices | {"data": name}
+    experiment = build_experiment(config, ("test",), source)
     _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
@@ -45,13 +66,12 @@ def main(args: argparse.Namespace) -> None:
     experiment.source.prepare(experiment.device)
     check_contract(experiment, ("test",))
     state = loop.start(experiment)
-    restore(experiment, state, own_checkpoint(rundir, trained, step))
+    other_data = name is not None and has_other_data(config, experiment.source, trained, rundir.environment())
+    restore(experiment, state, own_checkpoint(rundir, trained, step), other_data)
     chunks = choose_chunks(config, experiment, state, "test")
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, chunks)
-    choices = rundir.choices()
     summary = summarize(config, experiment, state, result, choices=choices, run=str(rundir.short), steps=newest["step"])
-    before = build_experiment(replace(trained, device=config.device, logger=None))
-    summary = summary.model_copy(update={"trained": compare_training(before, experiment)})
+    summary = summary.model_copy(update={"trained": compare_training(before, experiment, other_data)})
     rundir.refuse_links()
     out = RunDir(make_dated_folder(rundir.path / "eval"))
     write_atomically(out.path / "config.yaml", dump(config.plain()).encode())

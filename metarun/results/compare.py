@@ -80,7 +80,8 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     metrics: dict[Metric, dict[str, dict[int, Run]]] = {}  # by metric, configuration and seed
     repeated = []
     for run in runs:
-        configuration = json.dumps([run.evaluation, run.changes, identity(run)], sort_keys=True)
+        data = run.environment.data_digest  # the same settings may have found other files
+        configuration = json.dumps([run.evaluation, run.changes, identity(run), data], sort_keys=True)
         seeds = metrics.setdefault(run.summary.metric, {}).setdefault(configuration, {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
             repeated.append(leave_out(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))
@@ -167,16 +168,19 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
     has a column where it differs under one name, or differs and was typed.
     """
     named = all(run.experiment for run in runs)
+    parts = [_name_parts(run) for run in runs]
     settings = []
-    for run in runs:
+    for run, part in zip(runs, parts, strict=True):
         experiment = {"experiment": run.experiment} if run.experiment else {}
-        settings.append({**experiment, **({} if named else _name_classes(run)), **identity(run)})
+        settings.append({**experiment, **({} if named else part), **identity(run)})
     typed = {key for run in runs for key in run.typed}
     columns = []
     for key in dict.fromkeys(key for row in settings for key in row if not key.endswith("._target_")):
         values = [repr(row.get(key)) for row in settings]
         section, dot, _ = key.partition(".")
         names = [row.get("experiment" if named else section) if named or dot else "" for row in settings]
+        if section == "data" and dot:  # of one experiment too there may be tests on other data
+            names = [(name, part["data"]) for name, part in zip(names, parts, strict=True)]
         within_a_name = len(set(zip(names, values, strict=True))) > len(set(names))
         shorter = key == "budget" and set(values) != {"1"}
         if within_a_name or (key in typed and len(set(values)) > 1) or shorter or key == "experiment":
@@ -187,10 +191,12 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def _name_classes(run: Run) -> dict[str, str]:
-    """The algorithm, the task source and the learner, by the names of their classes; for people the algorithm's own."""
+def _name_parts(run: Run) -> dict[str, str]:
+    """The algorithm and the task source by their own names, and the learner by that of its class."""
     sections = (run.config.algo, run.config.data, run.config.model)
     algo, data, model = (section["_target_"].rpartition(".")[2] for section in sections)
+    source = run.summary.source
+    data = source.name if source else data.lower()  # of an older run, whose summary has words for facts
     return {"algo": run.summary.algorithm or algo, "data": data, "model": model}
 
 
@@ -199,4 +205,6 @@ def _describe_changes(run: Run, columns: list[str]) -> dict[str, str]:
     typed = " ".join(word for key, word in run.typed.items() if run.experiment and key not in columns)
     tested = " ".join(f"{key}={json.dumps(value)}" for key, value in run.changes.items() if key not in columns)
     again = "again" if run.evaluation and not run.changes else ""
-    return {name: words for name, words in (("changed", typed), ("eval", tested or again)) if words}
+    trained = run.other_training.name if run.other_training else ""
+    found = {"changed": typed, "eval": tested or again, "trained on": trained}
+    return {name: words for name, words in found.items() if words}
