@@ -71,25 +71,23 @@ def _is_implied(key: str, trained: dict[str, Any], tested: dict[str, Any]) -> bo
 
 
 def _check_fit(source: TaskSource, before: Experiment, name: str) -> None:
-    """Raises UsageError: what the source asks for, or gives, is not what the learner was trained with."""
-    own, algorithm = before.source, before.algorithm
-    if source.metric != own.metric:
-        raise UsageError(
-            f"data={name} (command line): expected tasks whose metric is {own.metric}, as those of the run; theirs is "
-            f"{source.metric}; take another source"
-        )
-    shape, wanted = tuple(source.input_shape), tuple(own.input_shape)
-    if shape != wanted:
-        raise UsageError(
-            f"data={name} (command line): expected examples of shape {wanted}, as the run was trained on; these have "
-            f"{shape}; give it other settings, or take another source"
-        )
-    if source.outputs != own.outputs and (own.metric == "mse" or not algorithm.any_ways):
-        remedy = f"set data.ways={own.outputs}" if own.metric == "accuracy" else "take another source"
-        raise UsageError(
-            f"data={name} (command line): expected tasks of {own.outputs} outputs, as the learner of the run has; "
-            f"these have {source.outputs}; {remedy}"
-        )
+    """Raises UsageError: what the source asks for, or gives, is not what the learner was trained with.
+
+    Where both have ways, those are compared later, as in any evaluation.
+    """
+    own, ways = before.source, [part.facts().get("ways") for part in (before.source, source)]
+    of_classes = own.metric == "accuracy" and (None not in ways or before.algorithm.any_ways)
+    compared = {
+        "metric": (own.metric, source.metric),
+        "shape of an example": (tuple(own.input_shape), tuple(source.input_shape)),
+        "number of outputs": (own.outputs, own.outputs if of_classes else source.outputs),
+    }
+    for what, (trained, tested) in compared.items():
+        if trained != tested:
+            raise UsageError(
+                f"{tested} ({what}, data={name}): expected {trained}, as in training; give it other settings, or take "
+                "another source"
+            )
 
 
 def has_other_data(config: Config, source: TaskSource, trained: Config, environment: Environment | None) -> bool:
