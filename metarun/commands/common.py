@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metarun.config.folders import conf_dir
 from metarun.engine.ranks import is_rank_zero
-from metarun.errors import RunDirError
+from metarun.errors import RunDirError, UsageError
 from metarun.text import count_of, printable, short_path, typed_path
 
 if TYPE_CHECKING:
@@ -29,6 +30,24 @@ def _run(name: str) -> Path:
     if not Path(name, ".hydra", "config.yaml").is_file():
         raise RunDirError(f"{name}: no run there; expected a folder with .hydra/config.yaml")
     return Path(name)
+
+
+def find_choices(name: str | None, check_names: bool = True) -> Path | None:
+    """The folder with choices of the user's own that --config-dir names; None where it names none.
+
+    Raises UsageError: there is no such folder; or a choice in it has the name of one of metarun's, and another content.
+    """
+    if not name:
+        return None
+    folder = Path(name).resolve()
+    if not folder.is_dir():
+        raise UsageError(f"{name} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
+    for file in folder.rglob("*.yaml") if check_names else []:
+        choice = file.relative_to(folder)
+        if (own := conf_dir() / choice).is_file() and own.read_bytes() != file.read_bytes():
+            rule = "metarun has a choice of that name, and takes it; give yours another"
+            raise UsageError(f"{choice} (--config-dir): {rule}")
+    return folder
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:

@@ -1,43 +1,53 @@
-"""metarun eval: meta-test a trained run again, under other settings; the result goes to DIR/eval/<date>/<time>."""
+"""metarun eval: meta-test a trained run again; the result goes to DIR/eval/<date>/<time>.
+
+Under other settings, or with data=NAME on another task source that fits its learner: a test across domains.
+"""
+
+from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from metarun.commands.common import add_run, print_result
-from metarun.config.keys import policy
+from metarun.commands.common import add_run, find_choices, print_result
+from metarun.config.keys import key_of, policy
 from metarun.engine.ranks import refuse_several_processes
 from metarun.errors import RunDirError, UsageError
+
+if TYPE_CHECKING:
+    from metarun.config.schema import Config
+    from metarun.engine.loop import Experiment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, and changes of the settings that act in meta-testing."""
-    add_run(parser, "a setting that acts in meta-testing, such as data.eval_shots=5 or test_tasks=1000")
+    add_run(
+        parser,
+        "a setting that acts in meta-testing, such as data.eval_shots=5 or test_tasks=1000; or data=NAME, another task "
+        "source, which is given the ways, shots and queries of the run, and its size of images",
+    )
+    parser.add_argument("-cd", "--config-dir", metavar="DIR", help="a folder with choices of your own: data/mine.yaml")
 
 
 def main(args: argparse.Namespace) -> None:
     """Meta-tests the best checkpoint, and prints the result."""
     refuse_several_processes("eval")
-    from metarun.config.edit import with_changes
     from metarun.config.saved import dump
     from metarun.engine import loop
     from metarun.files import write_atomically
     from metarun.run import pictures
-    from metarun.run.build import build_experiment, check_ways_of_eval, choose_chunks
+    from metarun.run.build import choose_chunks
     from metarun.run.contract import check_contract
     from metarun.run.environment import describe_session
     from metarun.run.identity import warn_of_changes
+    from metarun.run.other_source import has_other_data
     from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
     from metarun.run.summary import compare_training, summarize, test_tasks_of
     from metarun.storage.records import Environment
     from metarun.storage.rundir import RunDir, make_dated_folder
 
-    rundir = RunDir(args.run)
-    trained = rundir.config()
-    config = replace(with_changes(trained.plain(), args.words), logger=None)  # which may not be installed here
-    experiment = build_experiment(config, ("test",))
-    _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
-    before = build_experiment(replace(trained, device=config.device, logger=None))
-    check_ways_of_eval(before.source, experiment)
+    rundir, trained = RunDir(args.run), RunDir(args.run).config()
+    config, experiment, before, name = _build(args, trained, rundir.choices())
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
         raise RunDirError(
@@ -47,14 +57,15 @@ def main(args: argparse.Namespace) -> None:
     step, _ = newest["best"]
     experiment.source.prepare(experiment.device)
     check_contract(experiment, ("test",))
-    warn_of_changes(rundir, trained, config, experiment)
+    other_data = name is not None and has_other_data(config, experiment.source, trained, rundir.environment())
+    choices = rundir.choices() | ({"data": name} if name is not None else {})
+    warn_of_changes(rundir, trained, config, experiment, other_data)
     state = loop.start(experiment)
-    restore(experiment, state, own_checkpoint(rundir, trained, step))
+    restore(experiment, state, own_checkpoint(rundir, trained, step), other_data)
     chunks = choose_chunks(config, experiment, state, "test")
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, chunks)
-    choices = rundir.choices()
     summary = summarize(config, experiment, state, result, choices=choices, run=str(rundir.short), steps=newest["step"])
-    summary = summary.model_copy(update={"trained": compare_training(before, experiment)})
+    summary = summary.model_copy(update={"trained": compare_training(before, experiment, other_data)})
     rundir.refuse_links()
     out = RunDir(make_dated_folder(rundir.path / "eval"))
     write_atomically(out.path / "config.yaml", dump(config.plain()).encode())
@@ -65,6 +76,33 @@ def main(args: argparse.Namespace) -> None:
     pictures.draw_curves([], summary, out.curve)
     pictures.draw_examples(experiment, state.meta, result.each, out.examples)
     print_result(summary, {"files": str(out.short)})
+
+
+def _build(
+    args: argparse.Namespace, trained: Config, choices: dict[str, str]
+) -> tuple[Config, Experiment, Experiment, str | None]:
+    """The config of the test, its experiment, that of the run as it was, and the name of the source that is chosen."""
+    from metarun.config.compose import forget_composed
+    from metarun.config.edit import chosen_source, with_changes, with_source
+    from metarun.config.folders import ConfigFolders
+    from metarun.run.build import build_experiment, check_ways_of_eval
+    from metarun.run.other_source import build_other_source
+
+    folders = ConfigFolders(extra=find_choices(args.config_dir))
+    if args.config_dir:  # its files may have changed since an earlier call in this process
+        forget_composed()
+    if (name := chosen_source(args.words, folders)) is None:
+        config = with_changes(trained.plain(), args.words)
+    else:
+        config = with_source(trained.plain(), args.words, choices, folders)
+    config = replace(config, logger=None)  # which may not be installed here
+    before, source = build_experiment(replace(trained, device=config.device, logger=None)), None
+    if name is not None:
+        config, source = build_other_source(config, trained, before, name, {key_of(word) for word in args.words})
+    experiment = build_experiment(config, ("test",), source)
+    _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
+    check_ways_of_eval(before.source, experiment)
+    return config, experiment, before, name
 
 
 def _refuse_without_effect(words: list[str], data: dict, training_only: tuple[str, ...]) -> None:

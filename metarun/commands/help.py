@@ -10,7 +10,8 @@ metarun: a command-line experiment runner for meta-learning
     metarun [key=value ...]               meta-train and meta-test; without settings: MAML on sinusoids
     metarun -m key=a,b [key=value ...]    a sweep: every combination, each in a directory of its own
     metarun -m a=1,2 b=3,4 zip=[a,b]      a sweep of pairs: the first of a with the first of b, and so on
-    metarun eval DIR [key=value ...]      meta-test a trained run again, under other settings
+    metarun eval DIR [key=value ...]      meta-test a trained run again, under other settings, or with data=NAME on
+                                          another task source
     metarun resume DIR [key=value ...]    continue an interrupted run, or print the result of a finished one
     metarun reproduce DIR [key=value]     run a finished run again and compare: exit 0 if bitwise identical, else 6
     metarun check [key=value ...]         see that the parts of a run fit together, your own above all; trains nothing

@@ -25,7 +25,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from metarun.commands.common import print_run, set_up_logging
+from metarun.commands.common import find_choices, print_run, set_up_logging
 from metarun.commands.folders import as_typed, choose_folders, exclude_words, is_given, quote_path, shared_keys
 from metarun.commands.search import DIVERGED, PRUNED, Search
 from metarun.commands.search_space import cover
@@ -47,7 +47,7 @@ from metarun.config.compose import (
     reference_config,
     search_path,
 )
-from metarun.config.folders import ConfigFolders, conf_dir
+from metarun.config.folders import ConfigFolders
 from metarun.config.jobs import expand, settings_for_all
 from metarun.config.keys import key_of
 from metarun.config.overrides import ZIP, Overrides, parse, spell_as_typed, spell_for_hydra
@@ -116,14 +116,7 @@ def find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFolde
     if temporary:
         plain = saved_config(Path(args.config_path, "config.yaml")).plain()
         Path(temporary, "config.yaml").write_text(dump(plain), encoding="utf-8")
-    extra = Path(args.config_dir).resolve() if args.config_dir else None
-    if extra and not extra.is_dir():
-        raise UsageError(f"{args.config_dir} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
-    for file in extra.rglob("*.yaml") if extra and not temporary else []:
-        name = file.relative_to(extra)
-        if (own := conf_dir() / name).is_file() and own.read_bytes() != file.read_bytes():
-            rule = "metarun has a choice of that name, and takes it; give yours another"
-            raise UsageError(f"{name} (--config-dir): {rule}")
+    extra = find_choices(args.config_dir, check_names=not temporary)
     return ConfigFolders(Path(temporary) if temporary else None, extra)
 
 

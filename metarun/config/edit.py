@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from metarun.config.compose import check_unlisted, is_there, plain_config
+from metarun.config.compose import check_unlisted, is_there, plain_config, reference_config
+from metarun.config.folders import OWN, ConfigFolders
 from metarun.config.keys import NEWER, policy
 from metarun.config.overrides import parse
 from metarun.config.schema import Config, check
@@ -43,3 +44,28 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
         check_types("", {key: value}, {key: node[last]}, saved=True)
         node[last] = value
     return check(new, os.getcwd())
+
+
+def chosen_source(words: Iterable[str], folders: ConfigFolders = OWN) -> str | None:
+    """The task source that a word chooses by its name: `images` of data=images; None where none does."""
+    for override in parse(words, folders).parsed:
+        value = None if override.is_sweep_override() else override.value()
+        if override.get_key_element() == "data" and isinstance(value, str):
+            return value
+    return None
+
+
+def with_source(
+    plain: dict[str, Any], words: Iterable[str], choices: dict[str, str], folders: ConfigFolders = OWN
+) -> Config:
+    """The config of a saved one with another task source, which a word chooses by its name; the others are changes.
+
+    The source has the settings of its YAML file, null where a value is still to be given. What an algorithm needs of a
+    source, it is given by the run's own choice of `algo`.
+    """
+    words = list(words)
+    [chosen] = [word for word in words if word.startswith("data=")]
+    algo = choices.get("algo")
+    known = [f"algo={algo}"] if algo in OWN.options("algo") else []
+    data = reference_config((*known, chosen), folders)["data"]
+    return with_changes(plain | {"data": data}, [word for word in words if word != chosen])

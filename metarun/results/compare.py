@@ -187,16 +187,19 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
     has a column where it differs under one name, or differs and was typed.
     """
     named = all(run.experiment for run in runs)
+    parts = [_name_classes(run) for run in runs]
     settings = []
-    for run in runs:
+    for run, part in zip(runs, parts, strict=True):
         experiment = {"experiment": run.experiment} if run.experiment else {}
-        settings.append({**experiment, **({} if named else _name_classes(run)), **identity(run)})
+        settings.append({**experiment, **({} if named else part), **identity(run)})
     typed = {key for run in runs for key in run.typed}
     columns = []
     for key in dict.fromkeys(key for row in settings for key in row if not key.endswith("._target_")):
         values = [repr(row.get(key)) for row in settings]
         section, dot, _ = key.partition(".")
         names = [row.get("experiment" if named else section) if named or dot else "" for row in settings]
+        if section == "data" and dot:  # of one experiment too there may be tests on other data
+            names = [(name, part["data"]) for name, part in zip(names, parts, strict=True)]
         within_a_name = len(set(zip(names, values, strict=True))) > len(set(names))
         shorter = key == "budget" and set(values) != {"1"}
         if within_a_name or (key in typed and len(set(values)) > 1) or shorter or key == "experiment":
@@ -219,6 +222,10 @@ def _name_classes(run: Run) -> dict[str, str]:
 def _describe_changes(run: Run, columns: list[str]) -> dict[str, str]:
     """What was typed beside an experiment, and what an evaluation changed, where that has no column."""
     typed = " ".join(word for key, word in run.typed.items() if run.experiment and key not in columns)
-    tested = " ".join(f"{key}={json.dumps(value)}" for key, value in run.changes.items() if key not in columns)
+    changes = {key: value for key, value in run.changes.items() if key not in (*columns, "data")}
+    on = [f"on {run.changes['data']}"] if "data" in run.changes else []
+    tested = " ".join([*on, *(f"{key}={json.dumps(value)}" for key, value in changes.items())])
     again = "again" if run.evaluation and not run.changes else ""
-    return {name: words for name, words in (("changed", typed), ("eval", tested or again)) if words}
+    trained = run.other_training.name if run.other_training else ""
+    found = {"changed": typed, "eval": tested or again, "trained on": trained}
+    return {name: words for name, words in found.items() if words}

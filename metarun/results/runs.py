@@ -12,10 +12,11 @@ from metarun.config.keys import key_of, leaves, policy
 from metarun.config.saved import saved_config
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
-from metarun.storage.records import Environment, Published, Status, Summary, Test
+from metarun.storage.records import Environment, Published, Source, Status, Summary, Test
 from metarun.storage.rundir import RunDir
 from metarun.text import reason, short_path
 
+FORM = ("ways", "shots", "queries")
 Digest = tuple[str, int]  # the digest of test tasks, and their number
 
 
@@ -55,10 +56,25 @@ class Run:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """The settings, by key, that an evaluation changed and that can show in its result."""
+        """The settings, by key, that an evaluation changed and that can show in its result.
+
+        Of a test on other data they are the name of its source, and the ways, shots and queries that are others.
+        """
         old, new = (dict(leaves(config.plain())) for config in (self.trained, self.config))
         changed = [key for key in old | new if old.get(key) != new.get(key) and policy(key).evaluate]
-        return {key: new.get(key) for key in changed if policy(key).identity or key == "seed"}
+        changes = {key: new.get(key) for key in changed if policy(key).identity or key == "seed"}
+        if (first := self.other_training) is None:
+            return changes
+        now = self.summary.source or first
+        form = {f"data.{name}": getattr(now, name) for name in FORM if getattr(now, name) != getattr(first, name)}
+        others = {key: value for key, value in changes.items() if not key.startswith("data.")}
+        return {"data": now.name, **form, **others}
+
+    @property
+    def other_training(self) -> Source | None:
+        """The task source that it was trained on, of an evaluation on other data; else None."""
+        trained = self.summary.trained
+        return trained.source if trained and trained.other_data else None
 
     @property
     def published(self) -> Published | None:

@@ -61,10 +61,10 @@ def prepare_experiment(
     return experiment
 
 
-def build_experiment(config: Config, splits: Sequence[Split] = SPLITS) -> Experiment:
+def build_experiment(config: Config, splits: Sequence[Split] = SPLITS, source: TaskSource | None = None) -> Experiment:
     """Builds everything that a config names, and reads nothing; the source has yet to be prepared.
 
-    `splits` are those of which it takes tasks.
+    `splits` are those of which it takes tasks; `source` is that of the config, where it is built already.
 
     Raises:
         UsageError: a setting is refused.
@@ -74,10 +74,7 @@ def build_experiment(config: Config, splits: Sequence[Split] = SPLITS) -> Experi
         raise UsageError(
             f"{config.meta_batch} (meta_batch): expected at least {world_size()}, a task for each process of torchrun"
         )
-    source = build("data", config.source)
-    if missing := [name for name in SOURCE if not hasattr(source, name)]:
-        rule = f"a task source, which has {', '.join(SOURCE)}; see metarun.tasks.TaskSource"
-        raise UsageError(f"{class_name(source)} (data): has no {', '.join(missing)}: expected {rule}")
+    source = build_source(config) if source is None else source
     engine = _expect("engine", build("engine", config.engine), Engine)
     with seeds.forked(config.seed, "init"):
         learner = build_learner(config, source, device)
@@ -110,6 +107,15 @@ def build_experiment(config: Config, splits: Sequence[Split] = SPLITS) -> Experi
     hash_code(config)  # while the files are what was imported
     build_logger(config)  # only to refuse its settings now; the run opens its own
     return Experiment(algorithm, source, engine, device, config.seed, train_tasks, learner)
+
+
+def build_source(config: Config) -> TaskSource:
+    """The task source that a config names, which has yet to be prepared. Raises UsageError: it is none, or refuses."""
+    source = build("data", config.source)
+    if missing := [name for name in SOURCE if not hasattr(source, name)]:
+        rule = f"a task source, which has {', '.join(SOURCE)}; see metarun.tasks.TaskSource"
+        raise UsageError(f"{class_name(source)} (data): has no {', '.join(missing)}: expected {rule}")
+    return source
 
 
 def _expect(section: str, part: Any, base: type) -> Any:

@@ -103,9 +103,17 @@ def refuse_changes(rundir: RunDir, trained: Config, config: Config, experiment: 
         )
 
 
-def warn_of_changes(rundir: RunDir, trained: Config, config: Config, experiment: Experiment) -> None:
-    """Warns where the data or the code that a run is tested with is not what the run began with."""
-    if changed := _changes(rundir, trained, config, experiment, ("test",)):
+def warn_of_changes(rundir: RunDir, trained: Config, config: Config, experiment: Experiment, other_data: bool) -> None:
+    """Warns where the data or the code that a run is tested with is not what the run began with.
+
+    `other_data` is whether its data is meant to be another, as in a test across domains.
+    """
+    before = rundir.environment()
+    if other_data:
+        changed = describe_code(before.code, hash_code(config)) if before else []
+    else:
+        changed = _changes(rundir, trained, config, experiment, ("test",))
+    if changed:
         log.warning("%s: %s: the run began with another, and is tested with this", rundir.short, "; ".join(changed))
 
 

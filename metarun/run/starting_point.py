@@ -113,13 +113,13 @@ def own_checkpoint(rundir: RunDir, config: Config, step: int) -> dict[str, Any]:
     return checkpoint.load(rundir.checkpoints, step, config.fingerprint)
 
 
-def restore(experiment: Experiment, state: State, saved: dict[str, Any]) -> None:
-    """Puts a checkpoint into a state.
+def restore(experiment: Experiment, state: State, saved: dict[str, Any], other_data: bool = False) -> None:
+    """Puts a checkpoint into a state; `other_data` is whether the experiment has other data than it was trained on.
 
     Raises:
         RunDirError: it is of other meta-parameters, of another class split, or of a learner frozen at other weights.
     """
-    if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"]:
+    if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"] and not other_data:
         raise RunDirError(
             f"split {now[:12]} (split_hash): the checkpoint was trained on split {saved['split_hash'][:12]}, "
             "so test classes could be training classes; use its data.split_seed"

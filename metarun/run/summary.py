@@ -101,15 +101,26 @@ def facts(experiment: Experiment) -> tuple[Source, Inner | None, dict[str, str]]
     return tasks, Inner(**inner) if inner else None, algorithm.details(source)
 
 
-def compare_training(trained: Experiment, tested: Experiment) -> Trained | None:
-    """The facts of training that differ from those of the test; None where all are the same."""
+def compare_training(trained: Experiment, tested: Experiment, other_data: bool = False) -> Trained | None:
+    """The facts of training that differ from those of the test; None where all are the same.
+
+    `other_data` is whether the test has other data, which facts need not show.
+    """
     (source, inner, details), now = facts(trained), facts(tested)
+    source = _as_trained(source)
     found = Trained(
-        source=source if source != now[0] else None,
+        source=source if other_data or source != _as_trained(now[0]) else None,
         inner=inner if inner != now[1] else None,
         details={name: value for name, value in details.items() if now[2].get(name) != value},
+        other_data=other_data,
     )
     return found if found != Trained() else None
+
+
+def _as_trained(source: Source) -> Source:
+    """The facts of its training tasks."""
+    ways, shots, queries = source.train_ways or source.ways, source.train_shots, source.train_queries
+    return source.model_copy(update={"ways": ways, "train_ways": None, "shots": shots, "queries": queries})
 
 
 def test_tasks_of(experiment: Experiment, result: Evaluation) -> Tasks:

@@ -57,7 +57,9 @@ def title(summary: Summary) -> str:
     """What ran, on what, and how long."""
     if summary.training is None:
         return summary.title or ""
-    return f"{name_of(summary)}, {describe_training(summary.training)}"
+    trained = summary.trained.source if summary.trained and summary.trained.other_data else None
+    on = f"trained on {trained.name} for " if trained else ""
+    return f"{name_of(summary)}, {on}{describe_training(summary.training)}"
 
 
 def settings(summary: Summary) -> dict[str, str]:

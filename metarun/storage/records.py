@@ -131,9 +131,10 @@ class Learner(Record):
 class Trained(Record):
     """How the run that an evaluation tests was trained, where that differs from the test: None where it does not."""
 
-    source: Source | None = None
+    source: Source | None = None  # of the training tasks
     inner: Inner | None = None
     details: dict[str, str] = {}
+    other_data: bool = False  # whether the test has other data than the training: it is one across domains
 
 
 class Checkpoint(Record):

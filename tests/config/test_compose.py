@@ -14,7 +14,7 @@ from metarun.errors import UsageError
 BAD = [
     (["algo=mamll"], ["'mamll' (algo)", "fomaml, lstm_generator, maml,", "did you mean maml?"]),
     (["data=omniglott"], ["'omniglott'", "omniglot, sequences, sinusoid, tabular", "did you mean omniglot?"]),
-    (["model=conv5"], ["'conv5'", "conv4, lstm, mlp"]),
+    (["model=conv5"], ["'conv5'", "conv4, lstm, mlp, resnet12"]),
     (["engine=fast"], ["'fast'", "loop, vmap"]),
     (["device=gpu"], ["'gpu'", "auto, cpu, cuda"]),
     (["experiment=none"], ["'none'", "finn2017/omniglot_5w1s"]),

@@ -67,6 +67,7 @@ BAD = [
     ("data=omniglot data.shots=11", "22|at most 20"),
     ("data=omniglot data.rotations=al", "did you mean all?"),
     ("data=sequences model=conv4", "model|images|model=mlp"),
+    ("data=omniglot model=resnet12 model.widths=[8]", "[8] (model.widths): expected four numbers"),
     ("model=lstm", "model|sequences: length, symbols"),
     ("model=conv4", "model|images|model=mlp"),
     ("model.hidden=[0]", "(model.hidden)|at least 1"),

@@ -19,7 +19,7 @@ from metarun.engine.compile import Runner
 from metarun.engine.engine import Engine
 from metarun.errors import SettingError, UsageError
 from metarun.models import MLP, Conv4
-from metarun.models.conv4 import Conv
+from metarun.models.convolution import Conv
 from metarun.models.functional import Params
 from metarun.models.unit import running, unit
 
@@ -215,17 +215,20 @@ def test_a_compiled_run_resumes_to_the_bit(metarun):
     assert last[0] == last[1]
 
 
-@pytest.mark.parametrize(("size", "stride"), [((7, 6), 2), ((6, 7), 2), ((5, 4), 1), ((2, 2), 2), ((1, 1), 2)])
-def test_a_compiled_convolution_is_torchs(size, stride, monkeypatch):
+@pytest.mark.parametrize(
+    ("size", "stride", "window"),
+    [((7, 6), 2, 3), ((6, 7), 2, 3), ((5, 4), 1, 3), ((2, 2), 2, 3), ((1, 1), 2, 3), ((5, 4), 1, 1)],
+)
+def test_a_compiled_convolution_is_torchs(size, stride, window, monkeypatch):
     """Values, and first and second derivatives against finite differences."""
-    monkeypatch.setattr("metarun.models.conv4.compiling", lambda: True)
-    conv = Conv(2, 3, stride).double()
+    monkeypatch.setattr("metarun.models.convolution.compiling", lambda: True)
+    conv = Conv(2, 3, stride, window).double()
     x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
 
     def ours(x, weight):
         return torch.func.functional_call(conv, {"weight": weight}, (x,))
 
     weight = conv.weight.detach().requires_grad_()
-    torch.testing.assert_close(ours(x, weight), F.conv2d(x, weight, None, stride, 1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours(x, weight), F.conv2d(x, weight, None, stride, window // 2), rtol=1e-12, atol=1e-12)
     assert torch.autograd.gradcheck(ours, (x, weight))
     assert torch.autograd.gradgradcheck(ours, (x, weight))

@@ -46,3 +46,17 @@ def test_conv4_is_torch_s_layers(pool, positions):
 def test_positions_of_another_name_are_refused():
     with pytest.raises(SettingError, match="mean, flatten"):
         Conv4((1, 28, 28), 5, positions="max")
+
+
+def test_published_forms_for_miniimagenet():
+    """84 -> 42 -> 21 -> 10 -> 5 pixels: 800 features of 32 filters (Finn et al.), 1600 of 64 (Snell et al.)."""
+    for filters, features in ((32, 800), (64, 1600)):
+        model = Conv4((3, 84, 84), 5, filters, "max_pool")
+        assert model.head.in_features == features
+        assert model(torch.rand(2, 3, 84, 84)).shape == (2, 5)
+
+
+def test_images_that_pooling_would_use_up_are_refused():
+    assert Conv4((1, 1, 15), 5, filters=2)(torch.rand(2, 1, 1, 15)).shape == (2, 5)
+    with pytest.raises(SettingError, match=r"\[1, 16, 15\] \(input_shape\): .*16x16 .*model.downsampling=stride"):
+        Conv4((1, 16, 15), 5, downsampling="max_pool")

@@ -51,7 +51,10 @@ def test_what_tasks_share_is_recorded():
 def test_training_is_compared_by_facts():
     trained = _experiment()
     assert compare_training(trained, _experiment()) is None
-    assert compare_training(trained, _experiment("data.eval_shots=3")).plain().keys() == {"source", "details"}
+    assert compare_training(trained, _experiment("data.eval_shots=3")) is None, "it trained with the same"
+    assert compare_training(_experiment("data.eval_shots=3"), _experiment("data.shots=3")).source.shots == 10
+    other = compare_training(trained, _experiment(), other_data=True)
+    assert (other.source.name, other.other_data) == ("sinusoid", True), "which facts need not show"
     inner = compare_training(trained, _experiment("algo.eval_inner_steps=2"))
     assert inner.source is None
     assert inner.inner.eval_steps == 10
