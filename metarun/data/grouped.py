@@ -8,7 +8,6 @@ training tasks, so that a mean squared error is a share of that variance.
 T tasks, V values of the column, C classes (in regression 1), K shots, Q queries, n rows, F features.
 """
 
-import hashlib
 import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +20,7 @@ from metarun import seeds
 from metarun.data.columns import Columns
 from metarun.data.frames import labels, numbers
 from metarun.data.rows import Rows
-from metarun.data.splitting import SPLITS, split_names
+from metarun.data.splitting import SPLITS, hash_splits, split_names
 from metarun.errors import DataError
 from metarun.tasks import Metric, Sizes, Split, Task, keys
 from metarun.text import count_of
@@ -178,7 +177,7 @@ class Grouped:
         found = self.names[split]
         if not found:
             return (
-                f"{count_of(len(self._order), 'task')} (column {self.task!r}, data.task): expected tasks for each split, "
+                f"{count_of(len(self._order), 'task')} (column {self.task!r}, data.task): expected some in each split, "
                 f"and {split} has none; give more tasks, or other shares (data.splits)"
             )
         return (
@@ -217,7 +216,7 @@ class Grouped:
         table = self.clusters(seed, split, index)[:, 0]
         sizes = self.sizes_of[table]  # [T, C]
         most = int(self.sizes_of[self.members[split]].max())
-        places = distinct_of_sizes((seed, split, "rows"), index, sizes, most, shots + queries)
+        places = seeds.distinct_of_sizes((seed, split, "rows"), index, sizes, most, shots + queries)
         rows = self.starts[table][..., None] + places  # [T, C, K + Q]
 
         def of(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,8 +226,7 @@ class Grouped:
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
-        splits = "\n\n".join("\n".join(self.names[split]) for split in SPLITS)
-        return {"split_hash": hashlib.sha256(splits.encode()).hexdigest(), "data_digest": self.rows.digest}
+        return {"split_hash": hash_splits(self.names), "data_digest": self.rows.digest}
 
     def facts(self) -> dict[str, Any]:
         """See TaskSource."""
@@ -247,11 +245,3 @@ class Grouped:
         else:
             target |= {"classes": self.classes}
         return {**self.columns.to_dict(), "target": target}
-
-
-def distinct_of_sizes(address: tuple, index: Tensor, sizes: Tensor, most: int, k: int) -> Tensor:
-    """STUB until seeds has it."""
-    draws = seeds.words(address, index, sizes.shape[1] * most).view(len(index), -1, most)
-    place = torch.arange(most, device=index.device)
-    ranks = (draws * most + place).masked_fill(place >= sizes[..., None], 2**62)
-    return ranks.topk(k, dim=-1, largest=False).indices

@@ -64,7 +64,8 @@ class Rows:
     def inputs(self) -> list[str]:
         """The columns that are inputs, in order."""
         apart = {*self.roles.values(), *(self.drop or ())}
-        return [name for name in self.features or self._whole.columns if name not in apart]
+        columns = self._whole.columns if self.features is None else self.features
+        return [name for name in columns if name not in apart]
 
     @property
     def note(self) -> str:

@@ -1,15 +1,84 @@
 """Tasks from a table: a column names the task of each row, or the classes of the target make N-way tasks."""
 
-from collections.abc import Sequence
-from typing import Any
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from metarun.data.classes import ClassSource
+from metarun.data.columns import Columns
+from metarun.data.frames import labels
 from metarun.data.grouped import Grouped
 from metarun.data.rows import Rows
-from metarun.errors import SettingError, at_least, one_of
+from metarun.data.splitting import FRACTIONS, check_splitting, split_names
+from metarun.errors import SettingError, one_of
 from metarun.tasks import Metric, Split, Task, sizes
+
+if TYPE_CHECKING:
+    from pandas import Series
+
+log = logging.getLogger("metarun")
+
+
+class TargetClasses(ClassSource):
+    """N-way tasks over the classes of a table's target, whose examples are rows [F].
+
+    Args:
+        rows: of the table, with the role target.
+        settings: see ClassSource.
+    """
+
+    name = "table"
+
+    def __init__(self, rows: Rows, **settings: Any):
+        super().__init__(**settings)
+        self.rows = rows
+
+    @cached_property
+    def _labels(self) -> "Series":
+        """The class of each row, in words."""
+        return labels(self.rows.frame[self.rows.roles["target"]])
+
+    def class_splits(self) -> Mapping[Split, Sequence[str]]:
+        """See ClassSource."""
+        return split_names(self._labels.unique(), self.splits, self.split_seed)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The preprocessing of the inputs, by the rows of all training classes."""
+        return Columns.fit(self.rows.frame.loc[self._labels.isin(self.classes("train")), self.rows.inputs])
+
+    @property
+    def input_shape(self) -> tuple[int]:
+        """(F,)."""
+        return (len(self.columns.features),)
+
+    def load(self) -> dict[str, np.ndarray]:
+        """See ClassSource."""
+        x = self.columns.transform(self.rows.frame)
+        places = self._labels.reset_index(drop=True).groupby(self._labels.to_numpy()).indices
+        return {name: x[rows] for name, rows in places.items()}
+
+    def prepare(self, device: torch.device) -> None:
+        """See TaskSource."""
+        super().prepare(device)
+        log.info("table: %s%s", self.columns.describe(), self.rows.note)
+
+    def details(self) -> dict[str, Any]:
+        """See ClassSource."""
+        return {**super().details(), "target": self.rows.roles["target"], "inputs": len(self.columns.features)}
+
+    def identity(self) -> dict[str, str]:
+        """See TaskSource."""
+        return super().identity() | {"data_digest": self.rows.digest}
+
+    def preprocessing(self) -> dict[str, Any]:
+        """What is done with new rows, as plain data: the inputs' columns, and the target's name."""
+        return {**self.columns.to_dict(), "target": {"name": self.rows.roles["target"]}}
 
 
 class Table:
@@ -46,7 +115,7 @@ class Table:
         eval_shots: int | None = None,
         eval_queries: int | None = None,
         eval_ways: int | None = None,
-        splits: Sequence[float] = (0.64, 0.16, 0.2),
+        splits: Sequence[float] = FRACTIONS,
         split_seed: int = 0,
     ):
         if kind is not None:
@@ -56,15 +125,16 @@ class Table:
         if task is None:
             if kind == "regression":
                 raise SettingError(kind, "kind", "classes without data.task; give the column that names the tasks")
-            raise NotImplementedError
-        else:
-            for name, value in {"ways": ways, "eval_ways": eval_ways}.items():
-                if value is not None:
-                    raise SettingError(value, name, "null with data.task: a task has all classes of the target")
-            at_least(0, split_seed=split_seed)
-            self.source = Grouped(
-                rows, kind, sizes(shots, queries, eval_shots, eval_queries), tuple(splits), split_seed
-            )
+            numbers = (5 if ways is None else ways, shots, queries, eval_shots, eval_queries, eval_ways)
+            names = ("ways", "shots", "queries", "eval_shots", "eval_queries", "eval_ways")
+            settings = dict(zip(names, numbers, strict=True))
+            self.source = TargetClasses(rows, **settings, splits=splits, split_seed=split_seed)
+            return
+        for name, value in {"ways": ways, "eval_ways": eval_ways}.items():
+            if value is not None:
+                raise SettingError(value, name, "null with data.task: a task has all classes of the target")
+        check_splitting(splits, split_seed)
+        self.source = Grouped(rows, kind, sizes(shots, queries, eval_shots, eval_queries), tuple(splits), split_seed)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
