@@ -23,6 +23,7 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+FEW = 64  # numbers that distinct_of_sizes() draws from by sorting all of them
 
 
 def key(*address: object) -> int:
@@ -91,6 +92,38 @@ def distinct(address: tuple, index: Tensor, rows: int, n: int, k: int) -> Tensor
     # The position in the low digits makes all keys different, so that the order never depends on the sort.
     keys = draws * n + torch.arange(n, device=index.device)
     return keys.topk(k, dim=-1, largest=False).values % n
+
+
+def distinct_of_sizes(address: tuple, index: Tensor, sizes: Tensor, most: int, k: int) -> Tensor:
+    """Draws without replacement, from as many numbers as each row has, in time that does not grow with them.
+
+    Where no row has over 64 numbers they are drawn as distinct() does; else one after the other (Floyd's sampling, in
+    Bentley & Floyd 1987, "A sample of brilliance"), and shuffled.
+
+    Args:
+        address: what they are for.
+        index: [T] int64, which items.
+        sizes: [T, rows] int64, at least k: how many numbers each row has.
+        most: the largest size that there can be, for any item.
+        k: how many are drawn.
+
+    Returns:
+        [T, rows, k] int64: in each row k different numbers out of range(size), in random order.
+    """
+    rows = sizes.shape[1]
+    if most <= FEW:
+        place = torch.arange(most, device=index.device)
+        keys = words(address, index, rows * most).view(-1, rows, most) * most + place
+        absent = place >= sizes[..., None]
+        return keys.masked_fill(absent, torch.iinfo(torch.int64).max).topk(k, dim=-1, largest=False).values % most
+    chances, order = uniform(address, index, 2 * rows * k).view(-1, rows, k, 2).unbind(dim=-1)
+    drawn = sizes.new_empty(*sizes.shape, 0)
+    for n in range(k):
+        last = sizes - k + n  # so far the numbers up to here could be drawn
+        number = (chances[..., n] * (last + 1)).long()
+        taken = (drawn == number[..., None]).any(dim=-1)
+        drawn = torch.cat([drawn, torch.where(taken, last, number)[..., None]], dim=-1)
+    return drawn.gather(-1, order.argsort(dim=-1))
 
 
 @contextmanager

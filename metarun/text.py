@@ -32,8 +32,9 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def count_of(number: int, noun: str) -> str:
-    """A number with its noun: '1 run', '2 runs'."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+    """A number with its noun: '1 run', '2 runs', '2 classes'."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{plural if number != 1 else ''}"
 
 
 def format_metric(metric: str, value: float, ci95: float | None = None) -> str:

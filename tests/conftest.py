@@ -37,7 +37,9 @@ def _small_omniglot(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METARUN_DATA", str(tmp_path_factory.mktemp("data") / "small"))
         patch.setattr(Omniglot, "split_sizes", SPLIT_SIZES)
-        patch.setattr(Omniglot, "alphabets", {})  # data_root draws them
+        patch.setattr(Omniglot, "digest", "")  # data_root draws them
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setattr("metarun.data.packing.cache", lambda: cache)
         yield
 
 
@@ -45,7 +47,7 @@ def _small_omniglot(tmp_path_factory):
 def data_root(_small_omniglot) -> Path:
     """The folder with the small Omniglot, which is also $METARUN_DATA."""
     root = Path(os.environ["METARUN_DATA"])
-    Omniglot.alphabets = draw(root)
+    Omniglot.digest = draw(root)
     return root
 
 

@@ -68,6 +68,37 @@ def test_distinct_draws_differ_and_are_uniform():
     assert ((counts - expected) ** 2 / expected).sum() < 119 + 4 * 15.4
 
 
+@pytest.mark.parametrize("most", [6, 1000])  # by sorting, and one after the other
+def test_distinct_draws_of_differing_sizes_differ_and_are_uniform(most):
+    sizes = torch.tensor([6, 4]).expand(20_000, 2)
+    draws = seeds.distinct_of_sizes((2,), torch.arange(20_000), sizes, most, 3)
+    assert draws.shape == (20_000, 2, 3)
+    assert all(len(set(row)) == 3 for row in draws.flatten(0, 1).tolist())
+    for row, size in enumerate((6, 4)):  # all ordered triples are equally likely: chi-square, 4 sd above its mean
+        triples = (draws[:, row] * torch.tensor([36, 6, 1])).sum(-1)
+        counts = torch.bincount(triples, minlength=216)
+        counts = counts[counts > 0].double()
+        kinds = size * (size - 1) * (size - 2)
+        assert len(counts) == kinds
+        expected = 20_000 / kinds
+        assert ((counts - expected) ** 2 / expected).sum() < kinds - 1 + 4 * (2 * (kinds - 1)) ** 0.5
+
+
+def test_draws_of_one_size_are_those_of_distinct():
+    """Omniglot's tasks are those of all earlier versions."""
+    sizes = torch.full((50, 3), 20)
+    assert torch.equal(
+        seeds.distinct_of_sizes((1, "x"), torch.arange(50), sizes, 20, 5),
+        seeds.distinct((1, "x"), torch.arange(50), 3, 20, 5),
+    )
+
+
+def test_all_of_a_row_can_be_drawn():
+    sizes = torch.tensor([[100, 70]]).expand(5, 2)
+    draws = seeds.distinct_of_sizes((3,), torch.arange(5), sizes, 100, 70)
+    assert all(sorted(row) == list(range(70)) for row in draws[:, 1].tolist())
+
+
 def test_building_a_learner_leaves_the_global_generator_alone():
     before = torch.random.get_rng_state()
     with seeds.forked(0, "init"):

@@ -71,7 +71,7 @@ KEYS = {
 FORMER = {"published": Policy(resume=True, digits=False, identity=False, published=True)}
 
 # Keys that runs of earlier versions lack, where null means what those did.
-NEWER = ("data.train_tasks", "data.eval_ways")
+NEWER = ("data.train_tasks", "data.eval_ways", "data.split")
 
 
 def policy(key: str) -> Policy:

@@ -5,24 +5,27 @@
 file system; ours is a shuffle of the sorted class names by `split_seed`, and recorded as a hash. A character and its
 rotations are always in the same split.
 
-T tasks, N ways, K shots, Q queries of a class.
+With split=lake as in Lake et al. 2015: the 30 alphabets of the background set for training, but for five that
+`split_seed` chooses for validation, and the 20 of the evaluation set for the test; all classes of a task are of one
+alphabet.
 """
 
 import hashlib
 import os
+from itertools import islice
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from metarun import seeds
 from metarun.data import omniglot_archive as archive
-from metarun.data.omniglot_archive import ALPHABETS, DRAWERS, SIZE, Alphabets
-from metarun.errors import SettingError, at_least, boolean, one_of
-from metarun.tasks import Metric, Split, Task, keys, sizes, ways_of
+from metarun.data.classes import ClassSource
+from metarun.data.omniglot_archive import DIGEST, DRAWERS, SIZE
+from metarun.data.packing import Packed, cache, expand
+from metarun.errors import SettingError, boolean, one_of
+from metarun.tasks import Split
+
+VALIDATION_ALPHABETS = 5  # of the background set, with split=lake
 
 
-class Omniglot:
+class Omniglot(ClassSource):
     """N-way K-shot classification of characters.
 
     Args:
@@ -35,15 +38,16 @@ class Omniglot:
         eval_ways: N in validation and test; None: as in training.
         rotations: whether each class of a task is turned by a random multiple of 90 degrees: in `all` splits, in
             `train` only, or in `none`.
-        split_seed: shuffles the classes before they are split.
+        split: None: any classes in a task; `lake`: alphabets are split, and a task is within one.
+        split_seed: shuffles the classes before they are split, or the alphabets.
         root: the folder that omniglot-py is in; None: $METARUN_DATA, else the user's cache folder.
         download: whether torchvision may download missing archives.
     """
 
+    name = "omniglot"
     input_shape = (1, SIZE, SIZE)
-    metric: Metric = "accuracy"
-    alphabets: Alphabets = ALPHABETS
     split_sizes: ClassVar[dict[Split, int]] = {"train": 1100, "val": 100, "test": 423}
+    digest = DIGEST  # of the drawings that are expected
 
     def __init__(
         self,
@@ -54,77 +58,54 @@ class Omniglot:
         eval_queries: int | None = None,
         eval_ways: int | None = None,
         rotations: str = "all",
+        split: str | None = None,
         split_seed: int = 0,
         root: str | None = None,
         download: bool = True,
     ):
-        self.ways = ways_of(ways, eval_ways)
-        self.sizes = sizes(shots, queries, eval_shots, eval_queries)
-        at_least(0, split_seed=split_seed)
+        super().__init__(
+            ways, shots, queries, eval_shots, eval_queries, eval_ways, rotations=rotations, split_seed=split_seed
+        )
         boolean(download=download)
-        one_of("rotations", rotations, ["all", "train", "none"])
         for prefix, (k, q) in {"": self.sizes.train, "eval_": self.sizes.test}.items():
             if k + q > DRAWERS:
                 names = f"{prefix}shots", f"{prefix}queries"
                 rule = f"at most {DRAWERS}, the drawings of a class; lower {' or '.join(names)}"
                 raise SettingError(k + q, " + ".join(names), rule)
-        self.rotations, self.split_seed, self.download = rotations, split_seed, download
-        self.root = archive.expand(root or os.environ.get("METARUN_DATA") or str(archive.cache()))
-        self.outputs = max(self.ways)
+        if split is not None:
+            one_of("split", split, ["lake"])
+            self.split_sizes = {}  # what counts is the classes of an alphabet, which prepare() looks at
+        self.split, self.download = split, download
+        self.root = expand(root or os.environ.get("METARUN_DATA") or str(cache()))
 
-    def classes(self, split: Split) -> list[str]:
-        """The class names of a split, in the split's order."""
+    def load(self) -> Packed:
+        """See ClassSource."""
+        return archive.load(self.root, self.download, self.digest)
+
+    def class_splits(self) -> dict[Split, list[str]]:
+        """See ClassSource."""
 
         def digest(name: str) -> bytes:
             return hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
 
-        shuffled, sizes = sorted(archive.class_names(self.alphabets), key=digest), self.split_sizes
-        start = {"train": 0, "val": sizes["train"], "test": sizes["train"] + sizes["val"]}[split]
-        return shuffled[start : start + sizes[split]]
+        if self.split is None:
+            rest = iter(sorted(self.packed, key=digest))
+            return {split: list(islice(rest, n)) for split, n in self.split_sizes.items()}
+        sets, alphabets = self.packed.facts["sets"], self.groups() or {}
+        background = sorted((name for name, part in sets.items() if part == archive.SETS[0]), key=digest)
+        parts = {"val": background[:VALIDATION_ALPHABETS], "train": background[VALIDATION_ALPHABETS:]}
+        parts["test"] = [name for name in sets if name not in background]
+        return {split: [name for name in self.packed if alphabets[name] in part] for split, part in parts.items()}
 
-    def prepare(self, device: torch.device) -> None:
-        """See TaskSource."""
-        packed = archive.load(self.root, self.download, self.alphabets)
-        self.pixels_digest = hashlib.sha256(packed.data).hexdigest()
-        images = torch.from_numpy(packed.copy())
-        number = {name: place for place, name in enumerate(archive.class_names(self.alphabets))}
-        self.images = images.flatten(0, 1).flatten(1).to(device)  # [classes * 20, 784] uint8
-        self.members = {
-            split: torch.tensor([number[c] for c in self.classes(split)], device=device) for split in self.split_sizes
-        }
-        pixels = torch.arange(SIZE**2).view(SIZE, SIZE)
-        self.turns = torch.stack([torch.rot90(pixels, quarter).flatten() for quarter in range(4)]).to(device)
+    def groups(self) -> dict[str, str] | None:
+        """See ClassSource."""
+        return {name: name.partition("/")[0] for name in self.packed} if self.split else None
 
-    def sample(self, seed: int, split: Split, index: Tensor) -> Task:
-        """See TaskSource."""
-        index = index.to(self.images.device)
-        shots, queries = self.sizes.of(split)
-        per_class, ways, members = shots + queries, self.ways.of(split), self.members[split]
-        classes = members[seeds.distinct((seed, split, "classes"), index, 1, len(members), ways).squeeze(1)]
-        drawings = seeds.distinct((seed, split, "drawings"), index, ways, DRAWERS, per_class)
-        images = self.images[classes[..., None] * DRAWERS + drawings]  # [T, N, K + Q, 784]
-        if self.rotations == "all" or (self.rotations == "train" and split == "train"):
-            quarter = seeds.words((seed, split, "rotations"), index, ways) % 4
-            images = images.gather(-1, self.turns[quarter][:, :, None].expand_as(images))
-        images = images.view(len(index), ways, per_class, *self.input_shape)
-        labels = torch.arange(ways, device=index.device).expand(len(index), -1)
-
-        def with_labels(images: Tensor) -> tuple[Tensor, Tensor]:
-            return images.flatten(1, 2).float() / 255, labels.repeat_interleave(images.shape[2], dim=1)
-
-        support, query = with_labels(images[:, :, :shots]), with_labels(images[:, :, shots:])
-        return Task(*support, *query, keys(seed, split, index))
+    def details(self) -> dict[str, Any]:
+        """See ClassSource."""
+        return {"rotations": self.rotations} | ({"split": self.split} if self.split else {})
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
-        splits = "\n\n".join("\n".join(self.classes(split)) for split in self.split_sizes)
-        return {
-            "split_hash": hashlib.sha256(splits.encode()).hexdigest(),
-            "data_digest": archive.digest_of(self.alphabets),
-            "pixels_digest": self.pixels_digest,  # of the 28x28 images, whose last bits depend on Pillow
-        }
-
-    def facts(self) -> dict[str, Any]:
-        """See TaskSource."""
-        more = {"rotations": self.rotations}
-        return {"name": "omniglot", **self.ways.facts(), **self.sizes.facts(), "more": more}
+        # The last bits of the 28x28 images depend on Pillow; the drawings do not.
+        return super().identity() | {"data_digest": self.digest, "pixels_digest": self.packed.digest}

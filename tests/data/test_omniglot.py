@@ -13,23 +13,45 @@ from helpers.runs import ROOT
 from PIL import Image
 
 from metarun import seeds
-from metarun.data import omniglot_archive
 from metarun.engine.engine import Engine
-from metarun.errors import SettingError
+from metarun.errors import DataError, SettingError
 from metarun.models import Conv4
 
 SPLITS = ("train", "val", "test")
 
 
-@pytest.mark.parametrize("make", [lambda omniglot, **s: omniglot(**s), lambda _, **s: RealOmniglot(**s)])
-def test_splits_are_disjoint_and_have_their_sizes(omniglot, make):
-    source = make(omniglot)
+@pytest.mark.parametrize("real", [False, True])
+def test_splits_are_disjoint_and_have_their_sizes(request, real):
+    make = request.getfixturevalue("real_omniglot" if real else "omniglot")
+    sizes = [1100, 100, 423] if real else list(SPLIT_SIZES.values())
+    source = make()
     names = {split: source.classes(split) for split in SPLITS}
-    sizes = [1100, 100, 423] if isinstance(source, RealOmniglot) else list(SPLIT_SIZES.values())
     assert [len(names[split]) for split in SPLITS] == sizes
     assert len(set().union(*names.values())) == sum(sizes)
-    assert names["train"] == make(omniglot, ways=20, shots=5).classes("train")
-    assert set(names["train"]) != set(make(omniglot, split_seed=1).classes("train"))
+    assert names["train"] == make(ways=20, shots=5).classes("train")
+    assert set(names["train"]) != set(make(split_seed=1).classes("train"))
+
+
+def test_lakes_split_is_by_alphabets_and_its_tasks_are_within_one(omniglot, monkeypatch):
+    monkeypatch.setattr("metarun.data.omniglot.VALIDATION_ALPHABETS", 1)
+    source = omniglot(ways=10, split="lake", rotations="none")
+    alphabets = {split: {name.partition("/")[0] for name in source.classes(split)} for split in SPLITS}
+    assert alphabets["test"] == {name for name, (part, _) in CHARACTERS.items() if part == "images_evaluation"}
+    assert alphabets["train"] | alphabets["val"] == {"Greek", "Sanskrit"}
+    assert alphabets["train"] != alphabets["val"]
+    names = list(source.packed)
+    tasks = source.clusters(0, "test", torch.arange(60)).tolist()
+    of_tasks = [{names[number].partition("/")[0] for number in task} for task in tasks]
+    assert all(len(found) == 1 for found in of_tasks)
+    assert all(len({*task}) == 10 for task in tasks)
+    assert {number for task in tasks for number in task} == {*source.members["test"].tolist()}, "all are drawn"
+    drawings = _drawings(source, source.sample(0, "test", torch.arange(1)).support_x)
+    assert [numbers[0] // 20 for numbers in drawings] == tasks[0], "the clusters are the task's classes"
+
+
+def test_lakes_tasks_have_no_more_ways_than_an_alphabet_has_characters(omniglot):
+    with pytest.raises(DataError, match=r"30 \(data.ways\): expected at most 2\d, the classes of a group"):
+        omniglot(ways=30, split="lake")
 
 
 def test_the_split_hash_tells_splits_apart(omniglot):
@@ -53,10 +75,9 @@ def test_the_split_hash_has_every_name_in_its_split_and_place(omniglot, monkeypa
     assert source.identity()["split_hash"] != before
 
 
-def test_the_real_classes_and_pixels_are_those_of_the_published_runs():
+def test_the_real_classes_and_pixels_are_those_of_the_published_runs(real_omniglot):
     """A run directory of any version can only be evaluated on the split and the pixels that it was trained on."""
-    source = RealOmniglot()
-    source.pixels_digest = ""
+    source = real_omniglot()
     published = {
         (environment["split_hash"], environment["data_digest"])
         for path in (ROOT / "outputs" / "published").glob("*/omniglot*/**/environment.json")
@@ -71,9 +92,9 @@ def _check_drawings(source, archive, alphabet, number):
         paths = sorted(p for p in opened.namelist() if f"/{alphabet}/character{number:02d}/" in p)
         drawings = [np.asarray(Image.open(io.BytesIO(opened.read(p))).convert("L")) for p in paths]
     assert len(drawings) == 20
-    place = omniglot_archive.class_names(source.alphabets).index(f"{alphabet}/character{number:02d}")
+    images = source.packed[f"{alphabet}/character{number:02d}"]
     for drawer in (0, 7, 19):
-        small = source.images[place * 20 + drawer].view(28, 28).float() / 255
+        small = torch.from_numpy(images[drawer, 0]).float() / 255
         ink = 1 - torch.from_numpy(drawings[drawer].copy()).float() / 255
         # Shrinking keeps the mean (to the filter's ringing, which is clipped) and the place of the ink.
         assert abs(small.mean() - ink.mean()) < 0.01
@@ -90,7 +111,7 @@ def test_images_are_the_archives_drawings(omniglot, data_root, alphabet, number)
 
 def test_images_are_the_real_archives_drawings(real_omniglot, real_data_root):
     source = real_omniglot()
-    assert source.images.shape == (1623 * 20, 784)
+    assert source.examples.shape == (1623 * 20, 1, 28, 28)
     _check_drawings(source, real_data_root / "omniglot-py" / "images_background.zip", "Greek", 3)
 
 
@@ -98,7 +119,7 @@ def _drawings(source, images):
     """For each 28x28 image the numbers of the drawings that it is, whatever its rotation."""
     if not hasattr(source, "known"):
         source.known = {}
-        for number, image in enumerate(source.images.view(-1, 28, 28)):
+        for number, image in enumerate(source.examples.view(-1, 28, 28)):
             for quarter in range(4):
                 source.known.setdefault(torch.rot90(image, quarter).contiguous().numpy().tobytes(), []).append(number)
     return [source.known[(image * 255).round().byte().numpy().tobytes()] for image in images.reshape(-1, 28, 28)]
@@ -212,7 +233,7 @@ def test_zero_steps_and_random_labels_score_at_chance(omniglot):
     "bad",
     [
         {"ways": 1}, {"eval_ways": 1}, {"shots": 0}, {"shots": 11}, {"shots": 1, "queries": 20}, {"queries": 0},
-        {"rotations": "some"}, {"split_seed": -1}, {"eval_shots": 11},
+        {"rotations": "some"}, {"split_seed": -1}, {"eval_shots": 11}, {"split": "lakes"},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(bad):

@@ -1,6 +1,5 @@
 """Omniglot on disk: checked by content, packed once, downloaded whole, and refused in a line where it is not Omniglot."""
 
-import errno
 import io
 import os
 import shutil
@@ -18,12 +17,14 @@ from PIL import Image
 
 from metarun.data import omniglot_archive
 from metarun.data.omniglot import Omniglot
-from metarun.data.omniglot_archive import ALPHABETS
+from metarun.data.omniglot_archive import DIGEST
 from metarun.errors import DataError
 
+CLASSES = sum(count for _, count in CHARACTERS.values())
 
-def _load(root, download=False, alphabets=None):
-    return omniglot_archive.load(root, download, alphabets or Omniglot.alphabets)
+
+def _load(root, download=False, digest=None):
+    return omniglot_archive.load(root, download, digest or Omniglot.digest)
 
 
 def _extract(archives, root):
@@ -46,42 +47,27 @@ def spoiled(extracted, tmp_path):
         extracted / "omniglot-py",
         tmp_path / "omniglot-py",
         copy_function=os.link,
-        ignore=shutil.ignore_patterns("metarun-*"),
     )
     return tmp_path
 
 
 def test_extracted_folders_give_the_same_images_as_archives(extracted, data_root):
-    images = _load(extracted)
-    assert images.shape == (sum(count for _, count in CHARACTERS.values()), 20, 28, 28)
-    assert images.dtype == np.uint8
-    assert np.array_equal(images, _load(data_root))
+    packed = _load(extracted)
+    assert packed.examples.shape == (CLASSES * 20, 1, 28, 28)
+    assert packed.examples.dtype == np.uint8
+    assert packed.digest == _load(data_root).digest
 
 
 @pytest.mark.slow
 def test_the_real_folders_give_the_same_images_as_the_real_archives(real_data_root, tmp_path):
     _extract(real_data_root, tmp_path)
-    assert np.array_equal(_load(tmp_path, alphabets=ALPHABETS), _load(real_data_root, alphabets=ALPHABETS))
-
-
-def test_packed_once_and_again_when_damaged(spoiled, monkeypatch):
-    _load(spoiled)
-    packed = spoiled / "omniglot-py" / "metarun-omniglot-28.bin"
-    good = packed.read_bytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(omniglot_archive, "_decode", lambda *_: pytest.fail("decoded although packed"))
-        _load(spoiled)
-    for spoil in (good[:-1], good[:1000] + bytes([good[1000] ^ 1]) + good[1001:], b""):
-        packed.write_bytes(spoil)
-        _load(spoiled)
-        assert packed.read_bytes() == good
-    assert not list(packed.parent.glob("*.tmp"))
+    assert _load(tmp_path, digest=DIGEST).digest == _load(real_data_root, digest=DIGEST).digest
 
 
 def test_packed_again_when_the_source_changes(spoiled):
     _load(spoiled)
     shutil.rmtree(spoiled / "omniglot-py" / "images_evaluation" / "Tengwar" / "character07")
-    with pytest.raises(DataError, match="Tengwar/character07"):
+    with pytest.raises(DataError, match="altered Omniglot"):
         _load(spoiled)
 
 
@@ -90,35 +76,16 @@ def test_hidden_files_are_passed_over(spoiled):
     drawing = next(spoiled.rglob("*.png"))
     (drawing.parent / f"._{drawing.name}").write_bytes(b"Mac OS X")
     shutil.copytree(drawing.parent, drawing.parents[1] / ".thumbnails")
-    assert len(_load(spoiled)) == sum(count for _, count in CHARACTERS.values())
+    assert len(_load(spoiled)) == CLASSES
 
 
-def test_a_disk_without_locks_is_named(spoiled, monkeypatch):
-    def flock(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(DataError, match=r"omniglot-28.lock: No locks available: .* METARUN_LOCK=off"):
+def test_missing_classes_and_drawings_are_noticed(spoiled):
+    evaluation = spoiled / "omniglot-py" / "images_evaluation"
+    shutil.rmtree(evaluation / "Tengwar" / "character07")
+    with pytest.raises(DataError, match=rf"altered Omniglot .*: {CLASSES - 1} characters of 4 alphabets"):
         _load(spoiled)
-    monkeypatch.setenv("METARUN_LOCK", "off")
-    assert len(_load(spoiled)) == sum(count for _, count in CHARACTERS.values())
-
-
-def test_no_home_folder_is_said(monkeypatch):
-    """As in a container whose user has no name."""
-    monkeypatch.delenv("HOME")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
-    for ask in (omniglot_archive.cache, lambda: Omniglot(root="~/data")):
-        with pytest.raises(DataError, match=r"\(home folder\): there is none; expected HOME.*XDG_CACHE_HOME"):
-            ask()
-    assert Omniglot(root="/data").root == Path("/data"), "where it is not needed, it may be missing"
-
-
-def test_missing_classes_and_drawings_are_named(spoiled):
-    shutil.rmtree(spoiled / "omniglot-py" / "images_evaluation" / "Tengwar" / "character07")
-    next((spoiled / "omniglot-py" / "images_evaluation" / "ULOG" / "character01").glob("*.png")).unlink()
-    with pytest.raises(DataError, match=r"Tengwar/character07 \(0 of 20 drawings\), ULOG/character01 \(19 of 20"):
+    next((evaluation / "ULOG" / "character01").glob("*.png")).unlink()
+    with pytest.raises(DataError, match=r"found otherwise: ULOG/character01 \(19 of 20 drawings\)"):
         _load(spoiled)
 
 
@@ -129,8 +96,8 @@ def test_a_missing_half_is_named(spoiled):
 
 
 def test_another_data_set_in_the_same_layout_is_refused(data_root):
-    with pytest.raises(DataError, match="incomplete Omniglot"):
-        _load(data_root, alphabets=ALPHABETS)
+    with pytest.raises(DataError, match="altered Omniglot"):
+        _load(data_root, digest=DIGEST)
 
 
 @pytest.mark.parametrize("change", ["one pixel", "another drawing", "not a png", "huge", "other size"])
@@ -150,7 +117,7 @@ def test_altered_drawings_are_noticed(spoiled, change):
         victim.write_bytes(
             {"another drawing": content, "not a png": b"GIF89a" + content, "huge": content + bytes(100_000)}[change]
         )
-    with pytest.raises(DataError, match="Sanskrit"):
+    with pytest.raises(DataError, match=r"Sanskrit|altered Omniglot"):
         _load(spoiled)
 
 
@@ -163,26 +130,15 @@ def test_a_broken_archive_is_refused(tmp_path, data_root, content):
         _load(tmp_path)
 
 
-def test_a_read_only_data_folder_is_packed_in_the_cache(spoiled, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    (spoiled / "omniglot-py").chmod(0o555)
-    try:
-        _load(spoiled)
-    finally:
-        (spoiled / "omniglot-py").chmod(0o755)
-    assert len(list((cache / "metarun").glob("*-metarun-omniglot-28.bin"))) == 1
-    assert not list((spoiled / "omniglot-py").glob("*.bin"))
-
-
 def test_processes_starting_together_pack_once(spoiled):
     code = (
         "import sys; from pathlib import Path; from metarun.data import omniglot_archive as a; original = a._decode\n"
         "def decode(*args):\n    print('decoding', flush=True)\n    return original(*args)\n"
-        "a._decode = decode; print(a.load(Path(sys.argv[1]), False, eval(sys.argv[2])).sum())"
+        "a._decode = decode; print(a.load(Path(sys.argv[1]), False, sys.argv[2]).digest)"
     )
-    words = [sys.executable, "-c", code, str(spoiled), repr(Omniglot.alphabets)]
-    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    words = [sys.executable, "-c", code, str(spoiled), Omniglot.digest]
+    environment = os.environ | {"XDG_CACHE_HOME": str(spoiled / "cache")}
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
     lines = [line for process in processes for line in process.communicate()[0].split("\n") if line]
     assert lines.count("decoding") == 1
     assert len(set(lines)) == 2
@@ -268,7 +224,7 @@ def _every(image):
     """An archive that has all of the background names, each with this image."""
     return [
         (f"images_background/{alphabet}/character{c:02d}/{c:04d}_{n:02d}.png", image)
-        for alphabet, (part, count, _) in Omniglot.alphabets.items()
+        for alphabet, (part, count) in CHARACTERS.items()
         if part == "images_background"
         for c in range(1, count + 1)
         for n in range(1, 21)
