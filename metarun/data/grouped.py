@@ -180,9 +180,12 @@ class Grouped:
                 f"{count_of(len(self._order), 'task')} (column {self.task!r}, data.task): expected some in each split, "
                 f"and {split} has none; give more tasks, or other shares (data.splits)"
             )
+        least = sum(self.sizes.of(split))
+        has = (self.counts[[self._order[name] for name in found]] >= least).sum(axis=0)  # tasks, for each class
+        what = f"those of {self.classes[has.argmin()]!r}" if self.kind == "classes" else "them"
         return (
-            f"{sum(self.sizes.of(split))} (shots + queries): expected tasks with so many rows{self._each}, and none of "
-            f"the {len(found)} of split {split} has them; take fewer shots or queries"
+            f"{least} (shots + queries): expected tasks with so many rows{self._each}, and found {what} in "
+            f"{has.min()} of {len(found)} tasks of split {split}; take fewer shots or queries"
         )
 
     @property

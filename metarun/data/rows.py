@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from metarun.data.frames import check_columns, labels, read_frame
-from metarun.errors import SettingError
+from metarun.errors import DataError, SettingError
 from metarun.text import count_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,13 @@ class Rows:
     def frame(self) -> "DataFrame":
         """The rows that have a value in all columns with a role, with their numbers in the file."""
         gaps = [labels(self._whole[column]).isna() for column in self.roles.values()]
-        return self._whole[~sum(gaps[1:], gaps[0])]
+        frame = self._whole[~sum(gaps[1:], gaps[0])]
+        if not len(frame):
+            columns = " and ".join(self.roles.values())
+            raise DataError(
+                f"{self.file} (data.file): no row has a value in {columns}: expected rows with values there"
+            )
+        return frame
 
     @property
     def inputs(self) -> list[str]:
