@@ -31,5 +31,5 @@ def words_for(data, folder):
         "table": ["data.target=wage", "data.task=city", "data.drop=[name]"],
         "text": ["data.text=name", "data.target=city"],
     }
-    small = ["data.splits=[0.5,0.25,0.25]", "data.shots=2", "data.queries=4"]
+    small = ["data.splits=[0.5,0.25,0.25]", "data.shots=3", "data.queries=4"]
     return [f"data.file={path}", *columns[data], *small]
