@@ -149,6 +149,11 @@ class TaskSource(Protocol):
     say in `split_sizes`, {split: number}, how many classes a split has; tasks of more ways are then refused. Its tasks
     have the classes 0 to ways - 1, even where there are more outputs.
 
+    A source whose tasks share classes or tables may have `clusters(seed, split, index)`, which gives of tasks [T, c]
+    int64, at least 0: the numbers of the c classes, or with c = 1 of the table, that each is made of. Intervals are
+    then over other classes or tables too (intervals.py), and `clustered_by`, such as "classes" or "tables", is what
+    they are called. Without it, or where it gives None, tasks are independent, as generated ones are.
+
     Attributes:
         input_shape: shape of one example.
         outputs: how many numbers the learner gives for one example: for classes N, the largest of all splits.
@@ -187,6 +192,13 @@ class TaskSource(Protocol):
     def facts(self) -> dict[str, Any]:
         """Facts for the summary: keyword arguments of storage.records.Source, such as name, ways and shots."""
         ...
+
+
+def clusters_of(source: TaskSource, seed: int, split: Split, index: Tensor) -> Tensor | None:
+    """[T, c] int64 on the CPU: the numbers of what tasks share, see TaskSource; None where they are independent."""
+    find = getattr(source, "clusters", None)
+    numbers = find(seed, split, index) if find else None
+    return None if numbers is None else numbers.cpu()
 
 
 def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:

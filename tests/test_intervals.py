@@ -83,12 +83,79 @@ def test_the_interval_over_tasks_covers_95_percent():
     assert hits / 3000 == pytest.approx(0.95, abs=0.015)
 
 
+def _tasks(tasks, number, in_task, seed=0):
+    """Tasks made of some of so many classes, whose metrics depend on their classes."""
+    draws = random.Random(seed)
+    members = [draws.sample(range(number), in_task) for _ in range(tasks)]
+    effects = [draws.gauss(0, 1) for _ in range(number)]
+    return members, [sum(effects[c] for c in row) / in_task + draws.gauss(0, 0.5) for row in members]
+
+
+def test_the_interval_of_tasks_from_as_large_tables_is_that_of_the_means_of_the_tables():
+    """The analysis of variance of one factor."""
+    draws = random.Random(0)
+    levels = [draws.gauss(0, 1) for _ in range(10)]
+    tables = [[level + draws.gauss(0, 1) for _ in range(6)] for level in levels]
+    members = [[100 + table] for table in range(10) for _ in range(6)]
+    mean, ci95 = intervals.over_tasks([v for table in tables for v in table], clusters=intervals.Clusters(members))
+    means = [statistics.fmean(table) for table in tables]
+    assert mean == pytest.approx(statistics.fmean(means))
+    assert ci95 == pytest.approx(2.26216 * statistics.stdev(means) / math.sqrt(10))
+
+
+@pytest.mark.parametrize(("number", "in_task"), [(9, 1), (7, 4), (30, 5)])
+def test_the_variance_of_class_effects_solves_the_equations_of_its_moments(number, in_task):
+    """In matrices: both sums of squares have their expectations, and the mean the variance that follows."""
+    members, values = _tasks(40, number, in_task)
+    joined = np.zeros((40, number))
+    for task, row in enumerate(members):
+        joined[task, row] = 1
+    shared, centre = joined @ joined.T, np.eye(40) - 1 / 40
+    moments = [[np.trace(centre @ a @ centre @ b) for b in (shared, np.eye(40))] for a in (shared, np.eye(40))]
+    e = centre @ values
+    of_classes, own = np.linalg.solve(moments, [e @ shared @ e, e @ e])
+    assert of_classes > 0
+    expected = of_classes * shared.sum() / 40**2 + own / 40
+    clusters = intervals.Clusters(members)
+    assert clusters.number == number
+    ci95 = intervals.over_tasks(values, clusters=clusters)[1]
+    assert ci95 == pytest.approx(intervals.student_t(number - 1) * math.sqrt(expected))
+
+
+def test_tasks_that_share_nothing_or_all_the_same_have_the_interval_of_independent_ones_to_the_last_bit():
+    _, values = _tasks(30, 9, 2)
+    values = [1 / (1 + math.exp(-value)) for value in values]
+    for members in ([[3 * t, 3 * t + 1] for t in range(30)], [[4, 2]] * 30, [[7]] * 30):
+        for answers in (None, 5):
+            clusters = intervals.Clusters(members)
+            assert intervals.over_tasks(values, answers, clusters) == intervals.over_tasks(values, answers)
+
+
+def test_a_class_effect_never_narrows_an_interval_and_the_order_of_tasks_and_classes_changes_nothing():
+    for seed in range(5):
+        members, values = _tasks(50, 8, 3, seed)
+        clusters = intervals.Clusters(members)
+        found = intervals.over_tasks(values, clusters=clusters)
+        assert found[1] > intervals.over_tasks(values)[1]
+        within = [value * (-1) ** t for t, value in enumerate(values)]
+        assert intervals.over_tasks(within, clusters=clusters)[1] > intervals.over_tasks(within)[1]
+        order = random.Random(seed).sample(range(50), 50)
+        again = intervals.Clusters([[99 - c for c in reversed(members[t])] for t in order])
+        assert intervals.over_tasks([values[t] for t in order], clusters=again) == found
+
+
 def test_models_on_their_own_tasks_know_more_about_tasks_and_on_the_same_no_more():
     points = [(1.0, 0.3), (3.0, 0.4)]
     assert intervals.pooled(points) == (2.0, pytest.approx(0.25))
     assert intervals.pooled(points, shared=True) == (2.0, pytest.approx(0.35))
     assert intervals.pooled([(1.0, 0.3)] * 4) == (1.0, pytest.approx(0.15))
     assert intervals.pooled([(1.0, 0.3)] * 4, shared=True) == (1.0, pytest.approx(0.3))
+
+
+def test_models_on_other_tasks_of_the_same_classes_know_no_more_about_classes():
+    points = [(1.0, 0.5), (3.0, 0.5)]
+    assert intervals.pooled(points, unclustered=[0.3, 0.3]) == (2.0, pytest.approx(math.hypot(0.4, 0.3 / math.sqrt(2))))
+    assert intervals.pooled(points, unclustered=[0.5, 0.5]) == intervals.pooled(points)
 
 
 def test_the_pooled_interval_covers_95_percent():

@@ -42,7 +42,7 @@ class Algorithm(ABC):
         origin: the algorithm that this is a stage of (see `at`), by default itself. All stages have the same units.
     """
 
-    any_ways: ClassVar[bool] = False
+    any_ways = False
     training_only: ClassVar[tuple[str, ...]] = ("meta_lr", "meta_lr_schedule", "meta_clip", "meta_optimizer")
 
     model: nn.Module = field(kw_only=False)

@@ -64,6 +64,10 @@ class GradientBased(Algorithm):
         """The update rule; by default SGD at inner_lr."""
         return SGD(self.inner_lr)
 
+    def constants(self, task: Task) -> Params:
+        """What a task adds to the learner's parameters for predict(), and no inner step changes; by default none."""
+        return {}
+
     def batches(self, task: Task, steps: int) -> list[tuple[Tensor, Tensor]]:
         """Inputs and targets for each inner step; by default the whole support set."""
         return [(task.support_x, task.support_y)] * steps
@@ -72,13 +76,17 @@ class GradientBased(Algorithm):
         """[] the inner loss of these points."""
         outputs = self.predict(params, x)
         classes = not y.is_floating_point()
-        ways = outputs.shape[-1] if classes and self.inner_loss_reduction == "per_shot" else 1
+        ways = self.count_ways(params, outputs) if classes and self.inner_loss_reduction == "per_shot" else 1
         return example_losses(outputs, y).mean() * ways
+
+    def count_ways(self, params: Params, outputs: Tensor) -> int | Tensor:
+        """N, or [] N: the classes of the task that these outputs, [n, N] or more, are of."""
+        return outputs.shape[-1]
 
     def adapt(self, meta: Params, task: Task, steps: int, *, first_order: bool = False) -> Iterator[Params]:
         """Yields the learner's parameters after 0, 1, ..., `steps` inner steps on the support set."""
         learner = self.start(meta, task)
-        fixed = {name: value for name, value in learner.items() if name in self.fixed}
+        fixed = {name: value for name, value in learner.items() if name in self.fixed} | self.constants(task)
         adapted = {name: value for name, value in learner.items() if name not in self.fixed}
         for params, _ in self.trajectory(meta, adapted, [fixed] * steps, self.batches(task, steps), first_order):
             yield {**fixed, **params}
@@ -136,10 +144,11 @@ class GradientBased(Algorithm):
         """See Algorithm. `lr_on_mean` is there where the size of the loss decides the size of a step."""
         rule = self.rule(self.init()).name
         per_shot = self.inner_loss_reduction == "per_shot" and source.metric == "accuracy"
+        ways = source.facts().get("ways") or source.outputs
         return {
             "rule": rule,
             "lr": self.inner_lr,
-            "lr_on_mean": self.inner_lr * source.outputs if per_shot and rule != "Adam" else None,
+            "lr_on_mean": self.inner_lr * ways if per_shot and rule != "Adam" else None,
             "reduction": "per_shot" if per_shot else "mean",
             "steps": self.training_steps,
             "eval_steps": self.test_steps,

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from metarun.algos.base import Algorithm
-from metarun.algos.gradient import GradientBased
+from metarun.algos.head import WithHead
 from metarun.algos.inner import Rule, step_counter, with_prefix, without_prefix
 from metarun.errors import SettingError, at_least
 from metarun.models.functional import Params
@@ -56,7 +56,7 @@ class StepRates:
 
 
 @dataclass(eq=False, kw_only=True)
-class MAMLpp(GradientBased):
+class MAMLpp(WithHead):
     """MAML++.
 
     Its meta-parameters are `learner.*` (θ without batch norm), `rate.*` [K] for each of those, and `norm.*` [K+1, ...],
@@ -70,7 +70,7 @@ class MAMLpp(GradientBased):
     """
 
     training_only: ClassVar = (
-        *GradientBased.training_only, "inner_lr", "inner_steps", "eval_inner_steps", "multi_step_until",
+        *WithHead.training_only, "inner_lr", "inner_steps", "eval_inner_steps", "multi_step_until",
         "first_order_until",
     )  # fmt: skip
 
@@ -97,10 +97,10 @@ class MAMLpp(GradientBased):
         return "MAML++"
 
     def details(self, source: TaskSource) -> dict[str, str]:
-        """See Algorithm: the order of the meta-gradient."""
+        """See Algorithm: the order of the meta-gradient, and whether the head is shared."""
         orders = {0.0: "second order", 1.0: "first order"}
         share = f"first order until {100 * self.first_order_until:.0f} % of meta-training, then second"
-        return {"meta_gradient": orders.get(self.first_order_until, share)}
+        return {"meta_gradient": orders.get(self.first_order_until, share), **super().details(source)}
 
     def at(self, progress: float) -> Algorithm:
         """See Algorithm."""
@@ -115,7 +115,8 @@ class MAMLpp(GradientBased):
         norms = {
             name: torch.stack([value] * (self.inner_steps + 1)) for name, value in learner.items() if name in self.fixed
         }
-        rates = {name: value.new_full((self.inner_steps,), self.inner_lr) for name, value in weights.items()}
+        adapted = weights | self.row
+        rates = {name: value.new_full((self.inner_steps,), self.inner_lr) for name, value in adapted.items()}
         return {**with_prefix("learner", weights), **with_prefix("rate", rates), **with_prefix("norm", norms)}
 
     def rule(self, meta: Params) -> Rule:
@@ -125,10 +126,11 @@ class MAMLpp(GradientBased):
     def adapt(self, meta: Params, task: Task, steps: int, *, first_order: bool = False) -> Iterator[Params]:
         """Yields the learner's parameters after 0, 1, ..., K inner steps, with the batch norm of that step."""
         norms = [{name: value[k] for name, value in without_prefix("norm", meta).items()} for k in range(steps + 1)]
-        batches = self.batches(task, steps)
-        weights = self.trajectory(meta, without_prefix("learner", meta), norms[:-1], batches, first_order)
-        for norm, (params, _) in zip(norms, weights, strict=True):
-            yield {**params, **norm}
+        fixed = [norm | self.constants(task) for norm in norms]
+        batches, start = self.batches(task, steps), self.with_head(without_prefix("learner", meta))
+        weights = self.trajectory(meta, start, fixed[:-1], batches, first_order)
+        for rest, (params, _) in zip(fixed, weights, strict=True):
+            yield {**params, **rest}
 
     def weights(self) -> list[float]:
         """v_1 .. v_K at the present progress; they add up to 1."""

@@ -6,7 +6,7 @@ Reference: Li, Zhou, Chen & Li 2017, "Meta-SGD: learning to learn quickly for fe
 
 We differ in the start: every rate begins at `inner_lr`, where the paper draws each at random; rates may become
 negative, as there. Batch norm's parameters are not adapted, and have no rate. The paper takes one inner step, K is a
-setting here.
+setting here. With a shared head (algos/head.py) the rates of its weights are shared too: a row for all classes.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metarun.algos.gradient import GradientBased
+from metarun.algos.head import WithHead
 from metarun.algos.inner import SGD, Rule, with_prefix, without_prefix
 from metarun.errors import at_least
 from metarun.models.functional import Params
@@ -23,7 +23,7 @@ from metarun.tasks import Task
 
 
 @dataclass(eq=False, kw_only=True)
-class MetaSGD(GradientBased):
+class MetaSGD(WithHead):
     """Meta-SGD. Its meta-parameters are `learner.*`, θ, and for each that the inner loop changes `rate.*`, its α.
 
     Args:
@@ -31,7 +31,7 @@ class MetaSGD(GradientBased):
         inner_steps: K in training; at least 1.
     """
 
-    training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "inner_lr")
+    training_only: ClassVar = (*WithHead.training_only, "inner_steps", "inner_lr")
 
     inner_steps: int = 1
     eval_inner_steps: int | None = None
@@ -48,12 +48,13 @@ class MetaSGD(GradientBased):
     def init(self) -> Params:
         """{name: tensor}: the learner's own weights, and equal rates."""
         learner = super().init()
-        rates = {name: torch.full_like(w, self.inner_lr) for name, w in learner.items() if name not in self.fixed}
+        adapted = {name: value for name, value in learner.items() if name not in self.fixed} | self.row
+        rates = {name: torch.full_like(value, self.inner_lr) for name, value in adapted.items()}
         return {**with_prefix("learner", learner), **with_prefix("rate", rates)}
 
     def start(self, meta: Params, task: Task) -> Params:
         """The learner's initial parameters θ."""
-        return without_prefix("learner", meta)
+        return self.with_head(without_prefix("learner", meta))
 
     def rule(self, meta: Params) -> Rule:
         """The update rule: SGD with a learned rate for each weight."""

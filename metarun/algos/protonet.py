@@ -11,7 +11,6 @@ do. We differ in the outer rate: constant or with a schedule of its own, theirs 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +26,7 @@ from metarun.tasks import Task, TaskSource, example_losses, score
 class ProtoNet(Algorithm):
     """Prototypical networks, with squared Euclidean distances."""
 
-    any_ways: ClassVar = True
+    any_ways = True
 
     def __post_init__(self):
         super().__post_init__()

@@ -12,6 +12,10 @@ differ: theirs goes from task to task; here all tasks of a meta-batch start from
 v <- v + ε mean over tasks of (v_K - v), and is used in tests too. `fresh` starts every task with v = 0, so that Adam's
 first step has the same length for every weight. Adam's eps is added to √(v / (1 - β2^t)), as in torch and in Adam's own
 algorithm 1; TensorFlow's, which the authors used, adds it to √v, which counts for more in the first steps.
+
+With a shared head (algos/head.py) its carried v is a row for all classes, and moves towards the mean of the task's
+classes, which is the nearest shared v. By the chain rule it would move by their sum: N times as far, beyond v_K with
+ε = 1, where v may become negative.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +25,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metarun.algos.gradient import GradientBased, make_rule
+from metarun.algos.gradient import make_rule
+from metarun.algos.head import WithHead
 from metarun.algos.inner import Adam, Rule, with_prefix, without_prefix
 from metarun.errors import SettingError, at_least, one_of
 from metarun.models.functional import Params
@@ -29,7 +34,7 @@ from metarun.tasks import Task, TaskSource, minibatches
 
 
 @dataclass(eq=False, kw_only=True)
-class Reptile(GradientBased):
+class Reptile(WithHead):
     """Reptile. ε is `meta_lr`, with the outer optimiser SGD.
 
     Args:
@@ -41,7 +46,7 @@ class Reptile(GradientBased):
         eval_inner_batch: the same in validation and test.
     """
 
-    training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "inner_batch")
+    training_only: ClassVar = (*WithHead.training_only, "inner_steps", "inner_batch")
 
     meta_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
     inner_steps: int = 5
@@ -82,19 +87,19 @@ class Reptile(GradientBased):
         learner = super().init()
         if not self.carries:
             return learner
-        zeros = {name: torch.zeros_like(value) for name, value in learner.items()}
+        zeros = {name: torch.zeros_like(value) for name, value in (learner | self.row).items()}
         return {**learner, **with_prefix("second", zeros), "power": torch.ones((), dtype=torch.float64)}
 
     def start(self, meta: Params, task: Task) -> Params:
         """The learner's initial parameters θ."""
-        return without_moments(meta)
+        return self.with_head(without_moments(meta))
 
     def details(self, source: TaskSource) -> dict[str, str]:
-        """See Algorithm: the minibatches, and where Adam's moments come from."""
+        """See Algorithm: the minibatches, where Adam's moments come from, and whether the head is shared."""
         sizes = [size or "all points" for size in (self.inner_batch, self.eval_inner_batch)]
         batches = f"at most {sizes[0]} in training, {sizes[1]} in test"
         moments = {"carried": {"moments": "carried over from training"}, "fresh": {"moments": "fresh in every task"}}
-        return {"minibatch": batches, **moments.get(self.inner_moments or "", {})}
+        return {"minibatch": batches, **moments.get(self.inner_moments or "", {}), **super().details(source)}
 
     def rule(self, meta: Params) -> Rule:
         """The update rule: Adam or SGD."""
@@ -111,12 +116,14 @@ class Reptile(GradientBased):
         return (without_moments(point) for point in self._path(meta, task))
 
     def _path(self, meta: Params, task: Task) -> Iterator[Params]:
-        """Yields the meta-parameters after 0, 1, ..., K inner steps of training, without a graph."""
+        """Yields learner and meta-parameters after 0, 1, ..., K inner steps of training, without a graph."""
         meta = {name: value.detach() for name, value in meta.items()}
         batches = minibatches_of(*task.points(), task.key, self.inner_batch, self.inner_steps)
-        steps = self.trajectory(meta, without_moments(meta), [{}] * len(batches), batches, first_order=True)
+        fixed = self.constants(task)
+        steps = self.trajectory(meta, self.start(meta, task), [fixed] * len(batches), batches, first_order=True)
         for params, state in steps:
-            yield {**params, **(CarriedAdam.named(state) if self.carries else {})}
+            moments = CarriedAdam.named((state[0], self.tie(state[1], task))) if self.carries else {}
+            yield {**params, **fixed, **moments}
 
     def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
         """The mean query loss after the inner loop, with θ - θ_K for its gradient, and the query metric, both []."""

@@ -22,9 +22,10 @@ def main(args: argparse.Namespace) -> None:
     from metarun.engine import loop
     from metarun.files import write_atomically
     from metarun.run import pictures
-    from metarun.run.build import build_experiment, choose_chunks
+    from metarun.run.build import build_experiment, check_ways_of_eval, choose_chunks
     from metarun.run.contract import check_contract
     from metarun.run.environment import describe_session
+    from metarun.run.identity import warn_of_changes
     from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
     from metarun.run.summary import compare_training, summarize, test_tasks_of
     from metarun.storage.records import Environment
@@ -35,6 +36,8 @@ def main(args: argparse.Namespace) -> None:
     config = replace(with_changes(trained.plain(), args.words), logger=None)  # which may not be installed here
     experiment = build_experiment(config, ("test",))
     _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
+    before = build_experiment(replace(trained, device=config.device, logger=None))
+    check_ways_of_eval(before.source, experiment)
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
         raise RunDirError(
@@ -44,18 +47,18 @@ def main(args: argparse.Namespace) -> None:
     step, _ = newest["best"]
     experiment.source.prepare(experiment.device)
     check_contract(experiment, ("test",))
+    warn_of_changes(rundir, trained, config, experiment)
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(rundir, trained, step))
     chunks = choose_chunks(config, experiment, state, "test")
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, chunks)
     choices = rundir.choices()
     summary = summarize(config, experiment, state, result, choices=choices, run=str(rundir.short), steps=newest["step"])
-    before = build_experiment(replace(trained, device=config.device, logger=None))
     summary = summary.model_copy(update={"trained": compare_training(before, experiment)})
     rundir.refuse_links()
     out = RunDir(make_dated_folder(rundir.path / "eval"))
     write_atomically(out.path / "config.yaml", dump(config.plain()).encode())
-    session = describe_session(config, experiment, chunks)
+    session = describe_session(config, experiment, chunks, ("test",))
     out.write("environment.json", Environment(**session.model_dump()))
     out.write("test_tasks.json", test_tasks_of(experiment, result))
     out.write("summary.json", summary)

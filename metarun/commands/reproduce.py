@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarun import intervals
 from metarun.commands.common import add_run
 from metarun.config.keys import keys_that, policy
 from metarun.engine.ranks import refuse_several_processes
@@ -20,6 +19,8 @@ from metarun.text import printable
 if TYPE_CHECKING:
     from metarun.config.schema import Config
     from metarun.storage.records import Environment, Session
+
+COMPARED = ("code", "data_digest", "first_tasks", "split_hash")  # facts that have words of their own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +41,7 @@ def main(args: argparse.Namespace) -> None:
     from metarun.engine import loop
     from metarun.run.build import choose_chunks, prepare_experiment
     from metarun.run.environment import describe_session
+    from metarun.run.identity import describe_changes
     from metarun.run.train_and_test import execute
     from metarun.storage.metrics import read_events, read_metrics
     from metarun.storage.rundir import RunDir, make_dated_folder
@@ -62,13 +64,16 @@ def main(args: argparse.Namespace) -> None:
             print(printable(f"this run went on {changed}, so that the repetition may differ"))
     experiment = prepare_experiment(pinned)  # what can be refused is refused before there is a directory
     chunks = choose_chunks(pinned, experiment, loop.start(experiment))
-    for line in _differing_environment(environment, describe_session(pinned, experiment, chunks)):
+    now = describe_session(pinned, experiment, chunks)
+    if changed := describe_changes(environment, now, config, pinned):
+        print(printable(f"{'; '.join(changed)}: the repetition is of another, and may differ"), flush=True)
+    for line in _differing_environment(environment, now):
         print(printable(line), flush=True)
     copy = RunDir(make_dated_folder(Path("outputs")))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
     execute(pinned, copy.path, rundir.overrides(), rundir.choices())
     lines = [_without_extra_validations(text, config) for text in (original, read_metrics(copy))]
-    if all(session.intervals == intervals.NAME for session in (environment, *environment.continued)):
+    if all(session.intervals == now.intervals for session in (environment, *environment.continued)):
         print(_compare_lines(*lines))
         return
     compared = _compare_lines(*([_without_interval(line) for line in some] for some in lines))
@@ -87,7 +92,7 @@ def _with_threads_and_chunks(config: Config, environment: Environment) -> Config
 def _differing_environment(old: Session, new: Session) -> list[str]:
     """A line for each fact of the environment that is otherwise now."""
     flat = [{**s.plain(), **s.versions, **(s.git.plain() if s.git else {})} for s in (old, new)]
-    left_out = ("argv", "config", "versions", "git", "continued", "changed")
+    left_out = ("argv", "config", "versions", "git", "continued", "changed", *COMPARED)
     names = [name for name, value in flat[0].items() if name not in left_out and value not in ("", None)]
     return [f"environment: {n} was {flat[0][n]}, is {flat[1].get(n)}" for n in names if flat[0][n] != flat[1].get(n)]
 

@@ -34,7 +34,7 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
     for key, value in changes:  # once all that was chosen by name is there
         if key in NEWER:
             section, _, name = key.partition(".")
-            new[section].setdefault(name, None)
+            new[section].setdefault(name, NEWER[key])
         if not is_there(key, new):
             check_unlisted(key, value, new)
             find_parent(key.rpartition(".")[0], new)[key.split(".")[-2]][key.split(".")[-1]] = None

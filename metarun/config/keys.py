@@ -70,8 +70,8 @@ KEYS = {
 # In runs of earlier versions, what a paper reports was a key of the config.
 FORMER = {"published": Policy(resume=True, digits=False, identity=False, published=True)}
 
-# Keys that runs of earlier versions lack, where null means what those did.
-NEWER = ("data.train_tasks", "data.eval_ways", "data.split")
+# Keys that runs of earlier versions lack, with the value that means what those did.
+NEWER = {"data.train_tasks": None, "data.eval_ways": None, "data.split": None, "algo.head": "own"}
 
 
 def policy(key: str) -> Policy:
@@ -95,11 +95,11 @@ def key_of(word: str) -> str:
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a plain config, with their dotted keys, but for a null that is as good as absent (see NEWER)."""
+    """The values of a plain config, with their dotted keys, but for those that are as good as absent (see NEWER)."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, f"{prefix}{key}.")
-        elif value is not None or f"{prefix}{key}" not in NEWER:
+        elif f"{prefix}{key}" not in NEWER or value != NEWER[f"{prefix}{key}"]:
             yield f"{prefix}{key}", value
 
 

@@ -40,7 +40,11 @@ def class_name(part: Any) -> str:
     """The name of an object's class, or of a class: `net.Flat` as one types it in `_target_`; of metarun's `MLP`."""
     cls = part if isinstance(part, type) else type(part)
     name = getattr(part, "own_class", None)  # of a learner, which may have taken in a module
-    name = name if isinstance(name, str) else spell_class(cls)
+    return spell_target(name if isinstance(name, str) else spell_class(cls))
+
+
+def spell_target(name: str) -> str:
+    """A `_target_` for people: of a class of metarun's its own name, else all of it."""
     return name.rpartition(".")[2] if within(name, ["metarun"]) else name
 
 

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
 
 from metarun.config.schema import Config, check
+from metarun.config.targets import check_name
 from metarun.errors import RunDirError, UsageError
 from metarun.files import read
 from metarun.text import reason
@@ -24,7 +25,7 @@ def saved_config(path: Path) -> Config:
         plain = _read_plain(path)
         if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
             raise RunDirError(f"{path}: expected a mapping of keys to values")
-        return check(plain)
+        return check(plain, check_class=check_name)  # it is only read here, and targets.build() has its own check
     except FileNotFoundError as error:
         raise RunDirError(f"{path}: not found; expected the config that metarun saved in .hydra of a run") from error
     except UsageError as error:

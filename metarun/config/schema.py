@@ -6,6 +6,7 @@ Works on plain dictionaries, and imports no torch, so that a wrong name or type 
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -89,12 +90,14 @@ class Config:
         return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def check(plain: dict[str, Any], here: str | None = None) -> Config:
+def check(
+    plain: dict[str, Any], here: str | None = None, check_class: Callable[[str, Any], None] = check_target
+) -> Config:
     """The typed config of a plain one: composed, or saved, perhaps by an earlier version.
 
     A relative data.root or data.file, and one with ~, is kept absolute, where the folder `here` is given that it is
-    relative to.
-    Raises UsageError for a root key that is unknown, missing or out of range, and for a `_target_` without trust.
+    relative to. `check_class` is called with the key and the value of every `_target_`. Raises UsageError for a root
+    key that is unknown, missing or out of range, and for a `_target_` without trust.
     """
     plain = {key: value for key, value in plain.items() if key not in LEFT_OUT}
     names = {field.name: field.default is MISSING for field in fields(Config)}
@@ -113,7 +116,7 @@ def check(plain: dict[str, Any], here: str | None = None) -> Config:
         found = {name: os.path.abspath(os.path.join(here, os.path.expanduser(path))) for name, path in paths.items()}
         plain["data"] = data | found
     for key, target in targets(plain, ""):
-        check_target(key, target)
+        check_class(key, target)
     if type(plain.get("budget")) is int:
         plain["budget"] = float(plain["budget"])  # 1 and 1.0 are the same
     try:

@@ -28,6 +28,12 @@ def targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
             yield from [(name, value)] if key == "_target_" else targets(value, name)
 
 
+def check_name(key: str, target: Any) -> None:
+    """Raises UsageError if a `_target_` is no dotted name; where nothing is built from it, any will do."""
+    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
+        raise UsageError(f"{spell(target)} ({key}): expected the dotted name of a class, such as metarun.models.MLP")
+
+
 def check_target(key: str, target: Any, more: tuple[str, ...] = ()) -> None:
     """Raises UsageError if a `_target_` names something outside the trusted packages, and `more` of them."""
     packages = [*more, *trusted()]
@@ -70,8 +76,8 @@ def build(section: str, node: dict[str, Any], more: tuple[str, ...] = (), **give
         raise UsageError(f"{section}._target_: missing; expected the class to build")
     cls = trusted_class(f"{section}._target_", node["_target_"], more)
     settings = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
-    takes = inspect.signature(cls).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+    takes = parameters_of(cls)
+    if takes is not None:
         keys = [key for key in takes if key not in given]
         for name, value in settings.items():
             if name not in takes:
@@ -101,6 +107,24 @@ def build(section: str, node: dict[str, Any], more: tuple[str, ...] = (), **give
         raise refusal(f"{section}: {class_name(cls)} cannot be built: {why}{where}") from error
 
 
+def parameters_of(cls: type, eval_str: bool = False) -> dict[str, inspect.Parameter] | None:
+    """The parameters of a class's constructor by name; None where it takes any.
+
+    What `**settings` takes is taken to go to the constructor of the next class of metarun that it inherits from, as
+    ClassSource.
+    """
+    found = dict(inspect.signature(cls, eval_str=eval_str).parameters)
+    for base in cls.__mro__[1:]:
+        rest = [name for name, parameter in found.items() if parameter.kind is parameter.VAR_KEYWORD]
+        if not rest:
+            return found
+        if within(base.__module__, ["metarun"]) and "__init__" in vars(base):
+            del found[rest[0]]
+            _, *inherited = inspect.signature(vars(base)["__init__"], eval_str=eval_str).parameters.items()
+            found = {name: parameter for name, parameter in inherited if name not in found} | found
+    return None
+
+
 def settings_of(section: str, node: dict[str, Any]) -> dict[str, inspect.Parameter] | None:
     """The parameters of a node's class that settings can be; None where it takes any.
 
@@ -109,10 +133,10 @@ def settings_of(section: str, node: dict[str, Any]) -> dict[str, inspect.Paramet
     """
     cls = trusted_class(f"{section}._target_", node["_target_"])
     try:
-        takes = inspect.signature(cls, eval_str=True).parameters
+        takes = parameters_of(cls, eval_str=True)
     except Exception:  # names of types that are only imported for type checkers
-        takes = inspect.signature(cls).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        takes = parameters_of(cls)
+    if takes is None:
         return None
     given = GIVEN.get(section, ())
     if node.get("_partial_"):

@@ -104,8 +104,15 @@ class Packed(Mapping[str, np.ndarray]):
 
 def describe_files(root: Path, files: Iterable[Path]) -> list[tuple[str, int, int]]:
     """Name below root, time and size of each file: a key that changes when a file comes, goes or is replaced."""
-    stats = ((path, path.stat()) for path in files)
-    return [(path.relative_to(root).as_posix(), stat.st_mtime_ns, stat.st_size) for path, stat in stats]
+
+    def stat(path: Path) -> os.stat_result:
+        try:
+            return path.stat()
+        except FileNotFoundError:  # a broken link, which whoever reads the files will name
+            return path.lstat()
+
+    stats = ((path, stat(path)) for path in files)
+    return [(path.relative_to(root).as_posix(), facts.st_mtime_ns, facts.st_size) for path, facts in stats]
 
 
 def load_packed(name: str, key: object, make: Callable[[], Chunks]) -> Packed:

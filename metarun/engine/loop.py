@@ -15,9 +15,9 @@ from metarun.engine.chunking import Chunks
 from metarun.engine.engine import Engine
 from metarun.engine.processes import Processes
 from metarun.errors import DivergedError
-from metarun.intervals import Evaluation, over_tasks
+from metarun.intervals import Clusters, Evaluation, over_tasks
 from metarun.models.functional import Params
-from metarun.tasks import Metric, Split, Task, TaskSource
+from metarun.tasks import Metric, Split, Task, TaskSource, clusters_of
 
 EVAL_BATCH = 100  # tasks that are made at once in validation and test
 
@@ -138,10 +138,12 @@ def meta_test(
         queries = some.query_y.shape[1]
         curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some, chunks).double())
     joined = experiment.processes.join(torch.cat(curves)[: len(mine)], tasks).cpu()
-    return evaluate(joined, split, experiment.source.metric, queries)
+    members = clusters_of(experiment.source, experiment.seed, split, torch.arange(tasks))
+    clusters = None if members is None else Clusters(members.tolist())
+    return evaluate(joined, split, experiment.source.metric, queries, clusters)
 
 
-def evaluate(curves: Tensor, split: str, metric: Metric, queries: int) -> Evaluation:
+def evaluate(curves: Tensor, split: str, metric: Metric, queries: int, clusters: Clusters | None = None) -> Evaluation:
     """Mean and 95% interval over tasks, of `queries` queries each, after each inner step, of [T, K+1] metrics."""
     if not torch.isfinite(curves).all():
         task, step = (~torch.isfinite(curves)).nonzero()[0].tolist()
@@ -150,8 +152,10 @@ def evaluate(curves: Tensor, split: str, metric: Metric, queries: int) -> Evalua
             f"try a smaller algo.inner_lr"
         )
     answers = queries if metric == "accuracy" else None
-    ci95 = [over_tasks(values, answers)[1] for values in curves.T.tolist()]
-    return Evaluation(curves.mean(dim=0).tolist(), ci95, len(curves), curves[:, -1].tolist(), queries)
+    alone = [over_tasks(values, answers)[1] for values in curves.T.tolist()]
+    ci95 = [over_tasks(values, answers, clusters)[1] for values in curves.T.tolist()] if clusters else alone
+    mean, each = curves.mean(dim=0).tolist(), curves[:, -1].tolist()
+    return Evaluation(mean, ci95, len(curves), each, queries, clusters, alone if clusters else None)
 
 
 def snapshot(state: State) -> dict[str, Any]:

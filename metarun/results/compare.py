@@ -6,12 +6,14 @@ their intervals: the mean of the differences, and its interval over tasks. See i
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from metarun import intervals
 from metarun.config.keys import leaves, policy
+from metarun.config.own_code import spell_target
+from metarun.results.material import code_of, data_of, describe_material
 from metarun.results.runs import Digest, LeftOut, Run, leave_out
 from metarun.storage.records import Metric, Point, Published
 
@@ -80,7 +82,9 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     metrics: dict[Metric, dict[str, dict[int, Run]]] = {}  # by metric, configuration and seed
     repeated = []
     for run in runs:
-        configuration = json.dumps([run.evaluation, run.changes, identity(run)], sort_keys=True)
+        configuration = json.dumps(
+            [run.evaluation, run.changes, identity(run), data_of(run), code_of(run)], sort_keys=True
+        )
         seeds = metrics.setdefault(run.summary.metric, {}).setdefault(configuration, {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
             repeated.append(leave_out(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))
@@ -88,7 +92,9 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     for metric, configurations in metrics.items():
         alike = [[seeds[seed] for seed in sorted(seeds)] for seeds in configurations.values()]
         keys = distinguish([next((run for run in group if run.experiment), group[0]) for group in alike])
-        differences = differences_to_best([results_of(group) for group in alike], higher=metric == "accuracy")
+        clusters = {run.digest: run.clusters for group in alike for run in group if run.digest and run.clusters}
+        results = [results_of(group) for group in alike]
+        differences = differences_to_best(results, clusters, higher=metric == "accuracy")
         rows += [make_row(*parts) for parts in zip(alike, keys, differences, strict=True)]
     return rows, repeated
 
@@ -99,7 +105,7 @@ def make_row(runs: list[Run], keys: dict[str, Any], to_best: Difference | None =
     shared = len(set(digests)) < len(digests)  # as evaluations of several models may have the same tasks
 
     def pool(points: Iterable[Point]) -> tuple[float, float]:
-        return intervals.pooled([(point.mean, point.ci95) for point in points], shared)
+        return _pool([(point.mean, point.ci95, point.unclustered) for point in points], shared)
 
     mean, ci95 = pool(run.summary.test for run in runs)
     validations = [run.summary.validation.mean for run in runs if run.summary.validation]
@@ -136,17 +142,31 @@ def results_of(runs: Sequence[Run]) -> Results:
     return {digest: [statistics.fmean(each) for each in zip(*models, strict=True)] for digest, models in found.items()}
 
 
-def differences_to_best(results: Sequence[Results], *, higher: bool) -> list[Difference | None]:
-    """For each row its difference to the best row on exactly the same test tasks; None where it is alone on them."""
+def _pool(points: Sequence[tuple[float, float, float | None]], shared: bool = False) -> tuple[float, float]:
+    """See intervals.pooled(), of (mean, ci95, unclustered) with None where that is ci95."""
+    unclustered = [ci95 if alone is None else alone for _, ci95, alone in points]
+    return intervals.pooled([(mean, ci95) for mean, ci95, _ in points], shared, unclustered)
+
+
+def differences_to_best(
+    results: Sequence[Results], clusters: Mapping[Digest, intervals.Clusters], *, higher: bool
+) -> list[Difference | None]:
+    """For each row its difference to the best row on exactly the same test tasks; None where it is alone on them.
+
+    Clusters are by the digest of the tasks that share them.
+    """
     found: list[Difference | None] = [None] * len(results)
     for tasks in {frozenset(row) for row in results if row}:
         same = [number for number, row in enumerate(results) if row.keys() == tasks]
         means = {n: statistics.fmean(statistics.fmean(each) for each in results[n].values()) for n in same}
         best = (max if higher else min)(same, key=means.__getitem__)
         for number in same if len(same) > 1 else ():
-            pairs = [zip(results[number][digest], results[best][digest], strict=True) for digest in sorted(tasks)]
-            points = [intervals.over_tasks([a - b for a, b in pair]) for pair in pairs]
-            found[number] = Difference(best=True) if number == best else Difference(*intervals.pooled(points))
+            points = []
+            for digest in sorted(tasks):
+                gaps = [a - b for a, b in zip(results[number][digest], results[best][digest], strict=True)]
+                _, alone = intervals.over_tasks(gaps)
+                points.append((*intervals.over_tasks(gaps, clusters=clusters.get(digest)), alone))
+            found[number] = Difference(best=True) if number == best else Difference(*_pool(points))
     return found
 
 
@@ -181,16 +201,18 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
         shorter = key == "budget" and set(values) != {"1"}
         if within_a_name or (key in typed and len(set(values)) > 1) or shorter or key == "experiment":
             columns.append(key)
-    return [
+    rows = [
         {key: row[key] for key in columns if key in row} | _describe_changes(run, columns)
         for run, row in zip(runs, settings, strict=True)
     ]
+    alike = [[other for other, words in zip(runs, rows, strict=True) if words == row] for row in rows]
+    return [row | describe_material(run, group) for run, row, group in zip(runs, rows, alike, strict=True)]
 
 
 def _name_classes(run: Run) -> dict[str, str]:
     """The algorithm, the task source and the learner, by the names of their classes; for people the algorithm's own."""
     sections = (run.config.algo, run.config.data, run.config.model)
-    algo, data, model = (section["_target_"].rpartition(".")[2] for section in sections)
+    algo, data, model = (spell_target(section.get("_target_", "")) for section in sections)
     return {"algo": run.summary.algorithm or algo, "data": data, "model": model}
 
 

@@ -29,8 +29,10 @@ class Run:
         typed: by key, the words that were typed for it and on resuming it, but for what leaves an experiment the
             published one (config/keys.py).
         each: the metric of every test task; [] where it was not kept.
+        clusters: the classes or tables that those tasks share; None where they share none, or none were kept.
         digest: of the test tasks; None where it was not kept. Runs with the same one were tested on the same tasks.
         origin: the files of the run that was trained: of an evaluation others than rundir.
+        environment: of the test; `trained_environment` that of training.
     """
 
     rundir: RunDir
@@ -40,9 +42,11 @@ class Run:
     experiment: str
     typed: dict[str, str]
     each: list[float]
+    clusters: intervals.Clusters | None
     digest: Digest | None
     origin: RunDir
     environment: Environment
+    trained_environment: Environment
 
     @property
     def evaluation(self) -> bool:
@@ -162,7 +166,7 @@ def read_run(path: Path) -> Run:
     sessions = environment if origin is rundir else origin.environment() or Environment()
     experiment, typed = origin.choices().get("experiment", ""), _read_typed(origin, trained, sessions)
     tasks = _read_tasks(rundir, summary.test)
-    return Run(rundir, config, trained, summary, experiment, typed, *tasks, origin, environment)
+    return Run(rundir, config, trained, summary, experiment, typed, *tasks, origin, environment, sessions)
 
 
 def _read_typed(rundir: RunDir, config: Config, environment: Environment) -> dict[str, str]:
@@ -173,16 +177,18 @@ def _read_typed(rundir: RunDir, config: Config, environment: Environment) -> dic
     return {key: word for key, word in words.items() if not policy(key).published}
 
 
-def _read_tasks(rundir: RunDir, test: Test) -> tuple[list[float], Digest | None]:
-    """See Run.each and Run.digest."""
+def _read_tasks(rundir: RunDir, test: Test) -> tuple[list[float], intervals.Clusters | None, Digest | None]:
+    """See Run.each, Run.clusters and Run.digest."""
     if (tasks := rundir.test_tasks()) is None:
-        return [], None
-    if len(tasks.each) == test.tasks > 1:
-        mean, ci95 = intervals.over_tasks(tasks.each, tasks.queries if tasks.metric == "accuracy" else None)
+        return [], None, None
+    members = tasks.clusters
+    if len(tasks.each) == test.tasks > 1 and (members is None or len(members) == test.tasks):
+        clusters = None if members is None else intervals.Clusters(members)
+        mean, ci95 = intervals.over_tasks(tasks.each, tasks.queries if tasks.metric == "accuracy" else None, clusters)
         if tasks.queries is None:
             ci95 = intervals.former(tasks.each)
         if math.isclose(mean, test.mean) and math.isclose(ci95, test.ci95, rel_tol=1e-6, abs_tol=1e-12):
-            return tasks.each, (tasks.digest, len(tasks.each))
+            return tasks.each, clusters, (tasks.digest, len(tasks.each))
     raise RunDirError(
         f"{rundir.path}/test_tasks.json: does not belong to summary.json; expected both as metarun wrote them; restore "
         "them from a copy"

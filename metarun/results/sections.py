@@ -78,7 +78,8 @@ def _show_learning(metric: Metric, entries: list[Entry]) -> Section:
         found = defaultdict(list)
         for event in (event for events in entry.events for event in events if event.split == "val"):
             found[event.step].append((event.value, event.ci95 or 0.0))
-        points = [(step, *intervals.pooled(seeds)) for step, seeds in sorted(found.items())]
+        clustered = any(run.summary.test.clusters for run in entry.row.runs)  # then seeds share classes or tables
+        points = [(step, *intervals.pooled(seeds, clustered)) for step, seeds in sorted(found.items())]
         series += [Series(entry.name, entry.number, points)] if points else []
     spoken = [f"{line.name} ends at {format_metric(metric, line.points[-1][1])}" for line in series]
     caption = "The same validation tasks every time, after all inner steps; the band is the interval over them."

@@ -42,6 +42,7 @@ def _values(row: Row) -> dict[str, Any]:
     return {
         **{name: getattr(row, name) for name in ("keys", "metric", "mean", "validation", "ci95_tasks", "ci95_seeds")},
         "tasks": row.runs[0].summary.test.tasks,
+        "clusters": (clusters := row.runs[0].summary.test.clusters) and clusters.plain(),
         "seeds": [run.trained.seed for run in row.runs],
         "budget": row.runs[0].config.budget,
         "by_step": row.by_step,

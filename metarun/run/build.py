@@ -25,6 +25,7 @@ from metarun.errors import SettingError, UsageError
 from metarun.models.adopt import adopt, frozen_tensors
 from metarun.models.learner import Learner
 from metarun.run.contract import SPLITS, check_contract
+from metarun.run.identity import hash_code
 from metarun.tasks import Split, TaskSource
 from metarun.text import spell, spell_class
 
@@ -106,6 +107,7 @@ def build_experiment(config: Config, splits: Sequence[Split] = SPLITS) -> Experi
     if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
         name = type(optimizer).__name__
         raise UsageError(f"{name} (algo.meta_optimizer): expected an optimiser that steps by a gradient, such as Adam")
+    hash_code(config)  # while the files are what was imported
     build_logger(config)  # only to refuse its settings now; the run opens its own
     return Experiment(algorithm, source, engine, device, config.seed, train_tasks, learner)
 
@@ -124,11 +126,7 @@ def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits
     if (test := facts.get("ways")) is None:
         return
     train = facts.get("train_ways") or test
-    if train != test and not algorithm.any_ways:
-        raise UsageError(
-            f"{test} (data.eval_ways): expected {train}, as in training, for {algorithm.name} has an output for each "
-            f"class; for other numbers algo={', '.join(_algorithms_of_any_ways())}"
-        )
+    _refuse_other_ways(algorithm, "eval_ways", train, test)
     for split in splits:
         most, ways = getattr(source, "split_sizes", {}).get(split), train if split == "train" else test
         if most is not None and ways > most:
@@ -138,10 +136,23 @@ def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits
             raise UsageError(f"{ways} (data.{name}): expected at most {most}, the classes of split {split}{remedy}")
 
 
-def _algorithms_of_any_ways() -> list[str]:
-    """The choices of algo that test with other ways than in training."""
+def check_ways_of_eval(trained: TaskSource, tested: Experiment) -> None:
+    """Raises UsageError: with its data.ways the learner has other outputs than in training, which it cannot have."""
+    train, test = (source.facts().get("ways") for source in (trained, tested.source))
+    if trained.outputs != tested.source.outputs and None not in (train, test):
+        _refuse_other_ways(tested.algorithm, "ways", train, test)
+
+
+def _refuse_other_ways(algorithm: Algorithm, key: str, train: int, test: int) -> None:
+    if train == test or algorithm.any_ways:
+        return
     nodes = {name: plain_config((f"algo={name}",))["algo"] for name in OWN.options("algo")}
-    return [name for name, node in nodes.items() if trusted_class("algo._target_", node["_target_"]).any_ways]
+    able = [name for name, node in nodes.items() if trusted_class("algo._target_", node["_target_"]).any_ways]
+    shared = [name for name, node in nodes.items() if "head" in node]
+    raise UsageError(
+        f"{test} (data.{key}): expected {train}, as in training, for {algorithm.name} has an output for each class; "
+        f"for other numbers algo={', '.join(able)}, or algo.head=shared with algo={', '.join(shared)}"
+    )
 
 
 def build_learner(config: Config, source: TaskSource, device: torch.device) -> Learner:

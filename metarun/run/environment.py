@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -12,14 +13,20 @@ from metarun import intervals
 from metarun.config.schema import Config
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment
+from metarun.run.contract import SPLITS
+from metarun.run.identity import identify
 from metarun.storage.records import Git, Session
+from metarun.tasks import Split, clusters_of
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
 
 
-def describe_session(config: Config, experiment: Experiment, chunks: Chunks) -> Session:
-    """The session of this process. No secrets: no environment variables."""
-    device, identity = experiment.device, experiment.source.identity()
+def describe_session(
+    config: Config, experiment: Experiment, chunks: Chunks, splits: Sequence[Split] = SPLITS
+) -> Session:
+    """The session of this process, which takes tasks of these splits. No secrets: no environment variables."""
+    device = experiment.device
+    independent = clusters_of(experiment.source, config.seed, "test", torch.arange(1)) is None
     return Session(
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         git=_git(),
@@ -27,14 +34,14 @@ def describe_session(config: Config, experiment: Experiment, chunks: Chunks) -> 
         platform=platform.platform(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        intervals=intervals.NAME,
+        intervals=intervals.NAME if independent else intervals.CLUSTERED,
         threads=torch.get_num_threads(),
         config=config.fingerprint,
         seed=config.seed,
         processes=experiment.processes.size,
         chunk=chunks.train,
         eval_chunk=chunks.test,
-        **identity,
+        **identify(config, experiment, splits).model_dump(),
     )
 
 

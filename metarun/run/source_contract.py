@@ -17,7 +17,7 @@ from torch import Tensor
 from metarun.config.own_code import class_name
 from metarun.errors import UsageError
 from metarun.storage import records
-from metarun.tasks import Split, Task, TaskSource
+from metarun.tasks import Split, Task, TaskSource, clusters_of
 
 TASKS = 4  # of a split. Support and query that overlap do so in all of them
 # For examples in several splits: 64 tasks or so many numbers. 20,000 images that all splits draw from are noticed, and
@@ -93,7 +93,25 @@ def _check_split(source: TaskSource, seed: int, split: Split, device: torch.devi
     if all(_differing_field(first, tasks.select(slice(t, t + 1)), but=("key",)) is None for t in range(TASKS)):
         refuse(source, f"the first {TASKS} tasks of {split} are all the same", "other tasks for other numbers (index)")
     _check_overlap(source, split, tasks)
+    _check_clusters(source, seed, split)
     return tasks
+
+
+def _check_clusters(source: TaskSource, seed: int, split: Split) -> None:
+    """What tasks share, where a source says so."""
+    where, index = f"clusters() of {split}", torch.arange(TASKS)
+    found: Any = clusters_of(source, seed, split, index)
+    if found is None:
+        return
+    if found.dtype != torch.int64 or found.dim() != 2 or len(found) != TASKS or not found.numel() or found.min() < 0:
+        given = f"{where} gives {str(found.dtype).removeprefix('torch.')} {list(found.shape)}"
+        refuse(
+            source, given, f"int64 [{TASKS}, c], the numbers of the classes or of the table of each task, at least 0"
+        )
+    if not torch.equal(clusters_of(source, seed, split, index.flip(0)[:2]), found.flip(0)[:2]):
+        refuse(source, f"{where} depends on the other tasks", "a pure function of (seed, split, i) for task i")
+    if not isinstance(getattr(source, "clustered_by", None), str):
+        refuse(source, "clusters() without clustered_by", "a word for what tasks share, such as classes or tables")
 
 
 def _check_types(source: TaskSource, split: Split, task: Task, device: torch.device, n: int = TASKS) -> None:

@@ -12,6 +12,7 @@ from metarun.engine.loop import Experiment, State
 from metarun.errors import RunDirError, UsageError
 from metarun.models.adopt import frozen_digest
 from metarun.run.build import prepare_experiment
+from metarun.run.identity import describe_code, hash_code, refuse_changes
 from metarun.storage import checkpoint
 from metarun.storage.metrics import parse_events
 from metarun.storage.records import Summary
@@ -39,7 +40,7 @@ class StartingPoint:
     metrics: str = ""  # the text of metrics.jsonl then
 
 
-def finished_summary(rundir: RunDir, changes: list[str]) -> Summary | None:
+def finished_summary(rundir: RunDir, config: Config, changes: list[str]) -> Summary | None:
     """The summary of a run that has nothing left to do. Raises RunDirError: it may not go on with these changes."""
     if fixed := [key for key in changes if not policy(key).resume]:
         raise RunDirError(
@@ -52,6 +53,9 @@ def finished_summary(rundir: RunDir, changes: list[str]) -> Summary | None:
         return None
     if (summary := rundir.summary()) and changes:
         log.warning("%s is finished: %s stays as it was", rundir.short, ", ".join(changes))
+    environment = rundir.environment()
+    if environment and (code := describe_code(environment.code, hash_code(config))):  # as far as it is imported
+        log.warning("%s: %s: this is the result of the former", rundir.short, "; ".join(code))
     return summary
 
 
@@ -61,17 +65,18 @@ def first_step(config: Config) -> StartingPoint:
     return StartingPoint(experiment, loop.start(experiment), Best())
 
 
-def newest_step(config: Config, rundir: RunDir, changes: list[str]) -> StartingPoint:
+def newest_step(old: Config, config: Config, rundir: RunDir, changes: list[str]) -> StartingPoint:
     """The starting point of a run that goes on: its newest checkpoint, or where it has none, its first step.
 
     Raises:
-        RunDirError: its checkpoints cannot be used.
+        RunDirError: its checkpoints cannot be used, or were trained with other data or code.
         UsageError: it has done more outer steps already than the config asks for.
     """
     start = first_step(config)
     saved = newest_checkpoint(rundir, config)
     if saved is None:
         return start
+    refuse_changes(rundir, old, config, start.experiment)
     restore(start.experiment, start.state, saved)
     if start.state.step > config.outer_steps:
         raise UsageError(

@@ -10,6 +10,7 @@ from metarun.intervals import Evaluation
 from metarun.models import learner as learners
 from metarun.storage.records import (
     Checkpoint,
+    Clusters,
     EarlierTest,
     Inner,
     Learner,
@@ -40,7 +41,12 @@ def summarize(
     """
     algorithm, metric, model = experiment.algorithm, experiment.source.metric, experiment.algorithm.model
     assert isinstance(model, learners.Learner)
-    points = [Point(mean=mean, ci95=ci95) for mean, ci95 in zip(result.mean, result.ci95, strict=True)]
+    unclustered = result.unclustered or [None] * len(result.mean)
+    points = [
+        Point(mean=mean, ci95=ci95, unclustered=alone)
+        for mean, ci95, alone in zip(result.mean, result.ci95, unclustered, strict=True)
+    ]
+    test = Test(**dict(points[-1]), tasks=result.tasks, by_step=points, clusters=_describe_clusters(experiment, result))
     learner = Learner(name=type(model.network).__name__, form=model.form, norm=model.norm)
     source, inner, details = facts(experiment)
     return Summary(
@@ -60,8 +66,16 @@ def summarize(
         checkpoint=Checkpoint(step=state.step, run=run),
         parameters=sum(value.numel() for value in state.meta.values()),
         metric=metric,
-        tests={metric: Test(mean=result.mean[-1], ci95=result.ci95[-1], tasks=result.tasks, by_step=points)},
+        tests={metric: test},
     )
+
+
+def _describe_clusters(experiment: Experiment, result: Evaluation) -> Clusters | None:
+    """What the tasks of a test share; None where they are independent."""
+    if result.clusters is None:
+        return None
+    kind = getattr(experiment.source, "clustered_by", "clusters")
+    return Clusters(kind=kind, number=result.clusters.number, in_task=len(result.clusters.members[0]))
 
 
 def earlier_tests(before: Summary | None, outer_steps: int) -> list[EarlierTest]:
@@ -104,5 +118,11 @@ def test_tasks_of(experiment: Experiment, result: Evaluation) -> Tasks:
     for index in torch.arange(result.tasks).split(EVAL_BATCH):
         for tensor in experiment.source.sample(experiment.seed, "test", index)[:-1]:  # but the key
             digest.update(tensor.cpu().numpy().tobytes())
-    metric, steps = experiment.source.metric, len(result.mean) - 1
-    return Tasks(metric=metric, digest=digest.hexdigest(), inner_steps=steps, queries=result.queries, each=result.each)
+    return Tasks(
+        metric=experiment.source.metric,
+        digest=digest.hexdigest(),
+        inner_steps=len(result.mean) - 1,
+        queries=result.queries,
+        each=result.each,
+        clusters=result.clusters.members if result.clusters else None,
+    )

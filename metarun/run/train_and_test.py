@@ -34,7 +34,7 @@ from metarun.run.summary import earlier_tests, facts, summarize, test_tasks_of
 from metarun.run.words import describe_source
 from metarun.storage import checkpoint
 from metarun.storage.metrics import Recorder, parse_events
-from metarun.storage.records import Environment, Summary, Validation
+from metarun.storage.records import Environment, Identity, Summary, Validation
 from metarun.storage.rundir import RunDir
 
 log = logging.getLogger("metarun")
@@ -90,12 +90,12 @@ def _execute(
     if old is None:
         rundir.check_free()
     changes = differing_keys(old.plain(), config.plain()) if old else []
-    if old is not None and (summary := starting_point.finished_summary(rundir, changes)) is not None:
+    if old is not None and (summary := starting_point.finished_summary(rundir, config, changes)) is not None:
         log.info("%s is finished; this is its result", rundir.short)
         Processes().from_rank_zero(None)
         return summary
     # A run that goes on is left as it is until nothing is left that could be refused.
-    start = starting_point.newest_step(config, rundir, changes) if old is not None else None
+    start = starting_point.newest_step(old, config, rundir, changes) if old is not None else None
     if start is not None and not start.state.step:
         log.info("%s has no checkpoint: starting from the first outer step", rundir.short)
     step = start.state.step if start else 0
@@ -210,6 +210,8 @@ def _record_environment(config: Config, rundir: RunDir, start: StartingPoint, ch
     if before is None:
         rundir.write("environment.json", Environment(**now.model_dump()))
         return 0
+    if not start.state.step:  # nothing is left of what the sessions before may have made of other data and code
+        before = before.model_copy(update={name: getattr(now, name) for name in Identity.model_fields})
     now = now.model_copy(update={"after_step": start.state.step, "changed": changes})
     rundir.write("environment.json", before.model_copy(update={"continued": [*before.continued, now]}))
     return len(before.continued) + 1

@@ -1,6 +1,6 @@
 """A summary's facts in words: the title of a run, its settings, its closing words. Imports no torch."""
 
-from metarun.storage.records import Inner, Source, Summary, Training
+from metarun.storage.records import Clusters, Inner, Source, Summary, Training
 from metarun.text import format_metric
 
 
@@ -36,6 +36,14 @@ def describe_training(training: Training) -> str:
     steps = f"{total}" if done == total else f"{done} of {total}"
     share = f" (budget {training.budget:g} of {training.meta_steps})" if training.budget < 1 else ""
     return f"{steps} outer steps of {training.meta_batch} tasks{share}"
+
+
+def describe_clusters(clusters: Clusters) -> str:
+    """How many classes or tables the tasks of a test are made of, such as '423 classes, 5 in each task'."""
+    noun = clusters.kind if clusters.number > 1 else clusters.kind.removesuffix("s")
+    if clusters.number == clusters.in_task:
+        return f"{clusters.number} {noun}, in every task: the interval says nothing of other {clusters.kind}"
+    return f"{clusters.number} {noun}" + (f", {clusters.in_task} in each task" if clusters.in_task > 1 else "")
 
 
 def name_of(summary: Summary) -> str:
@@ -112,6 +120,10 @@ def closing_words(summary: Summary, more: dict[str, str]) -> str:
     some = [k for k in range(last + 1) if last <= 12 or k in (1, 2, 5) or k % 10 == 0 or k == last]
     steps = "  ".join(f"{k}: {format_metric(metric, test.by_step[k].mean)}" for k in some)
     result = f"{metric} {format_metric(metric, test.mean, test.ci95)} (mean and 95% interval over {test.tasks} tasks)"
-    lines = {"test": result, **({"by step": f"{steps} (after that many inner steps)"} if last else {})}
+    lines = {"test": result}
+    if test.clusters:
+        lines["independent"] = describe_clusters(test.clusters)
+    if last:
+        lines["by step"] = f"{steps} (after that many inner steps)"
     lines |= settings(summary) | more
     return "\n".join(["", title(summary), *(f"{name:<14}{text}" for name, text in lines.items())])

@@ -166,6 +166,27 @@ def test_anil_adapts_the_head_alone_and_learns_the_rest():
     assert all(grads[name].norm() > 1e-6 for name in meta if name.endswith("weight")), "and all layers are meta-learned"
 
 
+def test_boil_adapts_all_but_the_head_and_learns_that_too():
+    """By hand: gradient steps of torch's own on a copy whose head is no parameter; batch norm's shift moves too."""
+    model, task = norm_model(), image_tasks(torch.Generator().manual_seed(0)).select(0)
+    algorithm = maml(model, inner_parameters="body", inner_lr=0.5)
+    meta = algorithm.init()
+    *_, adapted = algorithm.adapt(meta, task, 3)
+    by_hand = copy.deepcopy(model)
+    body = [value for name, value in by_hand.named_parameters() if not name.startswith("head.")]
+    for _ in range(3):
+        grads = torch.autograd.grad(F.cross_entropy(by_hand(task.support_x), task.support_y), body)
+        for value, grad in zip(body, grads, strict=True):
+            value.data = value.data - 0.5 * grad
+    for name, value in by_hand.named_parameters():
+        torch.testing.assert_close(adapted[name], value.detach(), rtol=1e-9, atol=1e-12)
+        assert torch.equal(adapted[name], meta[name]) == name.startswith("head.")
+    leaves = {name: value.requires_grad_() for name, value in meta.items()}
+    grads = torch.autograd.grad(algorithm.meta_loss(leaves, task)[0], [leaves["head.weight"]])
+    assert grads[0].norm() > 1e-6
+    assert maml(model, inner_parameters="body", first_order=True).name == "first-order BOIL"
+
+
 @pytest.mark.parametrize(
     "settings",
     [

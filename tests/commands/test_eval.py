@@ -32,7 +32,7 @@ def test_eval_under_other_settings(metarun):
     assert same["test"] == json.loads(Path("run/summary.json").read_text())["test"]
     for words, said in (
         (["algo.inner_steps=3"], "no effect"), (["algo.meta_lr=0.1"], "no effect"), (["algo.meta_optimizer._target_=torch.optim.SGD"], "no effect"),
-        (["algo.first_order=true"], "no effect"), (["data.ways=3"], "head.weight"), (["meta_steps=3"], "no effect"), (["data.way=3"], "did you mean ways?"),
+        (["algo.first_order=true"], "no effect"), (["data.ways=3"], "algo.head=shared"), (["meta_steps=3"], "no effect"), (["data.way=3"], "did you mean ways?"),
         (["algo=fomaml"], "settings of its own"), (["seed=1,2"], "key=value"), (["data.shots=x"], "an integer"), (["seed=${oc.env:HOME}"], "seed"),
     ):  # fmt: skip
         code, _, err = metarun("eval", "run", *words)

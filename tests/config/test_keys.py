@@ -1,10 +1,13 @@
 """The table of key policies: complete, and what has to follow from it."""
 
+import copy
+
 import pytest
 import yaml
 from helpers.runs import ROOT
 
 from metarun.config.compose import compose
+from metarun.config.edit import with_changes
 from metarun.config.keys import KEYS, NEWER, differing_keys, key_of, keys_that, leaves, policy
 from metarun.config.schema import check
 
@@ -88,15 +91,16 @@ def test_keys_in_which_two_configs_differ():
     assert dict(leaves(old)) == {"a": 1, "b.c": [1], "b.d": None, "b.e": {}, "f": True}
 
 
-def test_a_null_that_earlier_runs_lack_is_no_other_setting():
+def test_a_value_that_means_what_earlier_runs_did_without_the_key_is_no_other_setting():
     plain = compose(["data=omniglot"]).plain()
-    old = {
-        **plain,
-        "data": {key: plain["data"][key] for key in plain["data"] if key not in ("train_tasks", "eval_ways")},
-    }
+    old, others = copy.deepcopy(plain), {"data.eval_ways": 7, "data.train_tasks": 7, "algo.head": "shared"}
+    for key, other in others.items():
+        section, _, name = key.partition(".")
+        del old[section][name]
+        new = {**plain, section: plain[section] | {name: other}}
+        assert differing_keys(plain, new) == [key]
+        assert check(new).fingerprint != check(plain).fingerprint
+    assert others.keys() == NEWER.keys()
     assert differing_keys(old, plain) == []
     assert check(old).fingerprint == check(plain).fingerprint
-    for key in ("eval_ways", "train_tasks"):
-        new = {**plain, "data": plain["data"] | {key: 7}}
-        assert differing_keys(old, new) == [f"data.{key}"]
-        assert check(new).fingerprint != check(old).fingerprint
+    assert with_changes(old, ["algo.head=own", "data.shots=3"]).algo == plain["algo"]

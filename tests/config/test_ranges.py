@@ -17,7 +17,7 @@ BAD = [
     ("algo.meta_lr=-0.1", "-0.1 (algo.meta_lr)"),
     ("algo.meta_lr_schedule=step", "'step' (algo.meta_lr_schedule): expected one of constant, linear, cosine"),
     ("algo.meta_clip=0", "0 (algo.meta_clip): expected a finite number above 0"),
-    ("algo.inner_parameters=body", "'body' (algo.inner_parameters): expected one of weights, head, all"),
+    ("algo.inner_parameters=neck", "'neck' (algo.inner_parameters): expected one of weights, head, body, all"),
     ("algo.inner_optimizer=rmsprop", "expected one of sgd, adam"),
     ("algo.inner_betas=[0.9,0.99]", "(algo.inner_betas): expected null with inner_optimizer=sgd"),
     ("algo.inner_loss_reduction=per_shots", "did you mean per_shot?"),

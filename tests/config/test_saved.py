@@ -8,7 +8,9 @@ from helpers.runs import ROOT
 
 from metarun.config.compose import compose
 from metarun.config.saved import dump, read_words, saved_config
-from metarun.errors import RunDirError
+from metarun.config.schema import check
+from metarun.config.targets import build
+from metarun.errors import RunDirError, UsageError
 
 GOOD = dump(compose([]).plain())
 
@@ -48,8 +50,8 @@ BAD = {
         _replace("objective: val", "objective: '${oc.create:{_target_: os.mkdir, path: owned}}'"),
         "the interpolation",
     ),
-    "a target": (_replace("metarun.algos.maml.MAML", "os.mkdir"), "'os.mkdir'"),
-    "a nested target": (_replace("torch.optim.Adam", "builtins.exec"), "'builtins.exec'"),
+    "a call as a target": (_replace("metarun.algos.maml.MAML", "os.mkdir('owned')"), "expected the dotted name"),
+    "a mapping as a target": (_replace("torch.optim.Adam", "{path: owned}"), "expected the dotted name"),
     "hydra": (
         _replace("seed: 0\n", "hydra: {callbacks: {x: {_target_: os.mkdir, path: owned}}}\nseed: 0\n"),
         "'hydra'",
@@ -94,6 +96,18 @@ def test_what_was_saved_is_read_again(tmp_path):
         path.write_text(dump(config.plain()))
         assert saved_config(path) == config
         assert saved_config(path).fingerprint == config.fingerprint
+
+
+def test_a_class_that_nobody_trusts_is_a_word_until_it_is_built(tmp_path):
+    """So that tables of the runs of others need no trust. Nothing that builds goes without check() or build()."""
+    path = tmp_path / "config.yaml"
+    for old, new in (("metarun.algos.maml.MAML", "os.mkdir"), ("torch.optim.Adam", "builtins.exec")):
+        _replace(old, new)(path)
+        config = saved_config(path)
+        with pytest.raises(UsageError, match=f"'{new}' .*METARUN_TRUST"):
+            check(config.plain())
+        with pytest.raises(UsageError, match=f"'{new}' .*METARUN_TRUST"):
+            build("algo", config.algo, model=None)
 
 
 def test_published_configs_of_earlier_versions_are_read():

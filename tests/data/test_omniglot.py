@@ -175,6 +175,13 @@ def test_the_classes_of_a_task_come_in_any_order(identified):
         assert len(np.unique(ranks, axis=0)) > 50, "of 120 orders, in 100 tasks"
 
 
+def test_the_clusters_of_a_task_are_its_characters(identified):
+    source, result = identified
+    for split in SPLITS:
+        classes = np.array(result[split][0]).reshape(100, 5, 2)[:, :, 0] // 20
+        assert source.clusters(0, split, torch.arange(100)).tolist() == classes.tolist()
+
+
 def test_all_drawings_are_used(omniglot):
     source = omniglot(shots=2, queries=2)
     seen = {n for numbers in _drawings(source, source.sample(0, "val", torch.arange(400)).support_x) for n in numbers}

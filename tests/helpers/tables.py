@@ -18,18 +18,3 @@ def cities(seed=0):
     frame["job"] = rng.choice(["baker", "smith"], len(city))
     frame["name"] = [f"{'ABCDEFGHIJKL'[n]}{'aeiou'[i % 5]}{i}" for i, n in enumerate(city)]
     return frame.sample(frac=1, random_state=seed).reset_index(drop=True)
-
-
-def words_for(data, folder):
-    """The words by which a run finds the files that a task source of conf/ cannot do without."""
-    path = folder / "cities.csv"
-    if data not in ("table", "text"):
-        return []
-    if not path.exists():
-        cities().to_csv(path, index=False)
-    columns = {
-        "table": ["data.target=wage", "data.task=city", "data.drop=[name]"],
-        "text": ["data.text=name", "data.target=city"],
-    }
-    small = ["data.splits=[0.5,0.25,0.25]", "data.shots=3", "data.queries=4"]
-    return [f"data.file={path}", *columns[data], *small]

@@ -9,7 +9,7 @@ from metarun.config.compose import compose
 from metarun.engine import loop
 from metarun.errors import RunDirError, UsageError
 from metarun.models.adopt import frozen_digest
-from metarun.run.build import build_experiment
+from metarun.run.build import build_experiment, check_ways_of_eval
 from metarun.run.starting_point import restore
 from metarun.run.summary import summarize
 
@@ -107,3 +107,28 @@ def test_a_checkpoint_of_other_frozen_weights_is_refused(build):
 def test_an_algorithm_without_a_weight_to_train_is_refused(build):
     with pytest.raises(UsageError, match=r"Prototypical networks \(algo\): expected weights to meta-train"):
         build("Frozen", "algo=protonet")
+
+
+def test_with_a_shared_head_a_run_is_tested_with_any_ways(tmp_path):
+    """The checkpoint of a training with 4 ways, whose val and test tasks have 2, is good for 2 and for 6."""
+
+    def build(*words):
+        experiment = build_experiment(compose(("data=tabular", *words)))
+        experiment.source.prepare(experiment.device)
+        return experiment, loop.start(experiment)
+
+    trained, state = build("algo.head=shared", "data.ways=4", "data.eval_ways=2")
+    list(loop.meta_train(trained, state, 2, 4))
+    saved = {**loop.snapshot(state), "split_hash": trained.source.identity()["split_hash"], "frozen": ""}
+    for ways in (2, 6):
+        tested, other = build("algo.head=shared", f"data.ways={ways}")
+        check_ways_of_eval(trained.source, tested)
+        restore(tested, other, saved)
+        result = loop.meta_test(tested, other.meta, "test", 40)
+        assert result.mean[0] == pytest.approx(1 / ways, abs=1e-6), "step 0 is exactly chance"
+        assert result.mean[-1] > 1.2 / ways
+    (own, _), (other, _) = build(), build("data.ways=6")
+    with pytest.raises(
+        UsageError, match=r"6 \(data.ways\): expected 2, as in .*algo=protonet, or algo.head=shared with"
+    ):
+        check_ways_of_eval(own.source, other)

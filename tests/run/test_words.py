@@ -3,7 +3,18 @@
 import pytest
 
 from metarun.run import words
-from metarun.storage.records import Checkpoint, Inner, Learner, Point, Source, Summary, Trained, Training, Validation
+from metarun.storage.records import (
+    Checkpoint,
+    Clusters,
+    Inner,
+    Learner,
+    Point,
+    Source,
+    Summary,
+    Trained,
+    Training,
+    Validation,
+)
 from metarun.storage.records import Test as Result
 
 SIZES = {"shots": 1, "queries": 2, "train_shots": 1, "train_queries": 2}
@@ -102,6 +113,22 @@ def test_an_older_summary_has_its_own_words():
     assert words.title(old) == "MAML on x (queries: 2), 9 outer steps"
     assert words.name_of(old) == "MAML on x (queries: 2)"
     assert words.settings(old) == {"learner": "MLP"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "in_task", "expected"),
+    [
+        ("classes", 423, 5, "423 classes, 5 in each task"),
+        ("tables", 40, 1, "40 tables"),
+        ("classes", 3, 3, "3 classes, in every task: the interval says nothing of other classes"),
+        ("tables", 1, 1, "1 table, in every task: the interval says nothing of other tables"),
+    ],
+)
+def test_what_stands_behind_a_test(kind, number, in_task, expected):
+    clusters = Clusters(kind=kind, number=number, in_task=in_task)
+    test = Result(mean=0.5, ci95=0.1, tasks=9, by_step=[Point(mean=0.5, ci95=0.1)], clusters=clusters)
+    lines = words.closing_words(_summary(tests={"accuracy": test}), {}).splitlines()
+    assert lines[3] == f"independent   {expected}"
 
 
 def test_closing_words():

@@ -1,0 +1,175 @@
+"""What lies in a data folder: the names of its classes, their examples, and the splits that its maker chose."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from metarun.data.decode import SUFFIXES
+from metarun.errors import DataError
+
+SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+Examples = TypeVar("Examples", list[Path], np.ndarray)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The classes of a data folder, sorted by name.
+
+    Attributes:
+        layout: the name of the layout, as typed in data.layout.
+        files: the image files of every class, sorted; empty where the images are in arrays.
+        arrays: the images of every class, uint8 [n, H, W, C]; empty where they are in files.
+        splits: the sorted class names of train, val and test where the layout has splits, else None.
+        groups: the group of every class that is in one; such a class is named GROUP/CLASS.
+        notes: what was left aside and why, a line each.
+    """
+
+    layout: str
+    files: dict[str, list[Path]] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    splits: dict[str, list[str]] | None = None
+    groups: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Listing:
+    """The folders and images of a folder, sorted by name, and how many files of a kind were left aside."""
+
+    folders: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+    aside: Counter[str] = field(default_factory=Counter)
+
+
+def refuse(what: str, expected: str, remedy: str) -> DataError:
+    """The error of a data folder, for the caller to raise."""
+    return DataError(f"{what} (data.root): expected {expected}; {remedy}")
+
+
+def list_folder(folder: Path) -> Listing:
+    """What is in a folder; links are followed.
+
+    Raises:
+        DataError: a link in it leads nowhere.
+        OSError: it cannot be read.
+    """
+    listing, broken = Listing(), []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = folder / entry.name
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                listing.aside["hidden"] += 1
+            elif entry.is_dir():
+                listing.folders.append(path)
+            elif entry.is_symlink() and not path.exists():
+                broken.append(path)
+            elif path.suffix.lower() in SUFFIXES and entry.is_file():
+                listing.images.append(path)
+            else:
+                listing.aside[path.suffix.lower() or "without a suffix"] += 1
+    if broken:
+        more = f" and {len(broken) - 1} more" if broken[1:] else ""
+        raise refuse(f"{broken[0]}{more}: a broken link", "it to lead to an image", "mend or remove it")
+    return listing
+
+
+def describe_aside(aside: Counter[str]) -> list[str]:
+    """The note on files that were left aside; none if there are none."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(aside.items()) if count)
+    return [f"left aside, as no images by their names: {kinds}"] if kinds else []
+
+
+def images_of_classes(
+    folders: Iterable[Path], prefix: str, aside: Counter[str], notes: list[str]
+) -> dict[str, list[Path]]:
+    """{prefix + folder name: its images}; a folder without images is dropped with a note."""
+    classes: dict[str, list[Path]] = {}
+    for folder in folders:
+        listing = list_folder(folder)
+        aside.update(listing.aside)
+        aside["folders inside class folders"] += len(listing.folders)
+        if listing.images:
+            classes[prefix + folder.name] = listing.images
+        else:
+            notes.append(f"dropped, as it holds no images: {prefix}{folder.name}")
+    return classes
+
+
+def find_parts(root: Path, suffix: str, names: Mapping[str, Sequence[str]] = SPLIT_NAMES) -> dict[str, Path]:
+    """{split: root/NAME + suffix} for the splits that have a file or folder there.
+
+    Raises:
+        DataError: a split has two.
+    """
+    parts: dict[str, Path] = {}
+    for split, spellings in names.items():
+        paths = [path for name in spellings if (path := root / f"{name}{suffix}").exists()]
+        if len(paths) > 1:
+            raise refuse(f"{paths[0]} and {paths[1].name}: two for {split}", "only one", "remove one of them")
+        if paths:
+            parts[split] = paths[0]
+    return parts
+
+
+def require_all(root: Path, parts: Mapping[str, object], remedy: str) -> None:
+    """Raises DataError, with the remedy, unless train, val and test are all there."""
+    if missing := [split for split in SPLIT_NAMES if split not in parts]:
+        there = " and ".join(split for split in SPLIT_NAMES if split in parts)
+        raise refuse(f"{root} has {there} and no {' and no '.join(missing)}", "all three", remedy)
+
+
+def join_splits(
+    root: Path, parts: Mapping[str, Mapping[str, Examples]]
+) -> tuple[dict[str, Examples], dict[str, list[str]]]:
+    """All classes, and the class names by split.
+
+    Raises:
+        DataError: a split is empty; or a class or a file is in two.
+    """
+    owner: dict[str, str] = {}
+    for split in SPLIT_NAMES:
+        for name in parts[split]:
+            if owner.setdefault(name, split) != split:
+                count = sum(n in parts[split] for n in parts[owner[name]])
+                raise refuse(
+                    f"{root}: class {name} is in {owner[name]} and in {split} ({count} such)",
+                    "every class in one split, as test classes have to be new",
+                    "split classes, not images; or set data.root to one folder of classes, which are then split",
+                )
+        if not parts[split]:
+            raise refuse(f"{root}: no class in {split}", "classes in train, val and test", "add some")
+    classes = {name: examples for split in SPLIT_NAMES for name, examples in parts[split].items()}
+    forbid_shared_files(classes, owner)
+    return classes, {split: sorted(parts[split]) for split in SPLIT_NAMES}
+
+
+def forbid_shared_files(classes: Mapping[str, Examples], split_of: Mapping[str, str]) -> None:
+    """Raises DataError if two classes have the same file; names both, and their splits where there are splits."""
+    owner: dict[Path, str] = {}
+    for name, examples in classes.items():
+        for path in examples if isinstance(examples, list) else []:
+            first = owner.setdefault(path, name)
+            if first != name:
+                places = [f"{split_of[c]}, class {c}" if c in split_of else f"class {c}" for c in (first, name)]
+                raise refuse(
+                    f"{path} is listed twice: in {places[0]} and in {places[1]}",
+                    "every image in one class of one split",
+                    "remove one of the two",
+                )
+
+
+def check_classes(root: Path, names: Iterable[str]) -> None:
+    """Raises DataError unless there are two classes, whose names can be written down."""
+    names = list(names)
+    for name in names:
+        if any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
+            raise refuse(f"{root}: class {name!r}", "a name in UTF-8 without control characters", "rename it")
+    if len(names) < 2:
+        there = f"only one class, {names[0]}," if names else "no class with images"
+        raise refuse(f"{there} in {root}", "at least two, of a folder of images each", "add classes, or set data.root")

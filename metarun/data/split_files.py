@@ -1,0 +1,251 @@
+"""Data folders with files that say which image or class is in which class or split: CSV, lists, JSON.
+
+What such a file names has to lie inside the data folder: it may come from a stranger.
+"""
+
+import csv
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from metarun.data.found import (
+    Found,
+    describe_aside,
+    find_parts,
+    forbid_shared_files,
+    images_of_classes,
+    join_splits,
+    list_folder,
+    refuse,
+    require_all,
+)
+from metarun.errors import SettingError, one_of
+from metarun.text import reason
+
+CSV_COLUMNS = (("label", "filename"), ("class_name", "image_name"))  # class, image; as Ravi & Larochelle have it, and
+JSON_NAMES = {"train": ("train", "base"), "val": ("val", "valid", "validation"), "test": ("test", "novel")}
+ALBUM = {"category": "CATEGORY", "image": "FILE_NAME", "super_category": "SUPER_CATEGORY"}
+Rows = Iterable[tuple[str, str]]  # class, image
+
+
+def fits_csv_files(root: Path) -> bool:
+    """Whether there is a train.csv with columns that metarun knows, and another part."""
+    parts = find_parts(root, ".csv")
+    return "train" in parts and len(parts) > 1 and _csv_columns(parts["train"]) is not None
+
+
+def read_csv_files(root: Path) -> Found:
+    """The images that {train,val,test}.csv name, in images/, in images/CLASS/, or beside the files."""
+    parts = find_parts(root, ".csv")
+    require_all(root, parts, "write it, of the same columns")
+    images = root / "images"
+    splits = {}
+    for split, source in parts.items():
+        if (columns := _csv_columns(source)) is None:
+            rule = " or ".join(f"{image},{name}" for name, image in CSV_COLUMNS)
+            raise refuse(f"{source} has other columns", rule, "rename them")
+        rows = ((row[0], row[1]) for row in _read_table(source, columns))
+        splits[split] = _images(root, source, rows, lambda name: (images, images / name, root, root / name))
+    files, names = join_splits(root, splits)
+    return Found("csv_files", files, splits=names)
+
+
+def fits_lists(root: Path) -> bool:
+    """Whether there are lists of classes beside a folder of classes."""
+    return bool(_list_folders(root)) and (root / "data").is_dir()
+
+
+def read_lists(root: Path, split: str | None = None) -> Found:
+    """The classes in data/ that splits/NAME/{train,val,test}.txt name, a class on a line."""
+    folders = _list_folders(root)
+    if split is not None:
+        one_of("split", split, folders)
+    elif len(folders) > 1:
+        raise SettingError(None, "split", f"one of {', '.join(folders)}, the splits in {root / 'splits'}")
+    home = folders[split or next(iter(folders))]
+    parts = find_parts(home, ".txt")
+    require_all(home, parts, "write it, a class on a line")
+    data, aside, notes, splits = root / "data", Counter(), [], {}
+    for name, source in parts.items():
+        classes = dict.fromkeys(line.strip() for line in _read_text(source).splitlines() if line.strip())
+        splits[name] = {}
+        for folder in _find_all(data, source, [(written, (data,)) for written in classes]):
+            group = folder.relative_to(data).parent
+            prefix = "" if group == Path() else f"{group.as_posix()}/"
+            splits[name] |= images_of_classes([folder], prefix, aside, notes)
+    files, names = join_splits(root, splits)
+    groups = {name: name.rpartition("/")[0] for name in files if "/" in name}
+    return Found("lists", files, splits=names, groups=groups, notes=notes + describe_aside(aside))
+
+
+def fits_json_files(root: Path) -> bool:
+    """Whether there is a JSON file of the training split, with keys that metarun knows."""
+    parts = find_parts(root, ".json", JSON_NAMES)
+    return "train" in parts and len(parts) > 1 and _json_reader(_read_json(parts["train"])) is not None
+
+
+def read_json_files(root: Path) -> Found:
+    """The classes of easy-few-shot's JSON, by folders, or of CloserLookFewShot's, by images.
+
+    Paths in it are relative to the data folder or to a folder above it, as the programs that wrote them have it.
+    """
+    parts = find_parts(root, ".json", JSON_NAMES)
+    require_all(root, parts, "write it, with the same keys")
+    aside, notes, splits = Counter(), [], {}
+    for split, source in parts.items():
+        content = _read_json(source)
+        if (reader := _json_reader(content)) is None:
+            rule = "class_names and class_roots, or label_names, image_names and image_labels"
+            raise refuse(f"{source} has other keys, or values that do not go together", rule, "mend it")
+        splits[split] = reader(root, source, content, aside, notes)
+    files, names = join_splits(root, splits)
+    return Found("json_files", files, splits=names, notes=notes + describe_aside(aside))
+
+
+def fits_meta_album(root: Path) -> bool:
+    """Whether there is a labels.csv, with the columns of Meta-Album or those of info.json."""
+    if not (root / "labels.csv").is_file():
+        return False
+    columns = _album_columns(root)
+    return set(columns[:2]) <= set(_header(root / "labels.csv")[0])
+
+
+def read_meta_album(root: Path) -> Found:
+    """The images that labels.csv names, in images/ or beside it; classes of a super-category are a group."""
+    source = root / "labels.csv"
+    columns = _album_columns(root)
+    grouped = columns[2] in _header(source)[0]
+    table = list(_read_table(source, columns if grouped else columns[:2]))
+    names = ["/".join(reversed((name, *above))) for name, _, *above in table]  # SUPER_CATEGORY/CATEGORY, if it has both
+    groups = {name: row[2] for name, row in zip(names, table, strict=True) if grouped}
+    rows = zip(names, (row[1] for row in table), strict=True)
+    files = _images(root, source, rows, lambda _: (root / "images", root))
+    forbid_shared_files(files, {})
+    return Found("meta_album", files, groups=groups)
+
+
+def _csv_columns(source: Path) -> tuple[str, str] | None:
+    """The columns of class and image; None if the file has others."""
+    header, _ = _header(source)
+    return next((columns for columns in CSV_COLUMNS if set(columns) <= set(header)), None)
+
+
+def _album_columns(root: Path) -> list[str]:
+    """The columns of class, image and super-category, which info.json may rename."""
+    info = _read_json(root / "info.json") if (root / "info.json").is_file() else {}
+    info = info if isinstance(info, dict) else {}
+    return [str(info.get(f"{kind}_column_name") or column) for kind, column in ALBUM.items()]
+
+
+def _list_folders(root: Path) -> dict[str, Path]:
+    """The folders in splits/ that hold a train.txt, by name."""
+    splits = root / "splits"
+    folders = list_folder(splits).folders if splits.is_dir() else []
+    return {folder.name: folder for folder in folders if (folder / "train.txt").is_file()}
+
+
+def _json_reader(content: Any) -> Callable[..., dict[str, list[Path]]] | None:
+    """The reader for these keys; None if there is none, or the values are not what goes with them."""
+    if not isinstance(content, dict):
+        return None
+
+    def texts(key: str) -> bool:
+        value = content.get(key)
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+    if texts("class_names") and texts("class_roots") and len(content["class_names"]) == len(content["class_roots"]):
+        return _by_folders
+    labels = content.get("image_labels")
+    if texts("label_names") and texts("image_names") and isinstance(labels, list):
+        known = range(len(content["label_names"]))
+        if len(labels) == len(content["image_names"]) and all(type(n) is int and n in known for n in labels):
+            return _by_images
+    return None
+
+
+def _by_folders(
+    root: Path, source: Path, content: dict[str, list[str]], aside: Counter[str], notes: list[str]
+) -> dict[str, list[Path]]:
+    """The images of the class_roots; several may belong to one class."""
+    folders = _find_all(root, source, [(written, (root, *root.parents)) for written in content["class_roots"]])
+    classes: dict[str, set[Path]] = defaultdict(set)
+    for name, folder in zip(content["class_names"], folders, strict=True):
+        for images in images_of_classes([folder], "", aside, notes).values():
+            classes[name].update(images)
+    return {name: sorted(images) for name, images in classes.items()}
+
+
+def _by_images(
+    root: Path, source: Path, content: dict[str, list[Any]], aside: Counter[str], notes: list[str]
+) -> dict[str, list[Path]]:
+    """The images of image_names; label_names may have classes of other splits too."""
+    names = (content["label_names"][label] for label in content["image_labels"])
+    rows = zip(names, content["image_names"], strict=True)
+    return _images(root, source, rows, lambda _: (root, *root.parents))
+
+
+def _images(root: Path, source: Path, rows: Rows, places: Callable[[str], Sequence[Path]]) -> dict[str, list[Path]]:
+    """{class: its images}, each looked for in the places that its class gives."""
+    rows = list(dict.fromkeys(rows))
+    found = _find_all(root, source, [(image, places(name)) for name, image in rows])
+    classes: dict[str, list[Path]] = defaultdict(list)
+    for (name, _), path in zip(rows, found, strict=True):
+        classes[name].append(path)
+    return {name: sorted(paths) for name, paths in classes.items()}
+
+
+def _find_all(bound: Path, source: Path, wanted: Sequence[tuple[str, Sequence[Path]]]) -> list[Path]:
+    """The path of everything that a file names, each looked for in its places, and all inside of `bound`.
+
+    Raises:
+        DataError: a name leads out of there; or nothing is there: the first such name, and how many there are.
+    """
+    found, missing = [], []
+    for name, places in wanted:
+        inside = [path for place in places if (path := place / name).is_relative_to(bound) and path != bound]
+        if not inside or ".." in PurePosixPath(name).parts or "\0" in name:
+            raise refuse(f"{source} names {name}", f"a path inside {bound}", "write it relative to that folder")
+        path = next((path for path in inside if path.exists()), None)
+        (missing if path is None else found).append(path or name)
+    if missing:
+        what = f"{source} names {missing[0]}, which is not there, like {len(missing)} of its {len(wanted)}"
+        raise refuse(what, f"them inside {bound}", "add them, or take them out of the file")
+    return found
+
+
+def _header(source: Path) -> tuple[list[str], str]:
+    """The columns of a table with a head, and what separates them."""
+    head = _read_text(source).partition("\n")[0].rstrip("\r")
+    delimiter = max(",;\t", key=head.count)
+    return next(csv.reader([head], delimiter=delimiter), []), delimiter
+
+
+def _read_table(source: Path, columns: Sequence[str]) -> Iterable[list[str]]:
+    """These columns of all rows. Raises DataError where a row has no value."""
+    _, delimiter = _header(source)
+    lines = _read_text(source).splitlines(keepends=True)
+    try:
+        for row in csv.DictReader(lines, delimiter=delimiter):
+            values = [(row[column] or "").strip() for column in columns]
+            if not all(values):
+                raise refuse(f"{source}: a row without {' or '.join(columns)}", "a value in each", "mend that row")
+            yield values
+    except csv.Error as error:
+        raise refuse(f"{source}: {reason(error)}", "a table", "mend it") from error
+
+
+def _read_json(source: Path) -> Any:
+    try:
+        return json.loads(_read_text(source))
+    except (ValueError, RecursionError) as error:
+        raise refuse(f"{source}: {reason(error)}", "JSON", "mend it") from error
+
+
+def _read_text(source: Path) -> str:
+    """The text of a file of a data folder; raises DataError if it is not in UTF-8."""
+    try:
+        return source.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise refuse(f"{source}: {reason(error)}", "text in UTF-8", "convert it") from error

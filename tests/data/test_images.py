@@ -1,0 +1,160 @@
+"""Images of a folder: decoded to one size, packed once, changed in training only; copies in two splits are refused."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metarun.data.images import Images
+from metarun.errors import DataError, SettingError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Ten classes of four colour images of 20x16 pixels."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for n in range(10):
+        (root / f"class {n}").mkdir()
+        for k in range(4):
+            pixels = generator.integers(0, 256, (20, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(root / f"class {n}" / f"{k}.png")
+    return root
+
+
+def _prepared(root, **settings):
+    source = Images(root=str(root), **{"ways": 2, "shots": 2, "queries": 2, **settings})
+    source.prepare(torch.device("cpu"))
+    return source
+
+
+def test_tasks_are_made_of_the_files_of_their_classes(folder, caplog):
+    caplog.set_level(logging.INFO, "metarun")
+    source = _prepared(folder)
+    assert source.input_shape == (3, 16, 16)
+    task = source.sample(0, "train", torch.arange(5))
+    for t, classes in enumerate(source.clusters(0, "train", torch.arange(5)).tolist()):
+        for label, number in enumerate(classes):
+            files = sorted((folder / list(source.packed)[number]).glob("*.png"))
+            known = [np.asarray(Image.open(file))[2:18].transpose(2, 0, 1) for file in files]  # the middle
+            images = torch.cat([task.support_x[t], task.query_x[t]])
+            labels = torch.cat([task.support_y[t], task.query_y[t]])
+            drawn = [(image * 255).round().byte().numpy() for image in images[labels == label]]
+            found = [next(n for n, pixels in enumerate(known) if np.array_equal(pixels, image)) for image in drawn]
+            assert sorted(found) == [0, 1, 2, 3]
+    assert "layout folders" in caplog.text
+    assert source.facts()["more"] == {"layout": "folders", "size": "16x16x3", "classes": "6/2/2"}
+
+
+def test_size_colour_and_inversion_are_settings(folder):
+    source = _prepared(folder, size=8, channels=1, invert=True)
+    assert source.input_shape == (1, 8, 8)
+    straight = _prepared(folder, size=8, channels=1).packed
+    assert np.array_equal(source.packed.examples, 255 - straight.examples)
+
+
+def test_grey_images_have_one_channel_and_large_ones_are_shrunk(tmp_path):
+    for n in range(3):
+        (tmp_path / f"{n}").mkdir()
+        Image.new("L", (200, 100), n).save(tmp_path / f"{n}" / "a.png")
+    assert Images(root=str(tmp_path)).input_shape == (1, 84, 84)
+
+
+def test_decoded_once_and_again_when_a_file_changes(folder, tmp_path, monkeypatch):
+    import os
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(folder, root)
+    before = _prepared(root).identity()
+    with monkeypatch.context() as patch:
+        patch.setattr("metarun.data.images.find_layout", lambda *_: pytest.fail("read although packed"))
+        assert _prepared(root).identity() == before
+    Image.new("RGB", (16, 20), "red").save(root / "class 3" / "1.png")
+    changed = _prepared(root).identity()
+    assert changed["data_digest"] != before["data_digest"]
+    assert changed["split_hash"] == before["split_hash"]
+    os.rename(root, tmp_path / "moved")
+    assert _prepared(tmp_path / "moved").identity() == changed, "where it lies plays no part"
+
+
+def test_augmentation_changes_training_images_only(folder):
+    plain, crop, flip = (_prepared(folder, augment=augment) for augment in ("none", "crop", "flip"))
+    index = torch.arange(40)
+    for split in ("val", "test"):
+        for source in (crop, flip):
+            assert torch.equal(source.sample(0, split, index).query_x, plain.sample(0, split, index).query_x)
+    straight = plain.sample(0, "train", index).support_x.flatten(0, 1)
+    mirrored = [
+        torch.equal(image, whole.flip(-1))
+        for image, whole in zip(flip.sample(0, "train", index).support_x.flatten(0, 1), straight, strict=True)
+        if not torch.equal(image, whole)
+    ]
+    assert all(mirrored)
+    assert 50 < len(mirrored) < 110, "about half of 160"
+    moves = []
+    for image, whole in zip(crop.sample(0, "train", index).support_x.flatten(0, 1), straight, strict=True):
+        padded = torch.nn.functional.pad(whole, (2, 2, 2, 2), mode="replicate")  # an eighth of 16
+        found = [
+            (y, x, turned)
+            for y in range(5)
+            for x in range(5)
+            for turned in (False, True)
+            for piece in [padded[:, y : y + 16, x : x + 16]]
+            if torch.equal(image, piece.flip(-1) if turned else piece)
+        ]
+        assert len(found) == 1
+        moves += found
+    assert len({move[:2] for move in moves}) == 25, "all moves occur"
+    again = crop.sample(0, "train", torch.tensor([7]))
+    assert torch.equal(again.support_x[0], crop.sample(0, "train", index).support_x[7])
+
+
+def test_the_same_image_in_two_splits_is_refused_with_both_names(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "copy")
+    root = tmp_path / "copy"
+    source = Images(root=str(root), ways=2)
+    train, test = source.classes("train")[0], source.classes("test")[0]
+    shutil.copy(root / train / "0.png", root / train / "again.png")
+    _prepared(root)  # copies within a split leak nothing
+    shutil.copy(root / train / "0.png", root / test / "copy.png")
+    with pytest.raises(DataError, match=r"are the same image \(data.root\): expected no image in two splits") as caught:
+        _prepared(root)
+    assert f"{test}/copy.png of test" in str(caught.value)
+    assert train in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"root": None}, r"null \(root\): expected the folder"),
+        ({"size": 0}, r"0 \(size\)"),
+        ({"size": 5000}, r"5000 \(size\): expected at most"),
+        ({"channels": 2}, r"2 \(channels\): expected 1 for grey, 3 for colour"),
+        ({"augment": "some"}, r"'some' \(augment\): expected one of"),
+        ({"invert": 1}, r"1 \(invert\)"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, line):
+    with pytest.raises(SettingError, match=line):
+        Images(**{"root": "here", **settings})
+
+
+def test_a_folder_that_is_missing_or_unreadable_is_named(folder, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"absent \(data.root\): expected a folder with images"):
+        _prepared(tmp_path / "absent")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"gone.png: a broken link \(data.root\)"):
+        _prepared(tmp_path)
+
+    def listing(*_):
+        raise PermissionError(13, "Permission denied", "secret")
+
+    monkeypatch.setattr("os.scandir", listing)
+    with pytest.raises(DataError, match=r"secret: Permission denied \(data.root\)"):
+        _prepared(folder, size=7)
