@@ -57,6 +57,14 @@ def decode(path: Path, size: Size, channels: int, invert: bool = False) -> np.nd
         raise _unreadable(path, error) from error
 
 
+def fit_image(image: Image.Image, size: Size, channels: int, invert: bool = False) -> np.ndarray:
+    """uint8 [channels, H, W]: an image that is in memory, upright, on white, scaled and cropped. Raises DataError."""
+    try:
+        return _fit(_on_white(ImageOps.exif_transpose(image)), size, channels, invert)
+    except _UnfitError as error:
+        raise DataError("an image {} (examples): expected {}; {}".format(*error.args)) from error
+
+
 def image_size(path: Path) -> Size:
     """Height and width in pixels, upright; a file whose turn is noted is decoded for it. Raises DataError."""
     try:

@@ -247,4 +247,4 @@ class Grouped:
             target |= {"mean": self.scale[0], "sd": self.scale[1]}
         else:
             target |= {"classes": self.classes}
-        return {**self.columns.to_dict(), "target": target}
+        return {"kind": "table", **self.columns.to_dict(), "target": target}

@@ -104,6 +104,10 @@ class ImageSource(ClassSource):
         changes |= {"augment": self.augment} if self.augment != "none" else {}
         return found | changes | super().details()
 
+    def preprocessing(self) -> dict[str, Any]:
+        """What is done with new images, as plain data; see data/inputs.py."""
+        return {"kind": "images", "invert": self.invert}
+
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
         # The pixels depend on Pillow, and on the size; what the images are made of does not.

@@ -78,7 +78,7 @@ class TargetClasses(ClassSource):
 
     def preprocessing(self) -> dict[str, Any]:
         """What is done with new rows, as plain data: the inputs' columns, and the target's name."""
-        return {**self.columns.to_dict(), "target": {"name": self.rows.roles["target"]}}
+        return {"kind": "table", **self.columns.to_dict(), "target": {"name": self.rows.roles["target"]}}
 
 
 class Table:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from metarun.data.classes import ClassSource
 from metarun.data.frames import labels
+from metarun.data.inputs import encode_text, number_symbols
 from metarun.data.rows import Rows
 from metarun.data.splitting import FRACTIONS, split_names
 from metarun.errors import DataError, at_least
@@ -112,12 +113,8 @@ class Texts(ClassSource):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """[n, L] int16: the number of each symbol from 1 on, V for all that are not known, 0 behind the end."""
-        place = {symbol: n for n, symbol in enumerate(self.symbols, start=1)}
-        codes = np.zeros((len(texts), self.length), dtype=np.int16)
-        for row, text in zip(codes, texts, strict=True):
-            found = [place.get(symbol, len(place) + 1) for symbol in text[: self.length]]
-            row[: len(found)] = found
-        return codes
+        symbols = number_symbols(self.symbols)
+        return np.stack([encode_text(text, symbols, self.length) for text in texts])
 
     def load(self) -> dict[str, np.ndarray]:
         """See ClassSource. Symbols are one-hot in tasks only, as that takes up much memory."""
@@ -146,4 +143,5 @@ class Texts(ClassSource):
 
     def preprocessing(self) -> dict[str, Any]:
         """What is done with new texts, as plain data for JSON."""
-        return {"text": self.rows.roles["text"], "length": self.length, "symbols": self.symbols}
+        columns = {"text": self.rows.roles["text"], "target": {"name": self.rows.roles["target"]}}
+        return {"kind": "text", **columns, "symbols": self.symbols}
