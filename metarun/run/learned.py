@@ -288,7 +288,7 @@ def _columns_of(rows: Any) -> int | None:
 def _targets_of(y: Any) -> np.ndarray:
     """[n] or [n, outputs]. Raises ValueError: there are none, or one is missing."""
     if y is None:
-        raise ValueError("None (y): requires y to be passed, the classes or targets of X")
+        raise ValueError("None (y): requires y to be passed, but the target y is None; pass it")
     y = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
     if not y.ndim:
         raise ValueError(f"{y[()]!r} (y): expected [n], a class or target for each example")

@@ -20,6 +20,7 @@ VERSION = 1
 SUFFIX = ".safetensors"
 LARGEST = 20_000_000_000  # bytes
 LARGEST_HEADER = 100_000_000  # bytes; more, safetensors does not take
+FORMAT = "pt"  # of the weights, as safetensors has it
 KEYS = {"format", "metarun", "sha256", "card"}
 OTHER = "choose another name, or remove it"
 
@@ -35,9 +36,9 @@ def write_exported(path: Path, facts: Exported, tensors: dict[str, np.ndarray], 
 
     check_place(path)
     text = json.dumps(facts.plain(), sort_keys=True)
-    header = {"format": "pt", "metarun": text, "sha256": _digest(text, card, tensors), "card": card}
+    header = {"format": FORMAT, "metarun": text, "sha256": _digest(text, card, tensors), "card": card}
     try:
-        write_atomically(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, header))
+        write_atomically(path, save({name: np.asarray(value, order="C") for name, value in tensors.items()}, header))
     except OSError as error:
         raise describe_os_error(error, "give another FILE") from error
 
@@ -87,7 +88,8 @@ def _read_header(content: bytes) -> dict[str, str]:
     if length > LARGEST_HEADER:
         raise ValueError("header too large")
     header = json.loads(content[8 : 8 + length])["__metadata__"]
-    if set(header) != KEYS or not all(isinstance(value, str) for value in header.values()):
+    texts = set(header) == KEYS and all(isinstance(value, str) for value in header.values())
+    if not texts or header["format"] != FORMAT:
         raise ValueError("no exported learner")
     return header
 
@@ -104,6 +106,6 @@ def _version(text: str) -> int:
 def _digest(text: str, card: str, tensors: dict[str, np.ndarray]) -> str:
     found = hashlib.sha256(json.dumps([text, card]).encode())
     for name in sorted(tensors):
-        value = np.ascontiguousarray(tensors[name])
+        value = tensors[name]
         found.update(json.dumps([name, value.dtype.str, value.shape]).encode() + value.tobytes())
     return found.hexdigest()
