@@ -22,6 +22,7 @@ from metarun.text import count_of
 MOST_TILES = 140  # images that are drawn, of the support set and of the queries
 MOST_ROWS = 500  # that are listed; all are in predictions.csv
 MOST_COLUMNS = 8  # of the inputs
+LONGEST_NUMBER = 9  # letters
 WIDTH = 9.4  # inches, of a picture
 
 
@@ -106,7 +107,17 @@ def _columns(examples: Examples) -> list[str]:
 
 
 def _cells(examples: Examples, n: int) -> list[str]:
-    return [examples.names[n], *(examples.cells[name][n] for name in _columns(examples))]
+    return [examples.names[n], *(_round(examples.cells[name][n]) for name in _columns(examples))]
+
+
+def _round(cell: str) -> str:
+    """A cell as it was written, but for digits of a number that only take up room."""
+    if len(cell) <= LONGEST_NUMBER:
+        return cell
+    try:
+        return f"{float(cell):.6g}"
+    except ValueError:
+        return cell
 
 
 def _value(examples: Examples, n: int) -> str:
@@ -127,15 +138,18 @@ def _draw(adapted: Adapted) -> Iterator[tuple[str, str, str]]:
     """Heading, data address and words of each picture: the images, or the function of one number."""
     inputs = adapted.trained.facts.inputs
     if adapted.curve is not None:
-        yield "Before and after", *_draw_curve(adapted)
+        yield "The function before and after inner steps", *_draw_curve(adapted)
     if not adapted.classes or len(inputs["shape"]) != 3:
         return
     ink = inputs.get("invert", inputs["shape"][0] == 1)
     support, queries = adapted.support, adapted.queries
     known = [label or "" for label in support.labels]
-    yield "Learned from", *_draw_tiles(Tiles(support.x, known, known, ink=ink))
+    yield "Support: what was learned from", *_draw_tiles(Tiles(support.x, known, known, ink=ink))
     sure = adapted.outputs[-1].max(axis=-1).tolist()
-    yield "Asked", *_draw_tiles(Tiles(queries.x, adapted.taken, queries.labels, sure, ink=ink))
+    yield (
+        "Queries: what they are taken for",
+        *_draw_tiles(Tiles(queries.x, adapted.taken, queries.labels, sure, ink=ink)),
+    )
 
 
 def _draw_tiles(tiles: Tiles) -> tuple[str, str]:

@@ -199,9 +199,9 @@ def describe(adapted: Adapted) -> list[str]:
     """What came of it, in lines."""
     queries, known = len(adapted.queries.names), adapted.judged
     classes = f" of {count_of(len(adapted.classes), 'class')}" if adapted.classes else ""
-    learned = f"learned from {count_of(len(adapted.support.x), 'example')}{classes}"
+    steps = f", after {count_of(adapted.steps, 'inner step')}" if adapted.steps else ""
     count = f"{queries} quer{'y' if queries == 1 else 'ies'}"
-    lines = [f"{count}, {learned}, in {count_of(adapted.steps, 'inner step')}"]
+    lines = [f"{count} answered from {count_of(len(adapted.support.x), 'example')}{classes}{steps}"]
     if known:
         of = f"over {known.queries} of them" if known.queries < queries else "over them"
         mean = format_metric(known.metric, known.mean, known.ci95)
@@ -213,10 +213,8 @@ def describe(adapted: Adapted) -> list[str]:
         rows = zip(adapted.queries.names, adapted.taken, sure, strict=True)
         lines += [f"{name}: {taken} ({p:.0%})" for name, taken, p in rows]
     if adapted.transductive and adapted.together:
-        lines.append("answers depend on which queries come together, as in the run's own test (together=true)")
+        lines.append("batch norm: answers depend on which queries come together, as in the run's own test")
     elif adapted.transductive:
-        lines.append(
-            "each query is normalised by the support set's statistics alone; the run's own test took those of all "
-            "queries together: together=true"
-        )
+        rule = "the run's own test took all queries together (together=true)"
+        lines.append(f"batch norm: by the support set, each query alone; {rule}")
     return lines

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 
 TILE, GAP, TILE_ROW = 0.52, 0.14, 0.86  # a tile's side, what is between, a row with the words below
 HEADING = 0.2  # from a heading to its tiles
-LETTER, LONGEST = 0.065, 16  # the width of a letter below a tile; letters of a name there
+LETTER, LONGEST = 0.068, 14  # the width of a letter below a tile; letters of a name there
 # Halfway between white and black, so that they can be read on a page of either.
 INK, BEFORE, AFTER, WRONG = "#768291", "#3f8fd2", "#e0475b", "#e0475b"
 
@@ -55,9 +55,9 @@ class Tiles:
 
     @property
     def pitch(self) -> float:
-        """From a tile to the next, so that names fit."""
-        longest = max((len(_shorten(name)) for name in self.taken), default=0)
-        return max(TILE + GAP, LETTER * longest + GAP)
+        """From a tile to the next, so that words fit."""
+        lines = (line for n in range(len(self.images)) for line in self._words(n).split("\n"))
+        return max(TILE + GAP, LETTER * max(map(len, lines), default=0) + GAP)
 
     def height(self, per_row: int) -> float:
         """Of the heading and the rows."""
@@ -67,9 +67,11 @@ class Tiles:
         """Draws them in rows below a heading; mistakes are framed."""
         axes.text(left, top, heading, color=INK, fontsize=8, va="top", parse_math=False)
         look: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "nearest", "aspect": "auto"}
+        pitch = self.pitch
+        left += (pitch - TILE - GAP) / 2
         pixels = np.moveaxis(self.images.clip(0, 1), 1, -1)
         for n, image in enumerate(1 - pixels if self.ink else pixels):
-            x, y = left + (n % per_row) * self.pitch, top + HEADING + (n // per_row) * TILE_ROW
+            x, y = left + (n % per_row) * pitch, top + HEADING + (n // per_row) * TILE_ROW
             axes.imshow(image, extent=(x, x + TILE, y + TILE, y), **look)
             right = self.truth[n] in (None, self.taken[n])
             color, width, weight = (INK, 0.4, "normal") if right else (WRONG, 2, "bold")
