@@ -87,7 +87,7 @@ def check_inputs(inputs: Plain) -> None:
         raise ValueError(f"preprocessing (symbols): {found} with one for others, expected {given}")
 
 
-def encode(inputs: Plain, x: Any) -> np.ndarray:
+def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
     """float32 [n, *shape]: what the learner takes.
 
     Args:
@@ -95,6 +95,7 @@ def encode(inputs: Plain, x: Any) -> np.ndarray:
         x: n examples. Images: paths, PIL images, or uint8 arrays [n, H, W] or [n, H, W, C]. Rows: a DataFrame with the
             columns of training, or an array of them in order. Texts: words, or a DataFrame with their column. Numbers
             and whatever has the shape already: arrays or tensors.
+        where: what they are called in messages, such as `support`.
 
     Raises:
         DataError: they are of another kind or shape.
@@ -102,13 +103,13 @@ def encode(inputs: Plain, x: Any) -> np.ndarray:
     """
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
     x = [x] if isinstance(x, (str, Path, Image.Image)) else x
-    known: dict[str, Callable[[Plain, Any], np.ndarray]] = {
+    known: dict[str, Callable[[Plain, Any, str], np.ndarray]] = {
         "images": _encode_images,
         "table": _encode_rows,
         "text": _encode_texts,
         "numbers": _encode_numbers,
     }
-    return known[inputs["kind"]](inputs, x)
+    return known[inputs["kind"]](inputs, x, where)
 
 
 def number_classes(inputs: Plain, classes: np.ndarray) -> np.ndarray:
@@ -128,12 +129,6 @@ def number_classes(inputs: Plain, classes: np.ndarray) -> np.ndarray:
     return np.array([known.index(name) for name in names])
 
 
-def scale_of(inputs: Plain) -> tuple[float, float]:
-    """Mean and standard deviation of the targets of training, by which they were scaled; 0 and 1: they were not."""
-    target = inputs.get("target", {})
-    return target.get("mean", 0.0), target.get("sd", 1.0)
-
-
 def encode_text(text: str, symbols: dict[str, int], length: int) -> np.ndarray:
     """[L] int16: the number of each symbol from 1 on, one more for all that are not known, 0 behind the end."""
     codes = np.zeros(length, dtype=np.int16)
@@ -147,18 +142,18 @@ def number_symbols(symbols: str) -> dict[str, int]:
     return {symbol: number for number, symbol in enumerate(symbols, start=1)}
 
 
-def _encode_images(inputs: Plain, x: Any) -> np.ndarray:
+def _encode_images(inputs: Plain, x: Any, where: str) -> np.ndarray:
     shape = tuple(inputs["shape"])
     channels, *size = shape
     form = ((size[0], size[1]), channels, inputs["invert"])
     if isinstance(x, np.ndarray) and x.dtype != object and x.dtype.kind != "U":
         if x.shape[1:] == shape or x.dtype != np.uint8:
-            return _encode_numbers(inputs, x)
+            return _encode_numbers(inputs, x, where)
         return resize(x, *form).astype(np.float32) / np.float32(255)
     pixels = []
     for example in x:
         if isinstance(example, (str, Path)):
-            pixels.append(decode(Path(example), *form))
+            pixels.append(decode(Path(example), *form, where))
         elif isinstance(example, Image.Image):
             pixels.append(fit_image(example, *form))
         else:
@@ -167,7 +162,7 @@ def _encode_images(inputs: Plain, x: Any) -> np.ndarray:
     return np.stack(pixels).astype(np.float32) / np.float32(255) if pixels else np.zeros((0, *shape), np.float32)
 
 
-def _encode_rows(inputs: Plain, x: Any) -> np.ndarray:
+def _encode_rows(inputs: Plain, x: Any, where: str) -> np.ndarray:
     import pandas as pd
 
     columns = Columns.from_dict(inputs)
@@ -176,39 +171,39 @@ def _encode_rows(inputs: Plain, x: Any) -> np.ndarray:
         array = np.asarray(x)
         if array.ndim != 2 or array.shape[1] != len(names):
             rule = f"[n, {len(names)}], the columns {', '.join(names[:10])}{', ...' if names[10:] else ''}"
-            raise DataError(f"{_shape(array)} (examples): expected {rule}; give those, or a DataFrame with them")
+            raise DataError(f"{_shape(array)} ({where}): expected {rule}; give those, or a DataFrame with them")
         x = pd.DataFrame(array, columns=names)
-    return columns.transform(x, "examples")
+    return columns.transform(x, where)
 
 
-def _encode_texts(inputs: Plain, x: Any) -> np.ndarray:
+def _encode_texts(inputs: Plain, x: Any, where: str) -> np.ndarray:
     import pandas as pd
 
     if isinstance(x, pd.DataFrame):
         x = labels(x[inputs["text"]]).fillna("") if inputs["text"] in x else x.iloc[:, 0]
     texts = list(np.asarray(x, dtype=object).reshape(-1))
     if wrong := [text for text in texts if not isinstance(text, str)]:
-        raise DataError(f"{wrong[0]!r} (examples): expected texts")
+        raise DataError(f"{wrong[0]!r} ({where}): expected texts")
     length, count = inputs["shape"]
     symbols = number_symbols(inputs["symbols"])
     codes = np.stack([encode_text(text, symbols, length) for text in texts]) if texts else np.zeros((0, length), int)
     return np.eye(count + 1, dtype=np.float32)[codes][..., 1:]
 
 
-def _encode_numbers(inputs: Plain, x: Any) -> np.ndarray:
+def _encode_numbers(inputs: Plain, x: Any, where: str) -> np.ndarray:
     shape = tuple(inputs["shape"])
     try:
         array = np.asarray(x)
         scale = np.float32(255) if array.dtype == np.uint8 and inputs["kind"] != "numbers" else np.float32(1)
         array = array.astype(np.float32) / scale
     except (TypeError, ValueError) as error:
-        raise DataError(f"{type(x).__name__} (examples): expected numbers [n, {_sizes(shape)}]") from error
+        raise DataError(f"{type(x).__name__} ({where}): expected numbers [n, {_sizes(shape)}]") from error
     if array.ndim == 1 and shape == (1,):
         array = array[:, None]
     if array.shape[1:] != shape or not array.ndim:
-        raise DataError(f"{_shape(array)} (examples): expected [n, {_sizes(shape)}], as in training")
+        raise DataError(f"{_shape(array)} ({where}): expected [n, {_sizes(shape)}], as in training")
     if not np.isfinite(array).all():
-        raise DataError("nan or infinity (examples): expected finite numbers; fill or drop them")
+        raise DataError(f"nan or infinity ({where}): expected finite numbers; fill or drop them")
     return array
 
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import Self
 
-from metarun.data.inputs import encode, number_classes, scale_of
+from metarun.data.given import scale_of_target
+from metarun.data.inputs import encode, number_classes
 from metarun.engine.device import borrowed
 from metarun.errors import DataError, DivergedError, UsageError, boolean
 from metarun.run.trained import Ready, Trained, load_trained, save_trained
@@ -93,7 +94,7 @@ class Learned:
             raise ValueError(f"{self.run} (run): learns for {trained.facts.metric}: expected {self.metric}; use {cls}")
         with _as_value_errors(), borrowed():
             rows = _rows_of(trained, X)
-            x, targets = encode(trained.facts.inputs, rows), _targets_of(y)
+            x, targets = encode(trained.facts.inputs, rows, "X"), _targets_of(y)
             if not len(x):
                 raise ValueError("0 examples (X): expected at least one; a minimum of 1 is required")
             if len(targets) != len(x):
@@ -122,7 +123,7 @@ class Learned:
         save_trained(self._fitted(), Path(path))
 
     def _prepare(self, trained: Trained, y: np.ndarray) -> tuple[list[Any] | None, np.ndarray]:
-        """The user's classes in order (None in regression), and the targets as the learner has them."""
+        """The user's classes in the learner's order (None in regression), and the targets as the learner has them."""
         raise NotImplementedError
 
     def _take(self, fitted: Trained, columns: int | None) -> None:
@@ -147,7 +148,7 @@ class Learned:
                 raise ValueError(
                     f"X has {given} features, but {type(self).__name__} is expecting {known} features as input"
                 )
-            query = encode(fitted.facts.inputs, rows)
+            query = encode(fitted.facts.inputs, rows, "X")
             assert fitted.support is not None
             return _build(fitted).answer(*fitted.support, query)[-1].numpy()
 
@@ -194,12 +195,13 @@ class LearnedClassifier(Learned):
             classes, places = np.unique(y, return_inverse=True)
         except TypeError as error:
             raise ValueError("words and numbers (y): expected classes of one type; make them all words") from error
-        return classes.tolist(), number_classes(trained.facts.inputs, classes)[places]
+        numbers = number_classes(trained.facts.inputs, classes)
+        return classes[np.argsort(numbers)].tolist(), numbers[places]
 
     def _take(self, fitted: Trained, columns: int | None) -> None:
         super()._take(fitted, columns)
         assert fitted.facts.task is not None
-        self.classes_ = np.asarray(fitted.facts.task.classes)
+        self.classes_ = np.sort(np.asarray(fitted.facts.task.classes))
 
 
 class LearnedRegressor(Learned):
@@ -209,9 +211,8 @@ class LearnedRegressor(Learned):
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """[n] float64 values, in the units of y; [n, outputs] where there are several. Raises ValueError as fit()."""
-        outputs = self._outputs(X).astype(np.float64)
-        mean, sd = scale_of(self.trained_.facts.inputs)
-        values = outputs * sd + mean
+        outputs = self._outputs(X)
+        values = scale_of_target(self.trained_.facts.inputs).to_user(outputs)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
@@ -230,8 +231,7 @@ class LearnedRegressor(Learned):
             raise ValueError(f"{y[0]!r} (y): expected numbers; the run is one of regression") from error
         if values.shape[1] != outputs:
             raise ValueError(f"{values.shape[1]} targets of an example (y): expected {outputs}, as in training")
-        mean, sd = scale_of(trained.facts.inputs)
-        values = ((values - mean) / sd).astype(np.float32)
+        values = scale_of_target(trained.facts.inputs).to_learner(values)
         if not np.isfinite(values).all():
             raise ValueError("a number too large for float32 (y): expected targets as in training; scale them")
         return None, values

@@ -287,6 +287,39 @@ class Exported(Record):
     task: Task | None = None
 
 
+class Judged(Record):
+    """How right the answers to queries are: the mean over those whose truth is known, for one support set."""
+
+    metric: Metric
+    queries: Count
+    mean: float  # accuracy as a share of 1; squared error in the user's units, averaged over outputs
+    ci95: float | None = None  # half the width of its 95% interval over queries; None of one query
+    r2: float | None = None  # of regression: 1 - squared error / variance of the truth; None where that is 0
+
+
+class Answer(Record):
+    """What a query is taken for."""
+
+    name: str  # its file, or the number of its row
+    prediction: str | list[float]  # the class; or the outputs in the user's units
+    probabilities: list[float] | None = None  # of each class, in the order of `classes`
+    truth: str | list[float] | None = None  # None where it is not known
+
+
+class Adapted(Record):
+    """What `metarun adapt format=json` prints."""
+
+    learner: str  # the run, or the file
+    metric: Metric
+    classes: list[str] | None = None  # in the learner's order; None in regression
+    support: Count  # how many examples were learned from
+    inner_steps: Count
+    together: bool
+    judged: Judged | None = None  # None where no truth is known
+    files: list[str] = []
+    answers: list[Answer]
+
+
 class Manifest(Record):
     """step-N.json beside a checkpoint: what its file has to be."""
 
