@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from typing_extensions import Required, TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from metarun.data.columns import Column, Columns
 from metarun.data.decode import decode, fit_image, resize
@@ -36,15 +36,24 @@ def describe_inputs(source: TaskSource) -> Plain:
     return {**plain, "shape": list(source.input_shape)}
 
 
+class _Target(TypedDict):
+    name: str
+    mean: NotRequired[float]  # of training, in regression
+    sd: NotRequired[Annotated[float, Field(gt=0)]]
+    classes: NotRequired[Annotated[list[str], Field(min_length=2)]]  # of training, where all tasks have the same
+
+
 class _Numbers(TypedDict):
     kind: Literal["numbers"]
-    shape: list[Size]
+    shape: Annotated[list[Size], Field(min_length=1)]
+    target: NotRequired[_Target]
 
 
 class _Images(TypedDict):
     kind: Literal["images"]
     shape: Annotated[list[Size], Field(min_length=3, max_length=3)]
     invert: bool
+    target: NotRequired[_Target]
 
 
 class _Texts(TypedDict):
@@ -52,13 +61,7 @@ class _Texts(TypedDict):
     shape: Annotated[list[Size], Field(min_length=2, max_length=2)]
     text: str
     symbols: str
-
-
-class _Target(TypedDict, total=False):
-    name: Required[str]
-    mean: float  # of training, in regression
-    sd: Annotated[float, Field(gt=0)]
-    classes: list[str]  # of training, where all tasks have the same
+    target: _Target
 
 
 class _Table(TypedDict):

@@ -30,6 +30,7 @@ from metarun.storage import records
 from metarun.storage.exported import VERSION, read_exported, write_exported
 from metarun.storage.rundir import RunDir
 from metarun.tasks import Metric, Task
+from metarun.text import count_of
 
 SUPPORT = ("support.x", "support.y")  # beside the meta-parameters in the file of an adapted learner
 PIECE = 2_000_000  # numbers of the queries that are computed at once
@@ -172,9 +173,10 @@ class Ready:
         pieces = query.split(max(1, PIECE // math.prod(query.shape[1:])) if apart else max(1, len(query)))
         answers = torch.cat([self._answer(x, y, piece) for piece in pieces], dim=1)
         if not answers.isfinite().all():
+            steps = count_of(len(answers) - 1, "inner step")
             raise DivergedError(
-                "an answer is not finite (inner loop): expected examples on the scale of those of training; scale "
-                "them, or take fewer inner steps"
+                f"answers are not finite after {steps} (examples): expected numbers; take fewer inner_steps, or "
+                "examples on the scale of those of training"
             )
         return answers
 
