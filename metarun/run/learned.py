@@ -231,7 +231,8 @@ class LearnedRegressor(Learned):
             raise ValueError(f"{y[0]!r} (y): expected numbers; the run is one of regression") from error
         if values.shape[1] != outputs:
             raise ValueError(f"{values.shape[1]} targets of an example (y): expected {outputs}, as in training")
-        values = scale_of_target(trained.facts.inputs).to_learner(values)
+        with np.errstate(over="ignore"):
+            values = scale_of_target(trained.facts.inputs).to_learner(values)
         if not np.isfinite(values).all():
             raise ValueError("a number too large for float32 (y): expected targets as in training; scale them")
         return None, values
