@@ -185,7 +185,7 @@ def test_rows_of_a_table_are_answered_as_in_the_runs_own_test(run, name):
     with pytest.raises(ValueError, match="'age'"):
         learner.predict(query.drop(columns="age"))
     if name == "jobs":
-        with pytest.raises(ValueError, match="all classes that the tasks of training had.*baker, smith"):
+        with pytest.raises(ValueError, match=r"all classes that the tasks of training had.*baker, smith"):
             learner.fit(support, ["cook", "smith"])
 
 
