@@ -14,6 +14,7 @@ metarun: a command-line experiment runner for meta-learning
                                           another task source
     metarun adapt RUN support=... query=...
                                           apply a trained run to examples of your own: predictions.csv, adapt.html
+    metarun export DIR FILE.safetensors   a trained run in one file, for metarun.load(FILE) on machines without its data
     metarun resume DIR [key=value ...]    continue an interrupted run, or print the result of a finished one
     metarun reproduce DIR [key=value]     run a finished run again and compare: exit 0 if bitwise identical, else 6
     metarun check [key=value ...]         see that the parts of a run fit together, your own above all; trains nothing
@@ -21,7 +22,7 @@ metarun: a command-line experiment runner for meta-learning
     metarun report DIR... [out=FILE]      the same as an HTML page with pictures
     metarun -cp DIR/.hydra [key=value]    a new run from a saved config
 
-    metarun VERB --help                   more about eval, adapt, resume, reproduce, check, table or report
+    metarun VERB --help                   more about eval, adapt, export, resume, reproduce, check, table or report
     metarun --cfg job                     print the config; works with key=value too
     metarun --hydra-help                  Hydra's own options
     metarun --version

@@ -10,6 +10,7 @@ A file is refused rather than repaired: a truncated image half of which is grey 
 
 import hashlib
 import io
+import logging
 import os
 import warnings
 from collections import deque
@@ -34,7 +35,9 @@ SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION = 0x0112  # of EXIF
 Size = tuple[int, int]  # height, width
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # for every file with odd metadata; what matters is an error
+# Of odd metadata Pillow warns for every file, and what matters it says again in an error.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def decode(path: Path, size: Size, channels: int, invert: bool = False, where: str = "data.root") -> np.ndarray:

@@ -9,19 +9,22 @@ n examples.
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import NotRequired, TypedDict
 
-from metarun.data.columns import Columns
+from metarun.data.columns import Column, Columns
 from metarun.data.decode import decode, fit_image, resize
 from metarun.data.frames import labels
 from metarun.errors import DataError
 from metarun.tasks import TaskSource
 
 Plain = dict[str, Any]
+Size = Annotated[int, Field(ge=1, le=10**6)]
 
 
 def describe_inputs(source: TaskSource) -> Plain:
@@ -31,6 +34,60 @@ def describe_inputs(source: TaskSource) -> Plain:
     """
     plain = source.preprocessing() if hasattr(source, "preprocessing") else {"kind": "numbers"}
     return {**plain, "shape": list(source.input_shape)}
+
+
+class _Target(TypedDict):
+    name: str
+    mean: NotRequired[float]  # of training, in regression
+    sd: NotRequired[Annotated[float, Field(gt=0)]]
+    classes: NotRequired[Annotated[list[str], Field(min_length=2)]]  # of training, where all tasks have the same
+
+
+class _Numbers(TypedDict):
+    kind: Literal["numbers"]
+    shape: Annotated[list[Size], Field(min_length=1)]
+    target: NotRequired[_Target]
+
+
+class _Images(TypedDict):
+    kind: Literal["images"]
+    shape: Annotated[list[Size], Field(min_length=3, max_length=3)]
+    invert: bool
+    target: NotRequired[_Target]
+
+
+class _Texts(TypedDict):
+    kind: Literal["text"]
+    shape: Annotated[list[Size], Field(min_length=2, max_length=2)]
+    text: str
+    symbols: str
+    target: _Target
+
+
+class _Table(TypedDict):
+    kind: Literal["table"]
+    shape: Annotated[list[Size], Field(min_length=1, max_length=1)]
+    columns: list[Column]
+    target: _Target
+
+
+def check_inputs(inputs: Plain) -> None:
+    """Refuses what is no preprocessing of a run: it may come from a stranger's file.
+
+    Raises:
+        ValueError: it is none; in one line.
+    """
+    known = Annotated[_Numbers | _Images | _Texts | _Table, Field(discriminator="kind")]
+    try:
+        TypeAdapter(known, config=ConfigDict(allow_inf_nan=False)).validate_python(inputs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"preprocessing ({'.'.join(map(str, first['loc']))}): {first['msg']}") from error
+    given = inputs["shape"][-1]
+    if inputs["kind"] == "table" and given != (found := len(Columns.from_dict(inputs).features)):
+        raise ValueError(f"preprocessing (columns): {found} features, expected {given}")
+    if inputs["kind"] == "text" and given != (found := len(inputs["symbols"]) + 1):
+        raise ValueError(f"preprocessing (symbols): {found} with one for others, expected {given}")
 
 
 def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
@@ -56,6 +113,23 @@ def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
         "numbers": _encode_numbers,
     }
     return known[inputs["kind"]](inputs, x, where)
+
+
+def number_classes(inputs: Plain, classes: np.ndarray) -> np.ndarray:
+    """[N] int64: the numbers that the user's classes, which are sorted, have for the learner: as a rule 0 to N - 1.
+
+    Raises:
+        DataError: all tasks of training had the same classes, and these are others.
+    """
+    if (known := inputs.get("target", {}).get("classes")) is None:
+        return np.arange(len(classes))
+    import pandas as pd
+
+    names = list(labels(pd.Series(classes)))
+    if sorted(map(str, names)) != sorted(known):
+        rule = f"all classes that the tasks of training had, and no others: {', '.join(known[:10])}"
+        raise DataError(f"{', '.join(map(str, names[:10]))} (classes): expected {rule}")
+    return np.array([known.index(name) for name in names])
 
 
 def encode_text(text: str, symbols: dict[str, int], length: int) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from metarun.data.given import Examples, Scale, axis_of, scale_of_target
-from metarun.errors import DivergedError
 from metarun.intervals import over_tasks
 from metarun.run.trained import Ready, Trained
 from metarun.storage import records
@@ -148,11 +147,6 @@ def learn(
 
     def answer(x: np.ndarray) -> np.ndarray:
         outputs = ready.answer(support.x, support.y, x)
-        if not outputs.isfinite().all():
-            raise DivergedError(
-                f"{trained.path}: its answers are not finite after {count_of(len(outputs) - 1, 'inner step')}: "
-                "expected numbers; take fewer inner_steps, or other examples"
-            )
         if classes is None:
             return scale.to_user(outputs.numpy())
         return torch.softmax(outputs[..., : len(classes)], dim=-1).numpy()

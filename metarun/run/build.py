@@ -208,14 +208,15 @@ def device_of(config: Config) -> torch.device:
 
 
 def choose_chunks(config: Config, experiment: Experiment, state: State, split: Split = "val") -> Chunks:
-    """The engine's chunks for this experiment; those of an evaluation by tasks of this split."""
+    """The engine's chunks for this experiment; of `test` alone, as in an evaluation, or with `val` of training too."""
     if config.engine["mode"] == "compile" and experiment.engine.mode != "compile":
         least = config.engine["compile_from"]
         log.info("not compiled: %d outer steps, fewer than engine.compile_from=%d", config.outer_steps, least)
     for note in experiment.algorithm.model.notes:
         log.info("%s", note)
     few = torch.arange(MEASURING_TASKS)
-    train, test = (experiment.source.sample(config.seed, split, few) for split in ("train", split))
+    measured = ("train" if split == "val" else split, split)  # data of a test need have no training classes
+    train, test = (experiment.source.sample(config.seed, each, few) for each in measured)
     share = -(-config.meta_batch // experiment.processes.size)
     return experiment.engine.plan(
         experiment.algorithm, state.meta, train, test, meta_batch=share, eval_batch=EVAL_BATCH

@@ -282,6 +282,7 @@ class Exported(Record):
     step: Count = 0  # of the checkpoint
     split_hash: str = ""
     data_digest: str | None = None
+    code: dict[str, str] = {}  # of the user's modules that it was trained with: SHA-256 of each
     summary: Summary | None = None
     task: Task | None = None
 

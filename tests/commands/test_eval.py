@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 from metarun.storage.rundir import RunDir
@@ -49,8 +50,33 @@ def test_words_of_eval_mean_the_same_in_any_order(metarun):
         assert "threads: 1" in config.read_text()
 
 
-def test_eval_refuses_another_class_split(metarun, data_root, monkeypatch):
+NOISE = """
+import torch
+from metarun.data.tabular import Tabular
+
+class Noise(Tabular):
+    def __init__(self, size: int | None = None, channels: int | None = None, ways: int = 2, shots: int = 5):
+        self.side, self.channels = size or 84, channels or 3
+        super().__init__(self.channels * self.side**2, ways, shots)
+        self.input_shape = self.channels, self.side, self.side
+
+    def sample(self, seed, split, index):
+        task = super().sample(seed, split, index)
+        support, query = (x.unflatten(-1, self.input_shape) for x in (task.support_x, task.query_x))
+        return task._replace(support_x=support, query_x=query)
+
+    def facts(self):
+        return super().facts() | {"name": "noise"}
+"""
+
+
+def test_eval_on_other_data(metarun, data_root, monkeypatch):
+    """A test across domains, on a source of the user's own; other class splits of the run's own data stay refused."""
     monkeypatch.setenv("METARUN_DATA", str(data_root))
+    monkeypatch.setenv("METARUN_TRUST", "noise_of_eval")
+    Path("noise_of_eval.py").write_text(NOISE)
+    Path("choices/data").mkdir(parents=True)
+    Path("choices/data/noise.yaml").write_text("_target_: noise_of_eval.Noise\nsize: null\nways: 2")
     code, _, err = metarun(
         "data=omniglot",
         "model.filters=4",
@@ -65,6 +91,24 @@ def test_eval_refuses_another_class_split(metarun, data_root, monkeypatch):
     code, _, err = metarun("eval", "run", "data.split_seed=1")
     assert code == 4
     assert "data.split_seed" in err
+    code, _, err = metarun("eval", "run", "data=omniglot", "data.split_seed=1")
+    assert (code, "data.split_seed" in err) == (4, True), "the data is the same"
+    assert metarun("eval", "run", "-cd", "choices", "data=noise", "data.ways=3")[0] == 2
+    shutil.rmtree("run/eval")
+    code, out, err = metarun("eval", "run", "-cd", "choices", "data=noise")
+    assert code == 0, err
+    assert "MAML on noise 5-way 1-shot (queries: 15, " in out
+    assert ", trained on omniglot for 2 outer steps of 2 tasks" in out
+    assert "\ntrained on    omniglot 5-way 1-shot (queries: 1, rotations: all)\n" in out
+    (evaluated,) = Path("run/eval").glob("*/*")
+    summary = json.loads((evaluated / "summary.json").read_text())
+    assert (summary["choices"]["data"], summary["trained"]["other_data"]) == ("noise", True)
+    digests = [json.loads((run / "test_tasks.json").read_text())["digest"] for run in (Path("run"), evaluated)]
+    assert digests[0] != digests[1]
+    content = json.loads(metarun("table", "run", "run/eval", "format=json")[1])
+    assert [row["keys"].get("trained on") for row in content["rows"]] == [None, "omniglot"]
+    assert [row["best_on_its_tasks"] for row in content["rows"]] == [None, None], "they were tested on other tasks"
+    sys.modules.pop("noise_of_eval")
 
 
 def test_prototypes_that_were_learned_with_many_ways_are_tested_with_few_and_with_more(metarun):

@@ -14,7 +14,7 @@ from metarun.data import found as found_module
 from metarun.data.layouts import LAYOUTS, find_layout
 from metarun.errors import DataError, MetarunError, SettingError
 
-SPLITS = {"train": ["ant", "bee"], "val": ["cat"], "test": ["dog", "eel"]}
+SPLITS = {"train": ["ant", "eel"], "val": ["cat"], "test": ["bee", "dog"]}
 NAMES = sorted(name for names in SPLITS.values() for name in names)
 
 
@@ -24,12 +24,12 @@ def _image(path):
 
 
 def _class(folder, count=2):
-    for n in range(count):
+    for n in reversed(range(count)):
         _image(folder / f"{n}.png")
 
 
 def _table(path, rows, delimiter=","):
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file, delimiter=delimiter).writerows(rows)
 
 
@@ -54,7 +54,7 @@ def _ravi(root):
         rows = [(f"{name}{n}.png", name) for name in names for n in range(2)]
         for image, _ in rows:
             _image(root / "images" / image)
-        _table(root / f"{split}.csv", [("filename", "label"), *rows])
+        _table(root / f"{split}.csv", [("filename", "label"), *rows, rows[0]])
 
 
 def _easy_csv(root):
@@ -116,9 +116,9 @@ def _renamed_album(root):
 
 
 def _arrays(names):
-    """(uint8 [2 len(names), 8, 8, 3], labels): every class filled with its own number, the classes taking turns."""
+    """(uint8 [2 len(names), 8, 6, 3], labels): every class filled with its own number, the classes taking turns."""
     labels = [name for _ in range(2) for name in names]
-    return np.stack([np.full((8, 8, 3), NAMES.index(name), np.uint8) for name in labels]), labels
+    return np.stack([np.full((8, 6, 3), NAMES.index(name), np.uint8) for name in labels]), labels
 
 
 def _metaoptnet(root):
@@ -186,6 +186,7 @@ def test_a_layout_is_found_by_what_lies_there_and_by_its_name(root, make):
     before = _tree(root)
     found = find_layout(root)
     assert found.layout == layout
+    assert list(found.files or found.arrays) == sorted(found.files or found.arrays)
     bare = {name.rpartition("/")[2]: name for name in (found.files or found.arrays)}
     bare = dict(sorted(bare.items()))
     expected = [str(n) for n in range(5)] if make is _metaoptnet else NAMES
@@ -199,7 +200,7 @@ def test_a_layout_is_found_by_what_lies_there_and_by_its_name(root, make):
             assert all(path.is_file() and name in str(path.relative_to(root)) for path in paths)
         else:
             images = found.arrays[names[name]]
-            assert images.shape == (2, 8, 8, 1 if make is _one_npz else 3)
+            assert images.shape == (2, 8, 6, 1 if make is _one_npz else 3)
             assert set(images.ravel().tolist()) == {number}
     assert found.splits == ({s: [names[n] for n in part] for s, part in SPLITS.items()} if has_splits else None)
     if make in (_groups, _album):
@@ -243,11 +244,11 @@ def test_an_npz_may_be_the_root_itself(root):
 
 def test_of_several_splits_by_lists_a_name_chooses(root):
     _lists(root, "ravi", "own")
-    (root / "splits" / "own" / "val.txt").write_text("eel\n")
+    (root / "splits" / "own" / "val.txt").write_text("dog\n")
     (root / "splits" / "own" / "test.txt").write_text("cat\n")
     with pytest.raises(SettingError, match=r"\(split\): expected one of own, ravi"):
         find_layout(root)
-    assert find_layout(root, split="own").splits == {"train": ["ant", "bee"], "val": ["eel"], "test": ["cat"]}
+    assert find_layout(root, split="own").splits == {"train": ["ant", "eel"], "val": ["dog"], "test": ["cat"]}
     with pytest.raises(SettingError, match="did you mean ravi"):
         find_layout(root, split="rav")
 
@@ -387,7 +388,7 @@ BAD = {
     "pickle: no val": (_cache, lambda root: (root / "mini-imagenet-cache-val.pkl").unlink(), "no val"),
     "pickle: labels": (_metaoptnet, _dump(PART, {"data": X, "labels": [1]}), "1 labels for 4 images"),
     "pickle: in two": (_metaoptnet, _dump(PART, {"data": X, "labels": [0, 0, 9, 9]}), "class 0 is in train and in val"),
-    "pickle: floats": (_metaoptnet, _dump(PART, {"data": X / 255, "labels": Y}), r"float64 of \[4, 8, 8, 3\].*uint8"),
+    "pickle: floats": (_metaoptnet, _dump(PART, {"data": X / 255, "labels": Y}), r"float64 of \[4, 8, 6, 3\].*uint8"),
     "pickle: two sets": (_metaoptnet, _dump("FC100_train.pickle", 1), "same part of two sets"),
     "npz: objects": (_npz, _savez(x=OBJECTS, y=[1, 2]), "arrays of objects, which are pickles"),
     "npz: objects as labels": (_npz, _savez(x=X, y=np.array(Y, object)), "arrays of objects"),

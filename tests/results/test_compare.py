@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from helpers.results import alter
 
+from metarun.config.compose import compose
 from metarun.intervals import Clusters
 from metarun.results.compare import Difference, compare_runs, differences_to_best, distinguish, judge, make_row
-from metarun.storage.records import Point, Published, Validation
+from metarun.storage.records import Point, Published, Trained, Validation
+from metarun.storage.rundir import RunDir
 
 A, B = ("a", 4), ("b", 4)  # digests
 
@@ -221,6 +223,23 @@ def test_columns_are_the_keys_that_differ_under_one_name(run):
         type(run)(**{**vars(reptile), "typed": {"algo.meta_lr": "algo.meta_lr=0.1"}}),
     ]
     assert [row["algo.meta_lr"] for row in distinguish(typed)] == [0.001, 0.1], "what was typed has a column"
+
+
+def test_a_test_on_other_data_has_the_names_of_both_sources(run):
+    """The settings that its source has of its own are no columns, neither beside other runs nor within an experiment."""
+    tabular = compose(["data=tabular", "data.shots=3"])
+    trained = Trained(source=run.summary.source, other_data=True)
+    source = run.summary.source.model_copy(update={"name": "tabular", "shots": 3})
+    summary = run.summary.model_copy(update={"source": source, "trained": trained})
+    origin, config = RunDir(run.rundir.path), replace(run.config, data=tabular.data, test_tasks=9)
+    other = replace(run, config=config, summary=summary, origin=origin)
+    words = {"eval": "on tabular data.shots=3", "trained on": "sinusoid"}
+    assert other.changes == {"data": "tabular", "data.shots": 3, "test_tasks": 9}
+    assert distinguish([other]) == [{**words, "eval": "on tabular data.shots=3 test_tasks=9"}]
+    assert distinguish([run, other])[1] == {"data": "Tabular", "test_tasks": 9, **words}
+    named = [replace(each, experiment="x/one", typed={}) for each in (run, other)]
+    assert distinguish(named)[1] == {"experiment": "x/one", "test_tasks": 9, **words}
+    assert named[1].published is None
 
 
 def test_experiments_are_told_apart_by_name_then_by_what_differs_under_it(run):

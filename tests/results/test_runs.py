@@ -116,7 +116,7 @@ def test_a_run_whose_tasks_share_tables_is_read_with_the_interval_over_tables(fi
     edit("run", "test_tasks.json", lambda t: t.update(clusters=members, each=each))
     edit("run", "summary.json", lambda s: s["test"]["mse"].update(ci95=ci95))
     assert read_run(Path("run")).clusters.number == 3
-    for spoiled in (None, members[1:], [[number] for number in range(len(each))]):
+    for spoiled in (None, members[1:], [*members, [3]], [[number] for number in range(len(each))]):
         edit("run", "test_tasks.json", lambda t, found=spoiled: t.update(clusters=found))
         with pytest.raises(RunDirError, match="does not belong"):
             read_run(Path("run"))

@@ -100,6 +100,9 @@ def test_an_evaluation_says_how_its_run_was_trained():
     assert found["trained on"] == "omniglot 20-way 1-shot (queries: 2)"
     assert found["trained with"] == "meta-gradient first order"
     assert found["checkpoint"] == "outer step 40 of runs/x"
+    other = trained.model_copy(update={"other_data": True, "source": Source(name="digits", ways=5, **SIZES)})
+    begin = "MAML on omniglot 5-way 1-shot (queries: 2), trained on digits for 60 outer steps of 32 tasks"
+    assert words.title(_summary(trained=other)).startswith(begin)
 
 
 def test_an_older_summary_has_its_own_words():

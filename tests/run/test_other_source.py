@@ -1,0 +1,109 @@
+"""What another task source is given of a run that is tested on it, and what its learner does not fit."""
+
+import pytest
+
+from metarun.config.compose import compose
+from metarun.config.edit import with_source
+from metarun.config.folders import OWN, ConfigFolders
+from metarun.data.tabular import Tabular
+from metarun.errors import SettingError, UsageError
+from metarun.run.build import build_experiment
+from metarun.run.other_source import build_other_source, has_other_data
+from metarun.storage.records import Environment
+
+
+class Images(Tabular):
+    """Noise of the size and the channels that are asked for, in tasks of at most three shots."""
+
+    def __init__(self, size: int | None = None, channels: int | None = None, ways: int = 2, shots: int = 3):
+        if shots > 3:
+            raise SettingError(shots, "shots", "at most 3")
+        size, channels = size or 84, channels or 3
+        super().__init__(channels * size**2, ways, shots)
+        self.input_shape = (channels, size, size)
+
+
+@pytest.fixture
+def choices(tmp_path, monkeypatch):
+    """A choice of one's own."""
+    monkeypatch.setenv("METARUN_TRUST", __name__)
+    (tmp_path / "data").mkdir()
+    text = (
+        f"# @package _global_\ndefaults: [{{/model: conv4}}, _self_]\ndata: {{_target_: {__name__}.Images, shots: 3}}"
+    )
+    (tmp_path / "data/noise.yaml").write_text(text)
+    return ConfigFolders(extra=tmp_path)
+
+
+def _build(trained, *words, folders=OWN):
+    """The config of a test and its source, of a run of these words."""
+    trained = compose(trained.split())
+    name = words[0].removeprefix("data=")
+    config = with_source(trained.plain(), words, {"algo": "protonet"}, folders)
+    typed = {word.partition("=")[0] for word in words}
+    return build_other_source(config, trained, build_experiment(trained), name, typed)
+
+
+def test_tasks_have_the_form_of_the_runs_own_test():
+    run = "algo=protonet data=tabular data.ways=6 data.eval_ways=3 data.shots=4 data.eval_shots=2 data.queries=7"
+    config, source = _build(run, "data=tabular", "data.queries=5", "data.teacher=tree")
+    assert source.ways == (3, 3)
+    assert source.sizes == ((2, 5), (2, 5))
+    assert {key: config.data[key] for key in ("ways", "eval_ways", "teacher")} == {
+        "ways": 3,
+        "eval_ways": None,
+        "teacher": "tree",
+    }
+
+
+def test_a_number_that_follows_from_another_still_does():
+    config, source = _build("data=omniglot", "data=omniglot", "data.shots=3")
+    assert config.data["queries"] is None
+    assert source.sizes == ((3, 3), (3, 3))
+
+
+def test_images_have_the_size_of_the_runs_and_what_is_refused_has_its_default(choices, caplog):
+    config, source = _build("data=omniglot data.shots=4", "data=noise", folders=choices)
+    assert (source.input_shape, source.ways, source.sizes) == ((1, 28, 28), (5, 5), ((3, 15), (3, 15)))
+    assert (config.data["size"], config.data["channels"], config.data["shots"]) == (28, 1, 3)
+    assert "data.shots=4 of the run: not taken by data=noise" in caplog.text
+    with pytest.raises(UsageError, match=r"\(1, 84, 84\) \(shape of an example, data=noise\): expected \(1, 28, 28\)"):
+        _build("data=omniglot", "data=noise", "data.size=84", folders=choices)
+
+
+@pytest.mark.parametrize(
+    ("run", "words", "said"),
+    [
+        ("data=tabular", ["data=sinusoid"], r"mse \(metric, data=sinusoid\): expected accuracy, as in training"),
+        (
+            "data=tabular",
+            ["data=tabular", "data.features=4"],
+            r"\(4,\) \(shape of an example, data=tabular\): expected \(10,\)",
+        ),
+        ("data=tabular", ["data=omniglott"], r"'omniglott' \(data\): expected one of .*did you mean omniglot"),
+        ("data=tabular", ["data=omniglot", "data.way=3"], r"'data.way' .*did you mean ways"),
+        ("data=tabular", ["data=tabular", "data.ways=1"], r"1 \(data.ways\): expected an integer of at least 2"),
+        ("data=tabular", ["data=images"], r"null \(data.root\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(run, words, said):
+    with pytest.raises(UsageError, match=said):
+        _build(run, *words)
+
+
+def test_an_algorithm_that_is_told_the_truth_is_told_it_again():
+    """The run's own choice of algorithm decides what the source is asked for."""
+    trained = compose(["algo=oracle"])
+    config = with_source(trained.plain(), ["data=sinusoid"], {"algo": "oracle"})
+    _, source = build_other_source(config, trained, build_experiment(trained), "sinusoid", set())
+    assert source.input_shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("digest", "now", "same_class", "expected"),
+    [("a", "a", True, False), ("a", "b", True, True), (None, "b", True, False), ("a", "a", False, True)],
+)
+def test_other_data_are_another_class_or_other_files(digest, now, same_class, expected, monkeypatch):
+    trained, other = compose(["data=tabular"]), compose(["data=tabular" if same_class else "data=sequences"])
+    monkeypatch.setattr(Tabular, "identity", lambda self: {"split_hash": "", "data_digest": now})
+    assert has_other_data(other, Tabular(), trained, Environment(data_digest=digest)) == expected
