@@ -97,8 +97,8 @@ def _read_words(words: list[str]) -> Words:
         raise UsageError("query= (command line): is missing: expected the examples to ask for: query=FOLDER or FILE")
     given = {key: values[0] for key, values in found.items()}
     steps, together = given.get("inner_steps"), given.get("together")
-    if steps is not None and not steps.isdecimal():
-        raise UsageError(f"{steps!r} (inner_steps): expected an integer of at least 0")
+    if steps is not None and not (steps.isdecimal() and int(steps)):
+        raise UsageError(f"{steps!r} (inner_steps): expected an integer of at least 1")
     if together not in (None, "true", "false"):
         raise UsageError(f"{together!r} (together): expected true or false")
     return Words(

@@ -100,14 +100,18 @@ class Adapted:
         )
 
     def _answer(self, n: int) -> records.Answer:
-        name, outputs = self.queries.names[n], self.outputs[-1][n].tolist()
+        name, outputs = self.queries.names[n], self.outputs[-1][n]
         if self.classes:
-            truth = self.queries.labels[n]
-            return records.Answer(name=name, prediction=self.taken[n], probabilities=outputs, truth=truth)
+            facts = {"prediction": self.taken[n], "truth": self.queries.labels[n]}
+            return records.Answer(name=name, probabilities=outputs.tolist(), **facts)
         assert self.queries.values is not None
         values = self.queries.values[n]
-        known = values.tolist() if np.isfinite(values).all() else None
-        return records.Answer(name=name, prediction=outputs, truth=known)
+        truth = _plain(values) if np.isfinite(values).all() else None
+        return records.Answer(name=name, prediction=_plain(outputs), truth=truth)
+
+
+def _plain(values: np.ndarray) -> float | list[float]:
+    return float(values[0]) if len(values) == 1 else values.tolist()
 
 
 def _judge(metric: records.Metric, values: list[float], answers: int | None = None) -> records.Judged:

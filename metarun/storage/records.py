@@ -301,9 +301,9 @@ class Answer(Record):
     """What a query is taken for."""
 
     name: str  # its file, or the number of its row
-    prediction: str | list[float]  # the class; or the outputs in the user's units
+    prediction: str | float | list[float]  # the class; or the value in the user's units, of several outputs all
     probabilities: list[float] | None = None  # of each class, in the order of `classes`
-    truth: str | list[float] | None = None  # None where it is not known
+    truth: str | float | list[float] | None = None  # None where it is not known
 
 
 class Adapted(Record):
