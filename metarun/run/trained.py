@@ -268,7 +268,7 @@ def _load_file(path: Path) -> Trained:
 
 
 def _config_of(path: Path, facts: records.Exported) -> Config:
-    """The config of an exported learner, whose data is not built, nor a logger. Raises UsageError: a class has no trust."""
+    """The config of an exported learner; its data is not built, nor a logger. Raises UsageError: a class has no trust."""
     try:
         config = replace(check(dict(facts.config), check_class=lambda key, target: None), logger=None)
     except UsageError as error:
