@@ -268,7 +268,7 @@ def _load_file(path: Path) -> Trained:
 
 
 def _config_of(path: Path, facts: records.Exported) -> Config:
-    """The config of an exported learner; its data is not built, nor a logger. Raises UsageError: a class has no trust."""
+    """The config of an exported learner; of its classes only those that are built need trust. Raises UsageError."""
     try:
         config = replace(check(dict(facts.config), check_class=lambda key, target: None), logger=None)
     except UsageError as error:
