@@ -125,6 +125,13 @@ def classes_of(support: Examples, inputs: dict[str, Any]) -> list[str]:
     return inputs.get("target", {}).get("classes") or sorted({name for name in support.labels if name is not None})
 
 
+def spell_classes(classes: Sequence[Any]) -> list[str]:
+    """Classes that may be numbers as a table has them in words: 1 and 1.0 are '1'."""
+    import pandas
+
+    return labels(pandas.Series(list(classes))).tolist()
+
+
 def read_queries(
     paths: Sequence[str], inputs: dict[str, Any], outputs: int | None, classes: Sequence[str] = ()
 ) -> Examples:
