@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,9 +138,9 @@ def _warn_of_copies(support: Examples, queries: Examples) -> None:
 
 
 def _check_places(out: str | None, save: str | None) -> None:
-    """Raises RunDirError: there is something else where the answers, or the learner, would be written."""
+    """Raises RunDirError or UsageError: there is something else where the answers, or the learner, would be written."""
     from metarun.results.page import is_page
-    from metarun.storage.exported import read_exported
+    from metarun.storage.exported import check_place
 
     if out is not None and (folder := Path(out)).exists():
         if not folder.is_dir():
@@ -148,15 +148,10 @@ def _check_places(out: str | None, save: str | None) -> None:
         there = {path.name for path in folder.iterdir()}
         if there and not (there <= {CSV, PAGE} and (folder / PAGE).is_file() and is_page(folder / PAGE)):
             raise RunDirError(f"{out} (out): holds other files: expected an empty folder; choose another out=FOLDER")
-    if save is not None and Path(save).exists():
-        try:
-            read_exported(Path(save))
-        except RunDirError as error:
-            raise RunDirError(
-                f"{save} (save): is there, and no learner: expected a new name; choose another"
-            ) from error
-    if save is not None and not Path(save).absolute().parent.is_dir():
-        raise RunDirError(f"{save} (save): its folder is not there: expected a place that can be written; make it")
+    if save is not None:
+        check_place(Path(save))
+        if not Path(save).absolute().parent.is_dir():
+            raise RunDirError(f"{save} (save): its folder is not there: expected a place that can be written; make it")
 
 
 def _write(content: dict[str, bytes], trained: Trained, out: str | None) -> Path:
@@ -182,13 +177,9 @@ def _write(content: dict[str, bytes], trained: Trained, out: str | None) -> Path
 
 def _save(adapted: Adapted, inner_steps: int | None, path: Path) -> None:
     """Writes the learner with the task that it has learned."""
-    from metarun.run.trained import SUPPORT, save_trained
+    from metarun.run.trained import save_trained
     from metarun.storage.records import Task
 
     task = Task(classes=adapted.classes, inner_steps=inner_steps, together=adapted.together)
-    try:
-        save_trained(
-            adapted.trained, path, task, dict(zip(SUPPORT, (adapted.support.x, adapted.support.y), strict=True))
-        )
-    except OSError as error:
-        raise describe_os_error(error, "choose another save=FILE") from error
+    facts = adapted.trained.facts.model_copy(update={"task": task})
+    save_trained(replace(adapted.trained, facts=facts, support=(adapted.support.x, adapted.support.y)), path)

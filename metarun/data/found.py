@@ -179,12 +179,13 @@ def forbid_shared_files(classes: Mapping[str, Examples], split_of: Mapping[str, 
                 )
 
 
-def check_classes(root: Path, names: Iterable[str]) -> None:
-    """Raises DataError unless there are two classes, whose names can be written down."""
+def check_classes(root: Path, names: Iterable[str], where: str = "data.root") -> None:
+    """Raises DataError unless there are two classes, whose names can be written down; `where` names the setting."""
     names = list(names)
     for name in names:
         if any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
-            raise refuse(f"{root}: class {name!r}", "a name in UTF-8 without control characters", "rename it")
+            raise refuse(f"{root}: class {name!r}", "a name in UTF-8 without control characters", "rename it", where)
     if len(names) < 2:
         there = f"only one class, {names[0]}," if names else "no class with images"
-        raise refuse(f"{there} in {root}", "at least two, of a folder of images each", "add classes, or set data.root")
+        rule = "at least two, of a folder of images each"
+        raise refuse(f"{there} in {root}", rule, f"add classes, or set {where}", where)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarun.data.found import Listing, list_folder
+from metarun.data.found import Listing, check_classes, list_folder
 from metarun.data.frames import check_columns, labels, numbers, read_frame
 from metarun.data.inputs import encode
 from metarun.errors import DataError, UsageError
@@ -125,6 +125,13 @@ def classes_of(support: Examples, inputs: dict[str, Any]) -> list[str]:
     return inputs.get("target", {}).get("classes") or sorted({name for name in support.labels if name is not None})
 
 
+def spell_classes(classes: Sequence[Any]) -> list[str]:
+    """Classes that may be numbers as a table has them in words: 1 and 1.0 are '1'."""
+    import pandas
+
+    return labels(pandas.Series(list(classes))).tolist()
+
+
 def read_queries(
     paths: Sequence[str], inputs: dict[str, Any], outputs: int | None, classes: Sequence[str] = ()
 ) -> Examples:
@@ -178,8 +185,7 @@ def _read_classes(root: Path, inputs: dict[str, Any]) -> Examples:
         if not (images := _list_folder(folder, "support").images):
             raise DataError(f"{folder} (support): holds no images: expected some of that class; add them, or remove it")
         files += [(path, folder.name) for path in images]
-    if not files:
-        raise DataError(f"{root} (support): holds no class folders: expected {rule}; give that")
+    check_classes(root, [folder.name for folder in listing.folders], "support")
     return _encode_files(files, [root], inputs, "support")
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from metarun.data.given import Examples, Scale, axis_of, scale_of_target
+from metarun.data.given import Examples, Scale, axis_of, scale_of_target, spell_classes
 from metarun.intervals import over_tasks
 from metarun.run.trained import Ready, Trained
 from metarun.storage import records
@@ -171,7 +171,7 @@ def support_of(trained: Trained) -> tuple[Examples, list[str] | None]:
     names, classes = [str(n) for n in range(1, len(x) + 1)], trained.facts.task.classes
     if classes is None:
         return Examples(names, x, values=scale_of_target(trained.facts.inputs).to_user(y), y=y), None
-    words = [str(label) for label in classes]
+    words = spell_classes(classes)
     return Examples(names, x, [words[n] for n in y], y=y), words
 
 

@@ -5,6 +5,7 @@ G places on the axis of a function, K inner steps.
 """
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from metarun.text import printable
+
 TILE, GAP, TILE_ROW = 0.52, 0.14, 0.86  # a tile's side, what is between, a row with the words below
 HEADING = 0.2  # from a heading to its tiles
 LETTER, LONGEST = 0.068, 14  # the width of a letter below a tile; letters of a name there
@@ -26,7 +29,9 @@ INK, BEFORE, AFTER, WRONG = "#768291", "#3f8fd2", "#e0475b", "#e0475b"
 def to_png(figure: Figure, **options: Any) -> bytes:
     """The picture as the content of a PNG file; `options` are matplotlib's."""
     image = io.BytesIO()
-    figure.savefig(image, format="png", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of letters of the user's that the font has not
+        figure.savefig(image, format="png", **options)
     return image.getvalue()
 
 
@@ -88,7 +93,7 @@ class Tiles:
 
 
 def _shorten(name: str | None) -> str:
-    name = name or ""
+    name = printable((name or "").replace("\n", " "))
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 

@@ -124,7 +124,7 @@ def test_the_source_is_not_needed_and_own_code_needs_trust(metarun, waves):
     assert metarun("adapt", "data.safetensors", *words)[0] == 0
     shutil.rmtree("answers")
     code, _, err = metarun("adapt", "algo.safetensors", *words)
-    assert code == 2
+    assert code == 4
     assert "METARUN_TRUST" in err
     assert not Path("answers").exists()
 
@@ -175,8 +175,8 @@ SUPPORT = ("support=points.csv", "query=grid.csv")
         (["run", "support=points.csv", "query=run/status.json"], 3, "(query)"),
         (["run", *SUPPORT, "out=run"], 4, "run (out): holds other files"),
         (["run", *SUPPORT, "out=grid.csv"], 4, "grid.csv (out): is a file"),
-        (["run", *SUPPORT, "save=grid.csv"], 4, "grid.csv (save): is there, and no learner"),
-        (["run", *SUPPORT, "save=nowhere/a"], 4, "its folder is not there"),
+        (["run", *SUPPORT, "save=grid.csv"], 2, "ends in .safetensors"),
+        (["run", *SUPPORT, "save=nowhere/a.safetensors"], 4, "its folder is not there"),
         (["nowhere", *SUPPORT], 4, "nowhere: expected a run directory"),
         (["points.csv", *SUPPORT], 4, "points.csv: not an exported learner"),
         (["stopped", *SUPPORT], 4, "not finished"),
@@ -196,14 +196,14 @@ def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(metarun, waves, 
 
 
 def test_a_damaged_file_is_refused(metarun, waves):
-    save_trained(load_trained("run"), Path("whole"))
-    content = Path("whole").read_bytes()
+    save_trained(load_trained("run"), Path("whole.safetensors"))
+    content = Path("whole.safetensors").read_bytes()
     flipped = bytearray(content)
     flipped[-9] ^= 4
     newer = content.replace(b'\\"version\\": 1', b'\\"version\\": 9')
     for spoiled, said in ((bytes(flipped), "damaged"), (content[:-8], "damaged"), (newer, "of version 9")):
-        Path("spoiled").write_bytes(spoiled)
-        code, _, err = metarun("adapt", "spoiled", *SUPPORT)
+        Path("spoiled.safetensors").write_bytes(spoiled)
+        code, _, err = metarun("adapt", "spoiled.safetensors", *SUPPORT)
         assert code == 4
         assert said in err
     assert not Path("adapted").exists()

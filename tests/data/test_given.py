@@ -60,6 +60,8 @@ def test_images_come_by_class_and_by_file():
         (lambda: _draw("support/loose.png", 0), "loose.png (support): is in no class"),
         (lambda: Path("support/empty").mkdir(), "empty (support): holds no images"),
         (lambda: Path("support/a/x.png").write_bytes(b"no image"), "x.png is no image (support)"),
+        (lambda: [Path("support/b/x.png").unlink(), Path("support/b").rmdir()], "only one class, a, in support (support)"),
+        (lambda: Path("support/b").rename("support/b\nc"), r"class 'b\nc' (support): expected a name"),
         (lambda: Path("query").rename("other"), "query cannot be read: No such file or directory (query)"),
         (lambda: _draw("query/c/1.png", 0), "holds images, and folders of images"),
         (lambda: [Path("query/1.png").unlink(), _draw("query/aa/1.png", 0)], "'aa' (class of aa/1.png, query): expected one of a, b, which are learned; did you mean a?"),
