@@ -19,7 +19,8 @@ from metarun.data.given import scale_of_target
 from metarun.data.inputs import encode, number_classes
 from metarun.engine.device import borrowed
 from metarun.errors import DataError, DivergedError, UsageError, boolean
-from metarun.run.trained import Ready, Trained, load_trained, save_trained
+from metarun.run.loading import load_trained, save_trained
+from metarun.run.trained import Ready, Trained
 from metarun.storage.records import Task
 from metarun.tasks import Metric
 
@@ -94,9 +95,7 @@ class Learned:
             raise ValueError(f"{self.run} (run): learns for {trained.facts.metric}: expected {self.metric}; use {cls}")
         with _as_value_errors(), borrowed():
             rows = _rows_of(trained, X)
-            x, targets = encode(trained.facts.inputs, rows, "X"), _targets_of(y)
-            if not len(x):
-                raise ValueError("0 examples (X): expected at least one; a minimum of 1 is required")
+            x, targets = _encode(trained, rows), _targets_of(y)
             if len(targets) != len(x):
                 raise ValueError(f"{len(targets)} targets (y): expected {len(x)}, one for each example of X")
             classes, targets = self._prepare(trained, targets)
@@ -148,7 +147,7 @@ class Learned:
                 raise ValueError(
                     f"X has {given} features, but {type(self).__name__} is expecting {known} features as input"
                 )
-            query = encode(fitted.facts.inputs, rows, "X")
+            query = _encode(fitted, rows)
             assert fitted.support is not None
             return _build(fitted).answer(*fitted.support, query)[-1].numpy()
 
@@ -279,6 +278,14 @@ def _rows_of(trained: Trained, x: Any) -> Any:
     if rows.ndim == 2 and not rows.shape[1]:
         raise ValueError(f"0 feature(s) (shape={rows.shape}) while a minimum of 1 is required.")
     return rows
+
+
+def _encode(trained: Trained, rows: Any) -> np.ndarray:
+    """[n, *input_shape] float32, of at least one example."""
+    x = encode(trained.facts.inputs, rows, "X")
+    if not len(x):
+        raise ValueError("0 examples (X): expected at least one; a minimum of 1 is required")
+    return x
 
 
 def _columns_of(rows: Any) -> int | None:

@@ -27,7 +27,7 @@ from metarun.errors import RunDirError
 from metarun.run import learned
 from metarun.run.build import build_experiment
 from metarun.run.learned import LearnedClassifier, LearnedRegressor
-from metarun.run.trained import load_trained, save_trained
+from metarun.run.loading import load_trained, save_trained
 
 LENGTH = ("meta_steps=2", "val_every=1", "val_tasks=2", "test_tasks=4", "meta_batch=2", "device.threads=1")
 HALVES = "data.splits=[0.5,0.25,0.25]"
