@@ -195,10 +195,9 @@ class TaskSource(Protocol):
 
 
 def clusters_of(source: TaskSource, seed: int, split: Split, index: Tensor) -> Tensor | None:
-    """[T, c] int64 on the CPU: the numbers of what tasks share, see TaskSource; None where they are independent."""
+    """[T, c] int64: the numbers of what tasks share, see TaskSource; None where they are independent."""
     find = getattr(source, "clusters", None)
-    numbers = find(seed, split, index) if find else None
-    return None if numbers is None else numbers.cpu()
+    return find(seed, split, index) if callable(find) else None
 
 
 def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:

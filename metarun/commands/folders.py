@@ -22,6 +22,7 @@ HYDRAS = [  # its conf/hydra/output/default.yaml
     "${hydra.job.num}",
 ]
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+PLACES = ("data.root", "data.file")  # of data: paths that no name of a folder has in it
 
 
 def as_typed(words: list[str]) -> list[str]:
@@ -29,7 +30,7 @@ def as_typed(words: list[str]) -> list[str]:
 
     Raises UsageError for a folder without a name.
     """
-    names = "|".join(map(re.escape, (*FOLDERS, "data.root")))
+    names = "|".join(map(re.escape, (*FOLDERS, *PLACES)))
     home = re.compile(rf"(\+*(?:{names}))=(~.*)")  # to Hydra ~ is no value
     words = [f"{m[1]}={quote_path(m[2])}" if (m := home.fullmatch(word)) else word for word in words]
     for number, override in enumerate(parse(words).parsed):
@@ -98,9 +99,9 @@ def choose_folders(folder: Path, jobs: list[list[str]], configs: list[Config]) -
 def shared_keys(folder: Path, searched: list[str], fixed: list[str]) -> list[str]:
     """The keys that the names of a search's folders need not have: all but those that are searched.
 
-    None of them but data.root, where the folder holds runs with other words, or runs with longer names.
+    None of them but the places of data, where the folder holds runs with other words, or runs with longer names.
     """
-    keys = [key for key in ["data.root", *map(key_of, fixed)] if key not in searched]
+    keys = [key for key in [*PLACES, *map(key_of, fixed)] if key not in searched]
     for path in find_runs(folder) if folder.is_dir() else []:
         try:
             words = RunDir(path).overrides()
@@ -109,7 +110,7 @@ def shared_keys(folder: Path, searched: list[str], fixed: list[str]) -> list[str
         rest = [word for word in words if key_of(word) not in searched]
         chosen = [word for word in words if word not in rest]
         if set(rest) != {word.lstrip("+") for word in fixed} or path.name != _name(chosen):
-            return [key for key in keys if key == "data.root"]
+            return [key for key in keys if key in PLACES]
     return keys
 
 

@@ -63,7 +63,7 @@ from metarun.text import reason, short_path
 log = logging.getLogger("metarun")
 HYDRA_DEFAULTS = {
     "hydra.sweep.subdir": '"${metarun_folder:${hydra.job.override_dirname}}"',
-    "hydra.job.config.override_dirname.exclude_keys": "[data.root]",
+    "hydra.job.config.override_dirname.exclude_keys": "[data.root,data.file]",
     "hydra.job.name": "metarun",
     "hydra.output_subdir": "null",  # a run writes .hydra itself, once it has seen what is there
     # A file of choices may set up logging too, which can run code: without a root, Hydra leaves it alone.

@@ -52,6 +52,7 @@ KEYS = {
     "data": Policy(),
     "data.train_tasks": Policy(evaluate=False),
     "data.root": _PLACE,
+    "data.file": Policy(resume=True, reproduce=True, digits=False),  # may move; but another table is another row
     "data.download": _PLACE,
     "device": Policy(resume=True, reproduce=True, identity=False, published=True, by_name=True),
     "device.tf32": Policy(resume=True, reproduce=True),  # rounding shows in results, so it is no mere place

@@ -17,6 +17,7 @@ from metarun.errors import SettingError, UsageError, at_least, one_of, positive
 from metarun.text import nearest
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
+PATHS = ("root", "file")  # of a task source
 # Root keys that are no part of a run: they are resolved by now. `published` stands in older saved configs.
 LEFT_OUT = ("suggested", "needs", "zip", "published")
 # Names that saved configs have from before the classes moved. A saved config is a file format: they stay readable.
@@ -94,9 +95,9 @@ def check(
 ) -> Config:
     """The typed config of a plain one: composed, or saved, perhaps by an earlier version.
 
-    A relative data.root, and one with ~, is kept absolute, where the folder `here` is given that it is relative to.
-    `check_class` is called with the key and the value of every `_target_`. Raises UsageError for a root key that is
-    unknown, missing or out of range, and for a `_target_` without trust.
+    A relative data.root or data.file, and one with ~, is kept absolute, where the folder `here` is given that it is
+    relative to. `check_class` is called with the key and the value of every `_target_`. Raises UsageError for a root
+    key that is unknown, missing or out of range, and for a `_target_` without trust.
     """
     plain = {key: value for key, value in plain.items() if key not in LEFT_OUT}
     names = {field.name: field.default is MISSING for field in fields(Config)}
@@ -110,8 +111,10 @@ def check(
         if isinstance(section := plain.get(name), dict) and (moved := MOVED.get(str(section.get("_target_")))):
             plain[name] = section | {"_target_": moved}
     data = plain["data"]
-    if here is not None and isinstance(data, dict) and data.get("root") and isinstance(data["root"], str):
-        plain["data"] = data | {"root": os.path.abspath(os.path.join(here, os.path.expanduser(data["root"])))}
+    if here is not None and isinstance(data, dict):
+        paths = {name: data[name] for name in PATHS if data.get(name) and isinstance(data[name], str)}
+        found = {name: os.path.abspath(os.path.join(here, os.path.expanduser(path))) for name, path in paths.items()}
+        plain["data"] = data | found
     for key, target in targets(plain, ""):
         check_class(key, target)
     if type(plain.get("budget")) is int:

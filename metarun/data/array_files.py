@@ -94,15 +94,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             if None not in found:
                 images, labels = (content[name] for name in found)
                 return _by_label(path, _images(path, images), labels.tolist())
-    except (
-        ValueError,
-        EOFError,
-        AttributeError,
-        TypeError,
-        MemoryError,
-        zipfile.BadZipFile,
-        zipfile.zlib.error,
-    ) as error:
+    except DAMAGED as error:
         objects = "allow_pickle" in str(error)
         what = "has arrays of objects, which are pickles" if objects else f"is no readable .npz ({reason(error)})"
         raise refuse(f"{path} {what}", "arrays of numbers", "save images as uint8 and labels as integers") from error

@@ -18,12 +18,10 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.data.packing import Packed
-from metarun.errors import DataError, SettingError, at_least, one_of
+from metarun.data.splitting import FRACTIONS, SPLITS, check_splitting, hash_splits, split_names
+from metarun.errors import DataError, one_of
 from metarun.tasks import Metric, Split, Task, keys, sizes, ways_of
 from metarun.text import count_of
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-FRACTIONS = (0.64, 0.16, 0.2)
 
 log = logging.getLogger("metarun")
 
@@ -65,13 +63,8 @@ class ClassSource:
     ):
         self.ways = ways_of(ways, eval_ways)
         self.sizes = sizes(shots, queries, eval_shots, eval_queries)
-        at_least(0, split_seed=split_seed)
+        check_splitting(splits, split_seed)
         one_of("rotations", rotations, ["all", "train", "none"])
-        numbers = [share for share in splits if type(share) in (int, float) and 0 <= share <= 1]
-        if len(splits) != 3 or len(numbers) != 3 or abs(sum(numbers) - 1) > 1e-6:
-            raise SettingError(
-                list(splits), "splits", "three shares of the classes, for train, val and test: [0.6,0.2,0.2]"
-            )
         self.rotations, self.splits, self.split_seed = rotations, tuple(splits), split_seed
         self.outputs = max(self.ways)
 
@@ -120,14 +113,7 @@ class ClassSource:
         if (given := self.class_splits()) is not None:
             return {split: list(given.get(split, ())) for split in SPLITS}
 
-        def digest(name: str) -> bytes:
-            return hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
-
-        shuffled = sorted(sorted(self.packed), key=digest)
-        val, test = (round(share * len(shuffled)) for share in self.splits[1:])
-        test = min(test, len(shuffled) - val)
-        train = len(shuffled) - val - test
-        return {"train": shuffled[:train], "val": shuffled[train : train + val], "test": shuffled[train + val :]}
+        return split_names(self.packed, self.splits, self.split_seed)
 
     def classes(self, split: Split) -> list[str]:
         """The names of the classes of a split, in the split's order."""
@@ -236,10 +222,9 @@ class ClassSource:
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
-        splits = "\n\n".join("\n".join(self.classes(split)) for split in SPLITS)
         counts = "\n".join(f"{name} {count}" for name, count in self.packed.counts.items())
         digest = hashlib.sha256(f"{self.packed.digest}\n{counts}".encode()).hexdigest()
-        return {"split_hash": hashlib.sha256(splits.encode()).hexdigest(), "data_digest": digest}
+        return {"split_hash": hash_splits({split: self.classes(split) for split in SPLITS}), "data_digest": digest}
 
     def facts(self) -> dict[str, Any]:
         """See TaskSource."""

@@ -10,6 +10,7 @@ A file is refused rather than repaired: a truncated image half of which is grey 
 
 import hashlib
 import io
+import logging
 import os
 import warnings
 from collections import deque
@@ -34,7 +35,9 @@ SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION = 0x0112  # of EXIF
 Size = tuple[int, int]  # height, width
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # for every file with odd metadata; what matters is an error
+# Of odd metadata Pillow warns for every file, and what matters it says again in an error.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def decode(path: Path, size: Size, channels: int, invert: bool = False) -> np.ndarray:
@@ -55,6 +58,14 @@ def decode(path: Path, size: Size, channels: int, invert: bool = False) -> np.nd
         return _fit(_on_white(image), size, channels, invert)
     except Exception as error:  # Pillow raises all kinds of errors on damaged images
         raise _unreadable(path, error) from error
+
+
+def fit_image(image: Image.Image, size: Size, channels: int, invert: bool = False) -> np.ndarray:
+    """uint8 [channels, H, W]: an image that is in memory, upright, on white, scaled and cropped. Raises DataError."""
+    try:
+        return _fit(_on_white(ImageOps.exif_transpose(image)), size, channels, invert)
+    except _UnfitError as error:
+        raise DataError("an image {} (examples): expected {}; {}".format(*error.args)) from error
 
 
 def image_size(path: Path) -> Size:
@@ -161,7 +172,7 @@ def _on_white(image: Image.Image) -> Image.Image:
         return Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise _UnfitError("has pixels of 32 bits, whose range is not known", "8 or 16 bits", "convert or remove it")
-    if "A" in image.getbands() or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")

@@ -47,6 +47,21 @@ class Listing:
     aside: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass
+class Tally:
+    """What was left aside while a data folder was read: how many files of a kind, and the classes without images."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    empty: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """A line for the files and a line for the classes, where there were any."""
+        files = ", ".join(f"{kind} ({count})" for kind, count in sorted(self.files.items()) if count)
+        more = f" and {len(self.empty) - 5} more" if len(self.empty) > 5 else ""
+        lines = [f"dropped, as they hold no images: {', '.join(self.empty[:5])}{more}"] if self.empty else []
+        return lines + ([f"left aside: {files}"] if files else [])
+
+
 def refuse(what: str, expected: str, remedy: str) -> DataError:
     """The error of a data folder, for the caller to raise."""
     return DataError(f"{what} (data.root): expected {expected}; {remedy}")
@@ -64,7 +79,7 @@ def list_folder(folder: Path) -> Listing:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = folder / entry.name
             if entry.name.startswith(".") or entry.name == "__MACOSX":
-                listing.aside["hidden"] += 1
+                listing.aside["hidden files"] += 1
             elif entry.is_dir():
                 listing.folders.append(path)
             elif entry.is_symlink() and not path.exists():
@@ -79,26 +94,26 @@ def list_folder(folder: Path) -> Listing:
     return listing
 
 
-def describe_aside(aside: Counter[str]) -> list[str]:
-    """The note on files that were left aside; none if there are none."""
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(aside.items()) if count)
-    return [f"left aside, as no images by their names: {kinds}"] if kinds else []
-
-
-def images_of_classes(
-    folders: Iterable[Path], prefix: str, aside: Counter[str], notes: list[str]
-) -> dict[str, list[Path]]:
-    """{prefix + folder name: its images}; a folder without images is dropped with a note."""
+def images_of_classes(folders: Iterable[Path], prefix: str, tally: Tally) -> dict[str, list[Path]]:
+    """{prefix + folder name: its images}; a folder without images is dropped."""
     classes: dict[str, list[Path]] = {}
     for folder in folders:
         listing = list_folder(folder)
-        aside.update(listing.aside)
-        aside["folders inside class folders"] += len(listing.folders)
+        tally.files.update(listing.aside)
+        tally.files["folders inside class folders"] += len(listing.folders)
         if listing.images:
             classes[prefix + folder.name] = listing.images
         else:
-            notes.append(f"dropped, as it holds no images: {prefix}{folder.name}")
+            tally.empty.append(prefix + folder.name)
     return classes
+
+
+def classes_of_folder(folder: Path, prefix: str, tally: Tally) -> dict[str, list[Path]]:
+    """{prefix + CLASS: its images} of folder/CLASS/*."""
+    listing = list_folder(folder)
+    tally.files.update(listing.aside)
+    tally.files["images beside the class folders"] += len(listing.images)
+    return images_of_classes(listing.folders, prefix, tally)
 
 
 def find_parts(root: Path, suffix: str, names: Mapping[str, Sequence[str]] = SPLIT_NAMES) -> dict[str, Path]:
@@ -143,7 +158,7 @@ def join_splits(
                     "split classes, not images; or set data.root to one folder of classes, which are then split",
                 )
         if not parts[split]:
-            raise refuse(f"{root}: no class in {split}", "classes in train, val and test", "add some")
+            raise refuse(f"{root}: no class with images in {split}", "classes in train, val and test", "add some")
     classes = {name: examples for split in SPLIT_NAMES for name, examples in parts[split].items()}
     forbid_shared_files(classes, owner)
     return classes, {split: sorted(parts[split]) for split in SPLIT_NAMES}

@@ -18,7 +18,7 @@ from torch import Tensor
 from metarun import seeds
 from metarun.data.classes import SPLITS, ClassSource, log
 from metarun.data.decode import decode_all, digest, image_size, is_grey, resize
-from metarun.data.layouts import Found, find_layout
+from metarun.data.layouts import LAYOUTS, Found, find_layout
 from metarun.data.packing import Chunks, Packed, describe_files, expand, load_packed
 from metarun.errors import DataError, SettingError, at_least, boolean, one_of
 from metarun.tasks import Split
@@ -104,6 +104,10 @@ class ImageSource(ClassSource):
         changes |= {"augment": self.augment} if self.augment != "none" else {}
         return found | changes | super().details()
 
+    def preprocessing(self) -> dict[str, Any]:
+        """What is done with new images, as plain data; see data/inputs.py."""
+        return {"kind": "images", "invert": self.invert}
+
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
         # The pixels depend on Pillow, and on the size; what the images are made of does not.
@@ -134,6 +138,8 @@ class Images(ImageSource):
         super().__init__(**settings)
         if root is None:
             raise SettingError(None, "root", "the folder with the images, as in data.root=FOLDER")
+        if layout is not None:
+            one_of("layout", layout, LAYOUTS)
         self.root, self.layout, self.split = expand(root), layout, split
 
     def load(self) -> Packed:
@@ -150,7 +156,10 @@ class Images(ImageSource):
 
     def _pack(self) -> Chunks:
         """The images of each class, decoded; the facts."""
-        found = find_layout(self.root, self.layout, self.split)
+        try:
+            found = find_layout(self.root, self.layout, self.split)
+        except SettingError as error:  # of a split, which only the folder knows
+            raise DataError(f"{error.value!r} (data.{error.name}): expected {error.expected}") from error
         digests: list[str] = []
         if found.files:
             names = [path.relative_to(self.root).as_posix() for path in self._files(found)]

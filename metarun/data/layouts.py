@@ -14,7 +14,6 @@ Nothing is ever written there.
 """
 
 import os
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +21,10 @@ from pathlib import Path
 from metarun.data import array_files, split_files
 from metarun.data.found import (
     Found,
+    Tally,
     check_classes,
-    describe_aside,
+    classes_of_folder,
     find_parts,
-    images_of_classes,
     join_splits,
     list_folder,
     refuse,
@@ -71,7 +70,7 @@ def find_layout(root: Path, layout: str | None = None, split: str | None = None)
     classes = sorted(found.files or found.arrays)
     check_classes(root, classes)
     files, arrays = ({c: kind[c] for c in classes if c in kind} for kind in (found.files, found.arrays))
-    return replace(found, layout=name, files=files, arrays=arrays)
+    return replace(found, files=files, arrays=arrays)
 
 
 def _name_layout(root: Path, layout: str | None) -> str:
@@ -115,41 +114,30 @@ def _fits_split_folders(root: Path) -> bool:
 
 
 def _read_folders(root: Path) -> Found:
-    listing = list_folder(root)
-    aside, notes = Counter(listing.aside), []
-    aside["images beside the class folders"] = len(listing.images)
-    files = images_of_classes(listing.folders, "", aside, notes)
-    return Found("folders", files, notes=notes + describe_aside(aside))
+    tally = Tally()
+    files = classes_of_folder(root, "", tally)
+    return Found("folders", files, notes=tally.notes())
 
 
 def _read_groups(root: Path) -> Found:
-    listing = list_folder(root)
-    aside, notes, files, groups = Counter(listing.aside), [], {}, {}
-    aside["images beside the class folders"] = len(listing.images)
+    listing, tally, files, groups = list_folder(root), Tally(), {}, {}
+    tally.files.update(listing.aside)
+    tally.files["images beside the group folders"] = len(listing.images)
     for group in listing.folders:
-        inner = list_folder(group)
-        aside.update(inner.aside)
-        aside["images beside the class folders"] += len(inner.images)
-        classes = images_of_classes(inner.folders, f"{group.name}/", aside, notes)
+        classes = classes_of_folder(group, f"{group.name}/", tally)
         files |= classes
         groups |= dict.fromkeys(classes, group.name)
-    return Found("groups", files, groups=groups, notes=notes + describe_aside(aside))
+    return Found("groups", files, groups=groups, notes=tally.notes())
 
 
 def _read_split_folders(root: Path) -> Found:
     parts = find_parts(root, "")
     anew = f"move a part of the classes there; or set data.root={root / 'train'}, whose classes are then split"
     require_all(root, parts, anew)
-    listing = list_folder(root)
-    aside, notes, classes = Counter(listing.aside), [], {}
-    aside["folders beside train, val and test"] = len(listing.folders) - len(parts)
-    for split, folder in parts.items():
-        inner = list_folder(folder)
-        aside.update(inner.aside)
-        aside["images beside the class folders"] += len(inner.images)
-        classes[split] = images_of_classes(inner.folders, "", aside, notes)
-    files, splits = join_splits(root, classes)
-    return Found("split_folders", files, splits=splits, notes=notes + describe_aside(aside))
+    tally = Tally()
+    files, splits = join_splits(root, {split: classes_of_folder(part, "", tally) for split, part in parts.items()})
+    tally.files["folders beside the splits"] = len(_subfolders(root)) - len(parts)
+    return Found("split_folders", files, splits=splits, notes=tally.notes())
 
 
 LAYOUTS = {

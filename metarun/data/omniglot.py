@@ -105,6 +105,10 @@ class Omniglot(ClassSource):
         """See ClassSource."""
         return {"rotations": self.rotations} | ({"split": self.split} if self.split else {})
 
+    def preprocessing(self) -> dict[str, Any]:
+        """What is done with new drawings, dark ink on white, as plain data; see data/inputs.py."""
+        return {"kind": "images", "invert": True}
+
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
         # The last bits of the 28x28 images depend on Pillow; the drawings do not.

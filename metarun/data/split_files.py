@@ -4,15 +4,16 @@ What such a file names has to lie inside the data folder: it may come from a str
 """
 
 import csv
+import io
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from metarun.data.found import (
     Found,
-    describe_aside,
+    Tally,
     find_parts,
     forbid_shared_files,
     images_of_classes,
@@ -24,7 +25,7 @@ from metarun.data.found import (
 from metarun.errors import SettingError, one_of
 from metarun.text import reason
 
-CSV_COLUMNS = (("label", "filename"), ("class_name", "image_name"))  # class, image; as Ravi & Larochelle have it, and
+CSV_COLUMNS = (("label", "filename"), ("class_name", "image_name"))  # of Ravi & Larochelle, of easy-few-shot-learning
 JSON_NAMES = {"train": ("train", "base"), "val": ("val", "valid", "validation"), "test": ("test", "novel")}
 ALBUM = {"category": "CATEGORY", "image": "FILE_NAME", "super_category": "SUPER_CATEGORY"}
 Rows = Iterable[tuple[str, str]]  # class, image
@@ -67,17 +68,17 @@ def read_lists(root: Path, split: str | None = None) -> Found:
     home = folders[split or next(iter(folders))]
     parts = find_parts(home, ".txt")
     require_all(home, parts, "write it, a class on a line")
-    data, aside, notes, splits = root / "data", Counter(), [], {}
+    data, tally, splits = root / "data", Tally(), {}
     for name, source in parts.items():
-        classes = dict.fromkeys(line.strip() for line in _read_text(source).splitlines() if line.strip())
+        classes = dict.fromkeys(line.strip() for line in _read_text(source).split("\n") if line.strip())
         splits[name] = {}
         for folder in _find_all(data, source, [(written, (data,)) for written in classes]):
             group = folder.relative_to(data).parent
             prefix = "" if group == Path() else f"{group.as_posix()}/"
-            splits[name] |= images_of_classes([folder], prefix, aside, notes)
+            splits[name] |= images_of_classes([folder], prefix, tally)
     files, names = join_splits(root, splits)
     groups = {name: name.rpartition("/")[0] for name in files if "/" in name}
-    return Found("lists", files, splits=names, groups=groups, notes=notes + describe_aside(aside))
+    return Found("lists", files, splits=names, groups=groups, notes=tally.notes())
 
 
 def fits_json_files(root: Path) -> bool:
@@ -93,15 +94,15 @@ def read_json_files(root: Path) -> Found:
     """
     parts = find_parts(root, ".json", JSON_NAMES)
     require_all(root, parts, "write it, with the same keys")
-    aside, notes, splits = Counter(), [], {}
+    tally, splits = Tally(), {}
     for split, source in parts.items():
         content = _read_json(source)
         if (reader := _json_reader(content)) is None:
             rule = "class_names and class_roots, or label_names, image_names and image_labels"
             raise refuse(f"{source} has other keys, or values that do not go together", rule, "mend it")
-        splits[split] = reader(root, source, content, aside, notes)
+        splits[split] = reader(root, source, content, tally)
     files, names = join_splits(root, splits)
-    return Found("json_files", files, splits=names, notes=notes + describe_aside(aside))
+    return Found("json_files", files, splits=names, notes=tally.notes())
 
 
 def fits_meta_album(root: Path) -> bool:
@@ -165,21 +166,17 @@ def _json_reader(content: Any) -> Callable[..., dict[str, list[Path]]] | None:
     return None
 
 
-def _by_folders(
-    root: Path, source: Path, content: dict[str, list[str]], aside: Counter[str], notes: list[str]
-) -> dict[str, list[Path]]:
+def _by_folders(root: Path, source: Path, content: dict[str, list[str]], tally: Tally) -> dict[str, list[Path]]:
     """The images of the class_roots; several may belong to one class."""
     folders = _find_all(root, source, [(written, (root, *root.parents)) for written in content["class_roots"]])
     classes: dict[str, set[Path]] = defaultdict(set)
     for name, folder in zip(content["class_names"], folders, strict=True):
-        for images in images_of_classes([folder], "", aside, notes).values():
+        for images in images_of_classes([folder], "", tally).values():
             classes[name].update(images)
     return {name: sorted(images) for name, images in classes.items()}
 
 
-def _by_images(
-    root: Path, source: Path, content: dict[str, list[Any]], aside: Counter[str], notes: list[str]
-) -> dict[str, list[Path]]:
+def _by_images(root: Path, source: Path, content: dict[str, list[Any]], tally: Tally) -> dict[str, list[Path]]:
     """The images of image_names; label_names may have classes of other splits too."""
     names = (content["label_names"][label] for label in content["image_labels"])
     rows = zip(names, content["image_names"], strict=True)
@@ -204,8 +201,9 @@ def _find_all(bound: Path, source: Path, wanted: Sequence[tuple[str, Sequence[Pa
     """
     found, missing = [], []
     for name, places in wanted:
-        inside = [path for place in places if (path := place / name).is_relative_to(bound) and path != bound]
-        if not inside or ".." in PurePosixPath(name).parts or "\0" in name:
+        paths = [place / name for place in places]
+        inside = [path for path in paths if path.is_relative_to(bound) and path != bound and ".." not in path.parts]
+        if not inside:
             raise refuse(f"{source} names {name}", f"a path inside {bound}", "write it relative to that folder")
         path = next((path for path in inside if path.exists()), None)
         (missing if path is None else found).append(path or name)
@@ -217,7 +215,7 @@ def _find_all(bound: Path, source: Path, wanted: Sequence[tuple[str, Sequence[Pa
 
 def _header(source: Path) -> tuple[list[str], str]:
     """The columns of a table with a head, and what separates them."""
-    head = _read_text(source).partition("\n")[0].rstrip("\r")
+    head = _read_text(source).partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     return next(csv.reader([head], delimiter=delimiter), []), delimiter
 
@@ -225,9 +223,8 @@ def _header(source: Path) -> tuple[list[str], str]:
 def _read_table(source: Path, columns: Sequence[str]) -> Iterable[list[str]]:
     """These columns of all rows. Raises DataError where a row has no value."""
     _, delimiter = _header(source)
-    lines = _read_text(source).splitlines(keepends=True)
     try:
-        for row in csv.DictReader(lines, delimiter=delimiter):
+        for row in csv.DictReader(io.StringIO(_read_text(source), newline=""), delimiter=delimiter):
             values = [(row[column] or "").strip() for column in columns]
             if not all(values):
                 raise refuse(f"{source}: a row without {' or '.join(columns)}", "a value in each", "mend that row")

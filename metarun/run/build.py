@@ -138,7 +138,9 @@ def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits
         if most is not None and ways > most:
             apart = config.data.get("eval_ways") is not None
             name = "eval_ways" if apart and split != "train" else "ways"
-            remedy = "; set data.eval_ways" if algorithm.any_ways and not apart and split != "train" else ""
+            remedies = ["data.eval_ways"] if algorithm.any_ways and not apart and split != "train" else []
+            remedies += ["data.splits"] if "splits" in config.data else []
+            remedy = f"; set {' or '.join(remedies)}" if remedies else ""
             raise UsageError(f"{ways} (data.{name}): expected at most {most}, the classes of split {split}{remedy}")
 
 
@@ -150,15 +152,19 @@ def check_ways_of_eval(trained: TaskSource, tested: Experiment) -> None:
 
 
 def _refuse_other_ways(algorithm: Algorithm, key: str, train: int, test: int) -> None:
-    if train == test or algorithm.any_ways:
-        return
+    if train != test and not algorithm.any_ways:
+        raise UsageError(
+            f"{test} (data.{key}): expected {train}, as in training, for {algorithm.name} has an output for each "
+            f"class; for other numbers {describe_algorithms_of_any_ways()}"
+        )
+
+
+def describe_algorithms_of_any_ways() -> str:
+    """The choices under which a learner takes other numbers of classes than in training, as one types them."""
     nodes = {name: plain_config((f"algo={name}",))["algo"] for name in OWN.options("algo")}
     able = [name for name, node in nodes.items() if trusted_class("algo._target_", node["_target_"]).any_ways]
     shared = [name for name, node in nodes.items() if "head" in node]
-    raise UsageError(
-        f"{test} (data.{key}): expected {train}, as in training, for {algorithm.name} has an output for each class; "
-        f"for other numbers algo={', '.join(able)}, or algo.head=shared with algo={', '.join(shared)}"
-    )
+    return f"algo={', '.join(able)}, or algo.head=shared with algo={', '.join(shared)}"
 
 
 def build_learner(config: Config, source: TaskSource, device: torch.device) -> Learner:

@@ -11,6 +11,7 @@ import torch
 
 from metarun import intervals
 from metarun.config.schema import Config
+from metarun.data.inputs import describe_inputs
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment
 from metarun.run.contract import SPLITS
@@ -41,6 +42,8 @@ def describe_session(
         processes=experiment.processes.size,
         chunk=chunks.train,
         eval_chunk=chunks.test,
+        inputs=describe_inputs(experiment.source),
+        outputs=experiment.source.outputs,
         **identify(config, experiment, splits).model_dump(),
     )
 

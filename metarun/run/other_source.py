@@ -24,7 +24,8 @@ def build_other_source(
     """The task source of a config for a test of a trained run, and the config with what the source was given.
 
     Where it has such settings and none is typed, it is given the ways, shots and queries of the run's own test, and the
-    size and channels of the images that the learner takes; a setting that it refuses has its default.
+    size and channels of the images that the learner takes; all classes of images are for the test. A setting that it
+    refuses has its default.
 
     Args:
         config: with the source's settings in its YAML file, and those that were typed.
@@ -60,7 +61,8 @@ def _settings_of_test(source: TaskSource) -> dict[str, Any]:
     """The settings of a source that has the same form of test tasks, and images of the same size."""
     facts, shape = source.facts(), source.input_shape
     form = {key: facts[key] for key in FORM if facts.get(key) is not None}
-    images = {"size": shape[1], "channels": shape[0]} if len(shape) == 3 and shape[1] == shape[2] else {}
+    # None of another source's classes was trained on, so that all of them can be test classes.
+    images = {"size": shape[1], "channels": shape[0], "splits": [0, 0, 1]} if len(shape) == 3 else {}
     return form | {f"eval_{key}": None for key in form} | images
 
 

@@ -103,11 +103,11 @@ def _check_clusters(source: TaskSource, seed: int, split: Split) -> None:
     found: Any = clusters_of(source, seed, split, index)
     if found is None:
         return
+    rule = f"an int64 tensor [{TASKS}, c], the numbers of the classes or of the table of each task, at least 0"
+    if not isinstance(found, Tensor):
+        refuse(source, f"{where} gives {type(found).__name__}", rule)
     if found.dtype != torch.int64 or found.dim() != 2 or len(found) != TASKS or not found.numel() or found.min() < 0:
-        given = f"{where} gives {str(found.dtype).removeprefix('torch.')} {list(found.shape)}"
-        refuse(
-            source, given, f"int64 [{TASKS}, c], the numbers of the classes or of the table of each task, at least 0"
-        )
+        refuse(source, f"{where} gives {str(found.dtype).removeprefix('torch.')} {list(found.shape)}", rule)
     if not torch.equal(clusters_of(source, seed, split, index.flip(0)[:2]), found.flip(0)[:2]):
         refuse(source, f"{where} depends on the other tasks", "a pure function of (seed, split, i) for task i")
     if not isinstance(getattr(source, "clustered_by", None), str):

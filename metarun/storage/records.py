@@ -249,6 +249,8 @@ class Session(Identity):
     processes: int = 1
     chunk: int | None = None
     eval_chunk: int | None = None
+    inputs: dict[str, Any] | None = None  # data.inputs.describe_inputs(): what `adapt` does to new examples
+    outputs: Count | None = None  # of the learner; N for classes
     after_step: Count | None = None  # outer steps done before it; None for the first session
     changed: list[str] = []  # keys of the config that were changed for it
 
@@ -257,6 +259,31 @@ class Environment(Session):
     """environment.json: the run's first session, and the sessions that went on with it."""
 
     continued: list[Session] = []  # in order
+
+
+class Task(Record):
+    """The task that an exported learner has learned; its support examples lie beside the weights."""
+
+    classes: list[str | int | float | bool] | None = None  # the user's own labels, in order; None in regression
+    inner_steps: Count | None = None  # None: as in the run's own test
+    together: bool = False
+
+
+class Exported(Record):
+    """The header of an exported learner: all of a run that answers depend on, but for its tensors."""
+
+    version: int
+    name: str  # of the run
+    config: dict[str, Any]  # without places of the machine that it ran on
+    inputs: dict[str, Any]
+    outputs: Count
+    metric: Metric
+    frozen: str = ""  # digest of the weights that the learner's class brings, see models.adopt.frozen_digest()
+    step: Count = 0  # of the checkpoint
+    split_hash: str = ""
+    data_digest: str | None = None
+    summary: Summary | None = None
+    task: Task | None = None
 
 
 class Manifest(Record):

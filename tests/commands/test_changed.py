@@ -63,12 +63,11 @@ def test_code_that_has_changed(own, monkeypatch):
     now = hashlib.sha256(FILE.read_bytes()).hexdigest()
     said, tree = f"{FILE} was {before[:12]}, is {now[:12]}", _tree()
 
-    for again in (["resume", "run", "meta_steps=6"], ["meta_steps=6", *words[1:], "hydra.run.dir=run"]):
-        code, _, err = own(*again)
-        assert code == 4, err
-        assert err.startswith(f"metarun: error: run: {said}: expected what the run began with")
-        assert err.count("\n") == 1
-        assert _tree() == tree
+    code, _, err = own("resume", "run", "meta_steps=6")
+    assert code == 4, err
+    assert err.startswith(f"metarun: error: run: {said}: expected what the run began with")
+    assert err.count("\n") == 1
+    assert _tree() == tree
     code, _, err = own(*words, "hydra.run.dir=run")
     assert code == 0
     assert f"{said}: this is the result of the former" in err
@@ -88,8 +87,6 @@ def test_code_that_has_changed(own, monkeypatch):
     content = json.loads(out)
     assert [row["keys"]["code"] for row in content["rows"]] == [f"{FILE.stem} {h[:12]}" for h in (before, now)]
     assert not content["left_out"], "no repetition of one another"
-    assert own("report", "run", "other")[0] == 0
-    assert "own_of_a_test" in Path("report.html").read_text()
     for verb in ("resume", "eval", "reproduce"):
         code, _, err = own(verb, "run")
         assert code == 2

@@ -125,9 +125,9 @@ def test_jobs_that_differ_in_places_only_have_a_folder_each(tmp_path):
 
 def test_the_folders_of_a_search_are_named_by_what_it_searches_unless_others_are_there(tmp_path):
     searched, fixed = ["algo.inner_lr"], ["meta_steps=9", "seed=0"]
-    short = ["data.root", "meta_steps", "seed"]
+    short = ["data.root", "data.file", "meta_steps", "seed"]
     assert shared_keys(tmp_path, searched, fixed) == short
-    for name, steps, keys in (("algo.inner_lr=1.0", 9, short), ("algo.inner_lr=2.0", 8, ["data.root"])):
+    for name, steps, keys in (("algo.inner_lr=1.0", 9, short), ("algo.inner_lr=2.0", 8, short[:2])):
         words = ["algo.inner_lr=" + name[-3:], f"meta_steps={steps}", "seed=0"]
         (tmp_path / name).mkdir()
         RunDir(tmp_path / name).begin(compose(words), words, {})

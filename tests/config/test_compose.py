@@ -13,7 +13,10 @@ from metarun.errors import UsageError
 
 BAD = [
     (["algo=mamll"], ["'mamll' (algo)", "fomaml, lstm_generator, maml,", "did you mean maml?"]),
-    (["data=omniglott"], ["'omniglott'", "omniglot, sequences, sinusoid, tabular", "did you mean omniglot?"]),
+    (
+        ["data=omniglott"],
+        ["'omniglott'", "omniglot, sequences, sinusoid, table, tabular, text, torchvision", "did you mean omniglot?"],
+    ),
     (["model=conv5"], ["'conv5'", "conv4, lstm, mlp, resnet12"]),
     (["engine=fast"], ["'fast'", "loop, vmap"]),
     (["device=gpu"], ["'gpu'", "auto, cpu, cuda"]),

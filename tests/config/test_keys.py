@@ -21,6 +21,7 @@ def test_every_root_key_has_a_row():
 
 def test_every_row_is_a_key_that_there_is():
     plain = compose(["data=omniglot", "engine=compile"]).plain()
+    plain["data"] |= compose(["data=table"]).data
     words = {"experiment", "sweep", "hydra", "suggested", "needs", "zip"}
     keys = {key for key, _ in leaves(plain)} | {key.partition(".")[0] for key, _ in leaves(plain)}
     assert KEYS.keys() - words <= keys | {*NEWER}
@@ -31,9 +32,9 @@ def test_every_row_is_a_key_that_there_is():
     [
         (
             "resume",
-            "meta_steps budget val_every checkpoint_every log_every data.root data.download device engine logger",
+            "meta_steps budget val_every checkpoint_every log_every data.root data.file data.download device engine logger",
         ),
-        ("reproduce", "data.root data.download device"),
+        ("reproduce", "data.root data.file data.download device"),
         ("length", "meta_steps budget"),
         ("by_name", "device engine logger"),
     ],

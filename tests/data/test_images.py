@@ -137,11 +137,17 @@ def test_the_same_image_in_two_splits_is_refused_with_both_names(folder, tmp_pat
         ({"channels": 2}, r"2 \(channels\): expected 1 for grey, 3 for colour"),
         ({"augment": "some"}, r"'some' \(augment\): expected one of"),
         ({"invert": 1}, r"1 \(invert\)"),
+        ({"layout": "folder"}, r"'folder' \(layout\): expected one of folders, groups.*did you mean folders\?"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, line):
     with pytest.raises(SettingError, match=line):
         Images(**{"root": "here", **settings})
+
+
+def test_a_split_that_the_folder_lacks_is_an_error_of_the_data(folder):
+    with pytest.raises(DataError, match=r"'novel' \(data.split\): expected null"):
+        _prepared(folder, split="novel")
 
 
 def test_a_folder_that_is_missing_or_unreadable_is_named(folder, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from metarun.data import found as found_module
 from metarun.data.layouts import LAYOUTS, find_layout
 from metarun.errors import DataError, MetarunError, SettingError
 
-SPLITS = {"train": ["ant", "bee"], "val": ["cat"], "test": ["dog", "eel"]}
+SPLITS = {"train": ["ant", "eel"], "val": ["cat"], "test": ["bee", "dog"]}
 NAMES = sorted(name for names in SPLITS.values() for name in names)
 
 
@@ -24,12 +24,12 @@ def _image(path):
 
 
 def _class(folder, count=2):
-    for n in range(count):
+    for n in reversed(range(count)):
         _image(folder / f"{n}.png")
 
 
 def _table(path, rows, delimiter=","):
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file, delimiter=delimiter).writerows(rows)
 
 
@@ -54,7 +54,7 @@ def _ravi(root):
         rows = [(f"{name}{n}.png", name) for name in names for n in range(2)]
         for image, _ in rows:
             _image(root / "images" / image)
-        _table(root / f"{split}.csv", [("filename", "label"), *rows])
+        _table(root / f"{split}.csv", [("filename", "label"), *rows, rows[0]])
 
 
 def _easy_csv(root):
@@ -116,9 +116,9 @@ def _renamed_album(root):
 
 
 def _arrays(names):
-    """(uint8 [2 len(names), 8, 8, 3], labels): every class filled with its own number, the classes taking turns."""
+    """(uint8 [2 len(names), 8, 6, 3], labels): every class filled with its own number, the classes taking turns."""
     labels = [name for _ in range(2) for name in names]
-    return np.stack([np.full((8, 8, 3), NAMES.index(name), np.uint8) for name in labels]), labels
+    return np.stack([np.full((8, 6, 3), NAMES.index(name), np.uint8) for name in labels]), labels
 
 
 def _metaoptnet(root):
@@ -186,6 +186,7 @@ def test_a_layout_is_found_by_what_lies_there_and_by_its_name(root, make):
     before = _tree(root)
     found = find_layout(root)
     assert found.layout == layout
+    assert list(found.files or found.arrays) == sorted(found.files or found.arrays)
     bare = {name.rpartition("/")[2]: name for name in (found.files or found.arrays)}
     bare = dict(sorted(bare.items()))
     expected = [str(n) for n in range(5)] if make is _metaoptnet else NAMES
@@ -199,7 +200,7 @@ def test_a_layout_is_found_by_what_lies_there_and_by_its_name(root, make):
             assert all(path.is_file() and name in str(path.relative_to(root)) for path in paths)
         else:
             images = found.arrays[names[name]]
-            assert images.shape == (2, 8, 8, 1 if make is _one_npz else 3)
+            assert images.shape == (2, 8, 6, 1 if make is _one_npz else 3)
             assert set(images.ravel().tolist()) == {number}
     assert found.splits == ({s: [names[n] for n in part] for s, part in SPLITS.items()} if has_splits else None)
     if make in (_groups, _album):
@@ -243,11 +244,11 @@ def test_an_npz_may_be_the_root_itself(root):
 
 def test_of_several_splits_by_lists_a_name_chooses(root):
     _lists(root, "ravi", "own")
-    (root / "splits" / "own" / "val.txt").write_text("eel\n")
+    (root / "splits" / "own" / "val.txt").write_text("dog\n")
     (root / "splits" / "own" / "test.txt").write_text("cat\n")
     with pytest.raises(SettingError, match=r"\(split\): expected one of own, ravi"):
         find_layout(root)
-    assert find_layout(root, split="own").splits == {"train": ["ant", "bee"], "val": ["eel"], "test": ["cat"]}
+    assert find_layout(root, split="own").splits == {"train": ["ant", "eel"], "val": ["dog"], "test": ["cat"]}
     with pytest.raises(SettingError, match="did you mean ravi"):
         find_layout(root, split="rav")
 
@@ -273,7 +274,10 @@ def test_lists_may_name_classes_in_groups(root):
 @pytest.mark.parametrize("spelling", ["valid", "validation"])
 def test_validation_may_be_spelled_otherwise(root, spelling):
     _split_folders(root, ("train", spelling, "test"))
-    assert find_layout(root).splits["val"] == ["cat"]
+    (root / "more").mkdir()
+    found = find_layout(root)
+    assert found.splits["val"] == ["cat"]
+    assert found.notes == ["left aside: folders beside the splits (1)"]
 
 
 def test_folders_called_train_and_test_may_be_classes(root):
@@ -306,17 +310,11 @@ def test_what_is_left_aside_is_counted(root):
     assert list(found.files) == NAMES
     assert all(len(paths) == 2 for paths in found.files.values())
     dropped, aside = found.notes
-    assert dropped == "dropped, as it holds no images: hollow"
-    for kind in (
-        "2 hidden",
-        "1 .db",
-        "2 .txt",
-        "1 without a suffix",
-        "1 images beside the",
-        "1 folders inside",
-        "1 .png",
-    ):
+    assert dropped == "dropped, as they hold no images: hollow"
+    for kind in ("hidden files (2)", ".db (1)", ".txt (2)", "without a suffix (1)", ".png (1)"):
         assert kind in aside
+    assert "images beside the class folders (1)" in aside
+    assert "folders inside class folders (1)" in aside
 
 
 def test_other_pickles_of_mini_imagenet_are_left_aside(root):
@@ -359,18 +357,19 @@ BAD = {
     "class in two splits": (_split_folders, lambda root: _class(root / "test" / "ant"), "class ant is in train and in test"),
     "no val": (_split_folders, lambda root: (root / "val").rename(root / "more"), r"train and test and no val.*data\.root=.*/train"),
     "two vals": (_split_folders, lambda root: (root / "valid").mkdir(), "val and valid: two for val"),
-    "empty val": (_split_folders, lambda root: [p.unlink() for p in (root / "val" / "cat").iterdir()], "no class in val"),
+    "empty val": (_split_folders, lambda root: [p.unlink() for p in (root / "val" / "cat").iterdir()], "no class with images in val"),
     "csv: no val": (_ravi, lambda root: (root / "val.csv").unlink(), "no val"),
     "csv: other columns": (_ravi, _write("val.csv", "a,b\n"), "val.csv has other columns.*filename,label"),
     "csv: not there": (_ravi, _write("val.csv", "filename,label\nx.png,cat\ncat0.png,cat\ny.png,cat"), "x.png, which is not there, like 2 of its 3"),
     "csv: above": (_ravi, _write("val.csv", "filename,label\n../x.png,cat\n"), r"names \.\./x.png.*inside"),
     "csv: absolute": (_ravi, _write("val.csv", "filename,label\n/etc/passwd,cat\n"), "names /etc/passwd.*inside"),
-    "csv: class above": (_easy_csv, _write("val.csv", "class_name,image_name\n../..,0.png\n"), "0.png"),
+    "csv: class above": (_easy_csv, lambda root: [_image(root.parent / "0.png"), _write("val.csv", "class_name,image_name\n../..,0.png\n")(root)], r"names 0.png, which is not there"),
+    "csv: line of another kind": (_ravi, _write("val.csv", "filename,label\nx\u2028y.png,cat\n"), "names x\u2028y.png, which is not there"),
     "csv: gap": (_ravi, _write("val.csv", "filename,label\ncat0.png\n"), "a row without label or filename"),
     "csv: latin-1": (_ravi, _write("val.csv", b"filename,label\n\xff.png,cat\n"), "UTF-8"),
     "csv: file in two splits": (_ravi, _write("val.csv", "filename,label\nant0.png,fox\n"), "ant0.png is listed twice: in train, class ant and in val, class fox"),
     "csv: class in two splits": (_ravi, _write("val.csv", "filename,label\ncat0.png,ant\n"), "class ant is in train and in val"),
-    "csv: empty": (_ravi, _write("val.csv", "filename,label\n"), "no class in val"),
+    "csv: empty": (_ravi, _write("val.csv", "filename,label\n"), "no class with images in val"),
     "lists: not there": (_lists, _write("splits/ravi/val.txt", "cat\nfox\n"), "val.txt names fox, which is not there, like 1 of its 2"),
     "lists: above": (_lists, _write("splits/ravi/val.txt", "../data/cat\n"), r"names \.\./data/cat"),
     "lists: twice": (_lists, _write("splits/ravi/val.txt", "ant\n"), "class ant is in train and in val"),
@@ -389,7 +388,7 @@ BAD = {
     "pickle: no val": (_cache, lambda root: (root / "mini-imagenet-cache-val.pkl").unlink(), "no val"),
     "pickle: labels": (_metaoptnet, _dump(PART, {"data": X, "labels": [1]}), "1 labels for 4 images"),
     "pickle: in two": (_metaoptnet, _dump(PART, {"data": X, "labels": [0, 0, 9, 9]}), "class 0 is in train and in val"),
-    "pickle: floats": (_metaoptnet, _dump(PART, {"data": X / 255, "labels": Y}), r"float64 of \[4, 8, 8, 3\].*uint8"),
+    "pickle: floats": (_metaoptnet, _dump(PART, {"data": X / 255, "labels": Y}), r"float64 of \[4, 8, 6, 3\].*uint8"),
     "pickle: two sets": (_metaoptnet, _dump("FC100_train.pickle", 1), "same part of two sets"),
     "npz: objects": (_npz, _savez(x=OBJECTS, y=[1, 2]), "arrays of objects, which are pickles"),
     "npz: objects as labels": (_npz, _savez(x=X, y=np.array(Y, object)), "arrays of objects"),

@@ -47,6 +47,34 @@ def test_the_interval_of_errors_is_t_standard_errors_and_that_of_accuracies_has_
     assert all(0.15 < ci95 < 0.17 for ci95 in right.ci95), "20 right answers of 20: Wilson's interval ends at 0.839"
 
 
+class _Tables(Sinusoid):
+    """A sinusoid of which three tasks in a row are said to be of one table."""
+
+    clustered_by = "tables"
+
+    def clusters(self, seed, split, index):
+        return index[:, None] // 3
+
+
+def test_tasks_that_share_tables_have_the_interval_over_tables_on_every_rank_and_at_every_step():
+    experiment = _experiment(eval_inner_steps=1)
+    meta = loop.start(experiment).meta
+    plain = loop.meta_test(experiment, meta, "test", 12)
+    experiment.source = _Tables()
+    found = loop.meta_test(experiment, meta, "test", 12)
+    assert (found.mean, found.each, found.unclustered) == (plain.mean, plain.each, plain.ci95)
+    assert found.clusters.members == [[number // 3] for number in range(12)]
+    each = torch.tensor(found.each, dtype=torch.float64)
+    error = max(each.view(4, 3).mean(1).std() / 2, each.std() / math.sqrt(12))
+    assert found.ci95[-1] == pytest.approx(3.18245 * error.item())
+
+    experiment.processes.rank, experiment.processes.size = 1, 2
+    experiment.processes.join = lambda part, total: each[:, None]
+    assert loop.meta_test(experiment, meta, "test", 12).ci95 == found.ci95[-1:], "though it made 6 of the tasks"
+    experiment.source.clusters = lambda *_: None
+    assert loop.meta_test(experiment, meta, "test", 12).clusters is None
+
+
 def test_a_metric_that_is_not_finite_is_named_and_enters_no_mean():
     curves = torch.ones(5, 3)
     curves[3, 2] = float("nan")

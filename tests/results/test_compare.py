@@ -150,6 +150,58 @@ def test_settings_that_show_in_results_make_two_rows(run, key, value):
     assert [row.keys.get(key) for row in rows][1] == value
 
 
+def made_of(run, root=None, **facts):
+    """The run, made of data and code with these facts."""
+    environment = run.environment.model_copy(update=facts)
+    settings = {"data.root": root} if root else {}
+    return alter(run, [1.0, 2.0], settings=settings, environment=environment, trained_environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "cells"),
+    [
+        ({"data_digest": "a" * 64}, {"data_digest": "b" * 64}, [{"data digest": c * 12} for c in "ab"]),
+        (
+            {"data_digest": "a", "root": "/a"},
+            {"data_digest": "b", "root": "/b"},
+            [{"data.root": "/a"}, {"data.root": "/b"}],
+        ),
+        (
+            {"code": {"net": "a" * 64, "x": "c"}},
+            {"code": {"net": "b" * 64, "x": "c"}},
+            [{"code": f"net {c * 12}"} for c in "ab"],
+        ),
+        ({"code": {"net": "a" * 64}}, {}, [{"code": "net aaaaaaaaaaaa"}, {"code": "net unknown"}]),
+    ],
+)
+def test_other_data_or_code_is_another_row_that_says_which(run, first, second, cells):
+    """Neither a repetition, with the same seed, nor another seed of one row; and the same data may have moved."""
+    runs = [made_of(run, **first), made_of(run, **second)]
+    rows, repeated = compare_runs(runs)
+    assert ([row.keys for row in rows], repeated) == (cells, [])
+    moved = alter(runs[0], [1.0, 2.0], seed=1, settings={"data.root": "/moved"})
+    rows, _ = compare_runs([*runs, moved])
+    assert [len(row.runs) for row in rows] == [2, 1]
+
+
+def test_data_that_only_their_tasks_or_splits_tell_apart_is_told_apart(run):
+    runs = [made_of(run, first_tasks={"test": digest}) for digest in "abc"] + [made_of(run, split_hash="d")]
+    rows, _ = compare_runs(runs)
+    assert len({row.keys["data digest"] for row in rows}) == len(rows) == 4
+
+
+def test_an_evaluation_goes_by_the_data_of_training_too(run):
+    """Two models of one config and seed, trained on other data, and tested on the same."""
+    tests = [replace(made_of(run), trained_environment=made_of(run, data_digest=d).environment) for d in "ab"]
+    rows, repeated = compare_runs([replace(test, origin=None) for test in tests])
+    assert (len(rows), repeated) == (2, [])
+
+
+def test_data_has_no_column_where_a_setting_tells_rows_apart(run):
+    runs = [made_of(run, data_digest="a"), alter(made_of(run, data_digest="b"), [1.0, 2.0], settings={"meta_batch": 3})]
+    assert [list(row.keys) for row in compare_runs(runs)[0]] == [["meta_batch"], ["meta_batch"]]
+
+
 def test_one_is_one_however_it_is_typed(run):
     runs = [alter(run, [1.0, 2.0], seed=seed, settings={"algo.meta_lr": rate}) for seed, rate in ((0, 1), (1, 1.0))]
     assert len(compare_runs(runs)[0]) == 1

@@ -107,6 +107,21 @@ def test_a_run_of_an_earlier_version_keeps_the_interval_that_it_recorded(finishe
     assert read_run(Path("run")).summary.test.ci95 == former
 
 
+def test_a_run_whose_tasks_share_tables_is_read_with_the_interval_over_tables(finished):
+    shutil.copytree(finished, "run")
+    each = json.loads(Path("run/test_tasks.json").read_text())["each"]
+    each, members = sorted(each), [[number // 2] for number in range(len(each))]
+    means = [statistics.fmean(pair) for pair in zip(each[::2], each[1::2], strict=True)]
+    ci95 = 4.30265 * statistics.stdev(means) / 3**0.5
+    edit("run", "test_tasks.json", lambda t: t.update(clusters=members, each=each))
+    edit("run", "summary.json", lambda s: s["test"]["mse"].update(ci95=ci95))
+    assert read_run(Path("run")).clusters.number == 3
+    for spoiled in (None, members[1:], [*members, [3]], [[number] for number in range(len(each))]):
+        edit("run", "test_tasks.json", lambda t, found=spoiled: t.update(clusters=found))
+        with pytest.raises(RunDirError, match="does not belong"):
+            read_run(Path("run"))
+
+
 def test_a_run_without_test_tasks_has_a_result_but_no_digest(finished):
     shutil.copytree(finished, "run")
     Path("run/test_tasks.json").unlink()

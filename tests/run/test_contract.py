@@ -86,6 +86,10 @@ def _numpy_draws(task):
     return task._replace(query_x=task.query_x + 0 * np.random.rand())
 
 
+def _clustered(find, name="tables"):
+    return _changed(Changed, lambda t: t, clusters=lambda seed, split, index: find(index), clustered_by=name)
+
+
 SOURCES = {
     "ignores split": (lambda: IgnoresSplit(), "the same tasks for train and val"),
     "ignores the number": (lambda: IgnoresIndex(), "are all the same"),
@@ -128,6 +132,18 @@ SOURCES = {
     "outputs": (lambda: _changed(Changed, lambda t: t, outputs=0), "outputs 0: expected an integer"),
     "facts": (lambda: _changed(Changed, lambda t: t, facts=lambda: {"name": "x"}), "facts"),
     "identity": (lambda: _changed(Changed, lambda t: t, identity=lambda: {}), "identity"),
+    "clusters of one axis": (
+        lambda: _clustered(lambda index: index), r"clusters\(\) of train gives int64 \[4\]: expected an int64 tensor \[4, c\]",
+    ),
+    "clusters as a list": (lambda: _clustered(lambda index: index.tolist()), "gives list: expected an int64 tensor"),
+    "clusters below 0": (lambda: _clustered(lambda index: index[:, None] - 2), "at least 0"),
+    "clusters of float32": (lambda: _clustered(lambda index: index[:, None].float()), r"gives float32 \[4, 1\]"),
+    "clusters by place": (
+        lambda: _clustered(lambda index: torch.arange(len(index))[:, None]), "depends on the other tasks",
+    ),
+    "clusters without a name": (
+        lambda: _clustered(lambda index: index[:, None], name=None), "clustered_by: expected a word",
+    ),
 }  # fmt: skip
 
 

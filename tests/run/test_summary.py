@@ -3,14 +3,19 @@
 import torch
 
 from metarun.config.compose import compose
-from metarun.intervals import Evaluation
+from metarun.engine.loop import evaluate, start
+from metarun.intervals import Clusters, Evaluation
 from metarun.run import summary
 from metarun.run.build import build_experiment
 from metarun.run.summary import compare_training
 
 
+def _config(*words):
+    return compose(["device=cpu", *words])
+
+
 def _experiment(*words):
-    experiment = build_experiment(compose(["device=cpu", *words]))
+    experiment = build_experiment(_config(*words))
     experiment.source.prepare(torch.device("cpu"))
     return experiment
 
@@ -28,6 +33,19 @@ def test_the_digest_of_test_tasks_is_that_of_the_tasks():
     same = digest()
     assert digest("algo=reptile", "meta_batch=3", "data.shots=3", "data.eval_shots=10") == same
     assert len({same, digest("seed=1"), digest("data.shots=9"), digest(tasks=6)}) == 4
+
+
+def test_what_tasks_share_is_recorded():
+    experiment, each = _experiment(), [2.0, 2.1, 1.0, 1.1, 3.0, 3.1]
+    experiment.source.clustered_by = "tables"
+    clusters = Clusters([[7], [7], [8], [8], [9], [9]])
+    result = evaluate(torch.tensor([each, each]).T.double(), "test", "mse", 10, clusters)
+    tasks = summary.test_tasks_of(experiment, result)
+    assert tasks.clusters == [[7], [7], [8], [8], [9], [9]]
+    found = summary.summarize(_config(), experiment, start(experiment), result, choices={}).test
+    assert found.clusters.plain() == {"kind": "tables", "number": 3, "in_task": 1}
+    assert found.unclustered == result.unclustered[-1] < found.ci95 == result.ci95[-1]
+    assert (found.by_step[0].ci95, found.by_step[0].unclustered) == (found.ci95, found.unclustered)
 
 
 def test_training_is_compared_by_facts():

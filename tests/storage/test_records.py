@@ -50,6 +50,7 @@ def test_an_old_summary_is_read():
         NEW_SUMMARY,
         Status(status="done", step=3, pid=4, host="here"),
         Tasks(metric="mse", digest="d", inner_steps=1, each=[1.0, 2.5, 1 / 3]),
+        Tasks(digest="d", each=[1.0, 0.5], clusters=[[3, 1], [0, 3]]),
         Environment(versions={"torch": "2", "ray": None}, threads=2, chunk=3, eval_chunk=4),
         Manifest(step=2, bytes=3, sha256="s"),
     ],

@@ -1,0 +1,155 @@
+"""Columns of a table as numbers for a learner, by statistics of its training rows alone.
+
+    number      (value - mean) / sd
+    category    one-hot over the training rows' values, at most 20; others are all zeros
+    frequency   of more values than that: log(times that it is in the training rows, at least 1), scaled as a number
+
+A gap is the mean, or no category; where training rows have gaps, a further column of 0 and 1 marks them. What is the
+same in all training rows is left out.
+
+n rows, F features.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from metarun.data.frames import check_columns, labels, numbers
+from metarun.errors import DataError
+from metarun.text import count_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+MOST_VALUES = 20  # of a category that is one-hot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """What the training rows say of a column.
+
+    Attributes:
+        name: of the column.
+        kind: how its values become numbers; `constant`: they do not, and only their gaps count.
+        mean: of the training rows' numbers, or of the logarithms of their frequencies.
+        sd: their standard deviation; above 0.
+        values: of a category, in order.
+        counts: of the values that more than one training row has, for `frequency`.
+        gaps: whether training rows have gaps.
+    """
+
+    name: str
+    kind: Literal["number", "category", "frequency", "constant"]
+    mean: float = 0.0
+    sd: float = 1.0
+    values: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    gaps: bool = False
+
+    @property
+    def features(self) -> list[str]:
+        """The names of its features, such as sex=F."""
+        values = {"category": [f"{self.name}={value}" for value in self.values], "constant": []}
+        return [*values.get(self.kind, [self.name]), *([f"{self.name} is missing"] if self.gaps else [])]
+
+    def transform(self, cells: "Series") -> np.ndarray:
+        """[n, its features] float32. Raises DataError: a word or an infinity in a column of numbers."""
+        found = numbers(cells, mostly=0.0) if self.kind == "number" else labels(cells)
+        assert found is not None
+        parts = {"category": self._one_hot, "constant": lambda _: []}.get(self.kind, self._scale)(found)
+        if self.gaps:
+            parts = [*parts, found.isna()]
+        return np.stack([np.asarray(part, dtype=np.float32) for part in parts], axis=1)
+
+    def _one_hot(self, words: "Series") -> "list[Series]":
+        return [words == value for value in self.values]
+
+    def _scale(self, found: "Series") -> "list[Series]":
+        if self.kind == "frequency":
+            found = _logarithms(found, self.counts)
+        return [((found - self.mean) / self.sd).fillna(0.0)]
+
+
+def _logarithms(words: "Series", counts: dict[str, int]) -> "Series":
+    """The logarithm of how often each word is in the training rows, at least once; nan for gaps."""
+    return np.log(words.map(counts).astype(float).fillna(1.0)).where(words.notna())
+
+
+def _fit(name: str, cells: "Series") -> Column:
+    """What these rows say of a column."""
+    found = numbers(cells)
+    kind: Literal["number", "frequency"] = "number" if found is not None else "frequency"
+    counts: dict[str, int] = {}
+    if found is None:
+        words = labels(cells)
+        values = words.value_counts()
+        if 1 < len(values) <= MOST_VALUES:
+            gaps = bool(words.isna().any())
+            return Column(name=name, kind="category", values=sorted(values.index), gaps=gaps)
+        counts = {word: int(count) for word, count in values.items() if count > 1}
+        found = _logarithms(words, counts)
+    gaps = bool(found.isna().any() and found.notna().any())
+    if not found.min() < found.max():
+        return Column(name=name, kind="constant", gaps=gaps)
+    mean, sd = float(found.mean()), float(found.std(ddof=0))
+    return Column(name=name, kind=kind, mean=mean, sd=sd, counts=counts, gaps=gaps)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The preprocessing of a table: fitted once, to training rows, and applied to all rows since.
+
+    Attributes:
+        columns: those that are used, in the order of the features.
+    """
+
+    columns: list[Column]
+
+    @classmethod
+    def fit(cls, frame: "DataFrame") -> "Columns":
+        """The preprocessing by these rows, all of whose columns are inputs.
+
+        Raises:
+            DataError: a column is neither of numbers nor of words, or none says anything.
+        """
+        fitted = [_fit(name, frame[name]) for name in frame.columns]
+        if not any(column.features for column in fitted):
+            found = ", ".join(map(str, frame.columns)) or "no columns"
+            raise DataError(f"{found} (columns): are the same in all training rows: expected inputs that differ")
+        return cls([column for column in fitted if column.features])
+
+    @property
+    def features(self) -> list[str]:
+        """The names of all F features."""
+        return [feature for column in self.columns for feature in column.features]
+
+    def transform(self, frame: "DataFrame", where: str = "data.file") -> np.ndarray:
+        """[n, F] float32: the features of these rows; further columns are passed over.
+
+        Raises:
+            UsageError: a column is missing; `where` is the setting that the rows come from.
+            DataError: a word or an infinity in a column of numbers.
+        """
+        check_columns(frame, [column.name for column in self.columns], where)
+        return np.concatenate([column.transform(frame[column.name]) for column in self.columns], axis=1)
+
+    def describe(self) -> str:
+        """How the columns are read, such as '3 numbers, 2 categories; gaps marked in ses'."""
+        kinds = [column.kind for column in self.columns]
+        words = [count_of(kinds.count("number"), "number")]
+        if count := kinds.count("category"):
+            words.append(f"{count} categor{'y' if count == 1 else 'ies'}")
+        if many := [column.name for column in self.columns if column.kind == "frequency"]:
+            words.append(f"by the frequency of its values, as there are over {MOST_VALUES}: {', '.join(many)}")
+        marked = [column.name for column in self.columns if column.gaps]
+        return ", ".join(words) + (f"; gaps filled and marked in {', '.join(marked)}" if marked else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The preprocessing as plain data, for JSON."""
+        return {"columns": [asdict(column) for column in self.columns]}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Columns":
+        """The preprocessing that to_dict() has written."""
+        return cls([Column(**column) for column in plain["columns"]])
