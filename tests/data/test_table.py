@@ -1,5 +1,6 @@
 """Tasks from tables: the rows that share a value, and N-way tasks; training is blind to what is not for training."""
 
+import json
 import logging
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas
 import pytest
 import torch
 from helpers.oracles import sample_again
+from helpers.runs import QUICK
 from helpers.tables import cities
 from sklearn.preprocessing import StandardScaler
 
@@ -255,6 +257,20 @@ def test_a_rare_class_is_left_out_or_named(table, caplog):
         DataError, match=r"of each of 3 classes, and found those of 'queen' in 0 of 6 tasks of split train"
     ):
         table(frame, target="job", task="city", drop=["name"], shots=1, queries=1, splits=HALVES)
+
+
+def test_a_run_says_once_what_was_left_out_and_keeps_the_preprocessing(metarun, without_pictures, tmp_path):
+    cities().to_csv(tmp_path / "cities.csv", index=False)
+    words = ["data.file=cities.csv", "data.target=wage", "data.task=city", "data.drop=[name,job]", "data.shots=3"]
+    code, out, err = metarun("data=table", *words, f"data.splits={HALVES}", *QUICK, "hydra.run.dir=run")
+    assert code == 0, err
+    assert "table 3-shot regression (queries: 10, target: (wage - " in out
+    assert err.count("tasks left out, with fewer rows") == 1
+    assert "tasks left out, with fewer rows" in (tmp_path / "run/metarun.log").read_text()
+    environment = json.loads((tmp_path / "run/environment.json").read_text())
+    source = Table(str(tmp_path / "cities.csv"), **REGRESSION)
+    assert environment["inputs"]["columns"] == source.preprocessing()["columns"]
+    assert environment["data_digest"] == source.identity()["data_digest"]
 
 
 def test_its_facts_are_those_of_its_settings(table):
