@@ -265,7 +265,7 @@ def test_a_run_says_once_what_was_left_out_and_keeps_the_preprocessing(metarun, 
     words = ["data.file=cities.csv", "data.target=wage", "data.task=city", "data.drop=[name,job]", "data.shots=3"]
     code, out, err = metarun("data=table", *words, f"data.splits={HALVES}", *QUICK, "hydra.run.dir=run")
     assert code == 0, err
-    assert "table 3-shot regression (queries: 10, target: (wage - " in out
+    assert "table 3-shot regression (queries: 10, target: (wage " in out
     assert err.count("tasks left out, with fewer rows") == 1
     assert "tasks left out, with fewer rows" in (tmp_path / "run/metarun.log").read_text()
     environment = json.loads((tmp_path / "run/environment.json").read_text())
@@ -277,7 +277,8 @@ def test_a_run_says_once_what_was_left_out_and_keeps_the_preprocessing(metarun, 
 def test_its_facts_are_those_of_its_settings(table):
     facts = table(**REGRESSION, eval_shots=2).facts()
     wage = cities()["wage"][cities()["city"].isin(_splits()["train"])]
-    target = f"(wage - {wage.mean():.4g}) / {wage.std(ddof=0):.4g}"
+    sign = "-" if wage.mean() > 0 else "+"
+    target = f"(wage {sign} {abs(wage.mean()):.4g}) / {wage.std(ddof=0):.4g}"
     more = {"target": target, "task": "city", "tasks": "6/3/3", "inputs": 1}
     assert facts == {
         "name": "table", "shots": 2, "queries": 5, "train_shots": 3, "train_queries": 5, "more": more,
