@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 def add_run(parser: argparse.ArgumentParser, changes: str) -> None:
     """Adds the arguments `run`, a directory, and `words`, changes of its settings."""
-    parser.add_argument("run", type=_run, metavar="DIR", help="a run directory")
+    parser.add_argument("run", type=run_directory, metavar="DIR", help="a run directory")
     parser.add_argument("words", nargs="*", metavar="key=value", help=changes)
 
 
-def _run(name: str) -> Path:
+def run_directory(name: str) -> Path:
+    """The directory of that name. Raises RunDirError: it holds no run."""
     if not Path(name, ".hydra", "config.yaml").is_file():
         raise RunDirError(f"{name}: no run there; expected a folder with .hydra/config.yaml")
     return Path(name)

@@ -12,6 +12,9 @@ metarun: a command-line experiment runner for meta-learning
     metarun -m a=1,2 b=3,4 zip=[a,b]      a sweep of pairs: the first of a with the first of b, and so on
     metarun eval DIR [key=value ...]      meta-test a trained run again, under other settings, or with data=NAME on
                                           another task source
+    metarun adapt RUN support=... query=...
+                                          apply a trained run to examples of your own: predictions.csv, adapt.html
+    metarun export DIR FILE.safetensors   a trained run in one file, for metarun.load(FILE) on machines without its data
     metarun resume DIR [key=value ...]    continue an interrupted run, or print the result of a finished one
     metarun reproduce DIR [key=value]     run a finished run again and compare: exit 0 if bitwise identical, else 6
     metarun check [key=value ...]         see that the parts of a run fit together, your own above all; trains nothing
@@ -19,7 +22,7 @@ metarun: a command-line experiment runner for meta-learning
     metarun report DIR... [out=FILE]      the same as an HTML page with pictures
     metarun -cp DIR/.hydra [key=value]    a new run from a saved config
 
-    metarun VERB --help                   more about eval, resume, reproduce, check, table or report
+    metarun VERB --help                   more about eval, adapt, export, resume, reproduce, check, table or report
     metarun --cfg job                     print the config; works with key=value too
     metarun --hydra-help                  Hydra's own options
     metarun --version

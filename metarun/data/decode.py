@@ -40,7 +40,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
-def decode(path: Path, size: Size, channels: int, invert: bool = False) -> np.ndarray:
+def decode(path: Path, size: Size, channels: int, invert: bool = False, where: str = "data.root") -> np.ndarray:
     """uint8 [channels, H, W]: the image, scaled and cropped as the head of this file says.
 
     Args:
@@ -48,6 +48,7 @@ def decode(path: Path, size: Size, channels: int, invert: bool = False) -> np.nd
         size: H and W in pixels.
         channels: 1 for grey, 3 for RGB.
         invert: whether dark becomes bright, as for ink on paper.
+        where: the setting that the path comes from, for messages.
 
     Raises:
         DataError: it is missing, no image, damaged, too large, or of a kind that has no 8-bit counterpart.
@@ -57,7 +58,7 @@ def decode(path: Path, size: Size, channels: int, invert: bool = False) -> np.nd
         ImageOps.exif_transpose(image, in_place=True)
         return _fit(_on_white(image), size, channels, invert)
     except Exception as error:  # Pillow raises all kinds of errors on damaged images
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, where) from error
 
 
 def fit_image(image: Image.Image, size: Size, channels: int, invert: bool = False) -> np.ndarray:
@@ -187,7 +188,7 @@ def _fit(image: Image.Image, size: Size, channels: int, invert: bool) -> np.ndar
     return np.ascontiguousarray(255 - fitted if invert else fitted)
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: Exception, where: str = "data.root") -> DataError:
     """What is wrong with a file, in a line."""
     if isinstance(error, _UnfitError):
         why, rule, remedy = error.args
@@ -202,4 +203,4 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     else:
         why = f"cannot be decoded: {reason(error) or type(error).__name__}"
         rule, remedy = "a whole image", "replace or remove it"
-    return DataError(f"{path} {why} (data.root): expected {rule}; {remedy}")
+    return DataError(f"{path} {why} ({where}): expected {rule}; {remedy}")

@@ -62,13 +62,13 @@ class Tally:
         return lines + ([f"left aside: {files}"] if files else [])
 
 
-def refuse(what: str, expected: str, remedy: str) -> DataError:
-    """The error of a data folder, for the caller to raise."""
-    return DataError(f"{what} (data.root): expected {expected}; {remedy}")
+def refuse(what: str, expected: str, remedy: str, where: str = "data.root") -> DataError:
+    """The error of a data folder that a setting names, for the caller to raise."""
+    return DataError(f"{what} ({where}): expected {expected}; {remedy}")
 
 
-def list_folder(folder: Path) -> Listing:
-    """What is in a folder; links are followed.
+def list_folder(folder: Path, where: str = "data.root") -> Listing:
+    """What is in a folder that a setting names; links are followed.
 
     Raises:
         DataError: a link in it leads nowhere.
@@ -90,7 +90,7 @@ def list_folder(folder: Path) -> Listing:
                 listing.aside[path.suffix.lower() or "without a suffix"] += 1
     if broken:
         more = f" and {len(broken) - 1} more" if broken[1:] else ""
-        raise refuse(f"{broken[0]}{more}: a broken link", "it to lead to an image", "mend or remove it")
+        raise refuse(f"{broken[0]}{more}: a broken link", "it to lead to an image", "mend or remove it", where)
     return listing
 
 
@@ -180,12 +180,13 @@ def forbid_shared_files(classes: Mapping[str, Examples], split_of: Mapping[str, 
                 )
 
 
-def check_classes(root: Path, names: Iterable[str]) -> None:
-    """Raises DataError unless there are two classes, whose names can be written down."""
+def check_classes(root: Path, names: Iterable[str], where: str = "data.root") -> None:
+    """Raises DataError unless there are two classes, whose names can be written down; `where` names the setting."""
     names = list(names)
     for name in names:
         if any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
-            raise refuse(f"{root}: class {name!r}", "a name in UTF-8 without control characters", "rename it")
+            raise refuse(f"{root}: class {name!r}", "a name in UTF-8 without control characters", "rename it", where)
     if len(names) < 2:
         there = f"only one class, {names[0]}," if names else "no class with images"
-        raise refuse(f"{there} in {root}", "at least two, of a folder of images each", "add classes, or set data.root")
+        rule = "at least two, of a folder of images each"
+        raise refuse(f"{there} in {root}", rule, f"add classes, or set {where}", where)

@@ -8,20 +8,24 @@ n examples.
 
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import NotRequired, TypedDict
 
-from metarun.data.columns import Columns
+from metarun.data.columns import Column, Columns
 from metarun.data.decode import decode, fit_image, resize
 from metarun.data.frames import labels
 from metarun.errors import DataError
 from metarun.tasks import TaskSource
 
 Plain = dict[str, Any]
+Size = Annotated[int, Field(ge=1, le=10**6)]
 
 
 def describe_inputs(source: TaskSource) -> Plain:
@@ -33,7 +37,66 @@ def describe_inputs(source: TaskSource) -> Plain:
     return {**plain, "shape": list(source.input_shape)}
 
 
-def encode(inputs: Plain, x: Any) -> np.ndarray:
+class _Target(TypedDict):
+    name: str
+    mean: NotRequired[float]  # of training, in regression
+    sd: NotRequired[Annotated[float, Field(gt=0)]]
+    classes: NotRequired[Annotated[list[str], Field(min_length=2)]]  # of training, where all tasks have the same
+
+
+class _Numbers(TypedDict):
+    kind: Literal["numbers"]
+    shape: Annotated[list[Size], Field(min_length=1)]
+    target: NotRequired[_Target]
+
+
+class _Images(TypedDict):
+    kind: Literal["images"]
+    shape: Annotated[list[Size], Field(min_length=3, max_length=3)]
+    invert: bool
+    target: NotRequired[_Target]
+
+
+class _Texts(TypedDict):
+    kind: Literal["text"]
+    shape: Annotated[list[Size], Field(min_length=2, max_length=2)]
+    text: str
+    symbols: str
+    target: _Target
+
+
+class _Table(TypedDict):
+    kind: Literal["table"]
+    shape: Annotated[list[Size], Field(min_length=1, max_length=1)]
+    columns: list[Column]
+    target: _Target
+
+
+@cache
+def _adapter() -> TypeAdapter:
+    known = Annotated[_Numbers | _Images | _Texts | _Table, Field(discriminator="kind")]
+    return TypeAdapter(known, config=ConfigDict(allow_inf_nan=False))
+
+
+def check_inputs(inputs: Plain) -> None:
+    """Refuses what is no preprocessing of a run: it may come from a stranger's file.
+
+    Raises:
+        ValueError: it is none; in one line.
+    """
+    try:
+        _adapter().validate_python(inputs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"preprocessing ({'.'.join(map(str, first['loc']))}): {first['msg']}") from error
+    given = inputs["shape"][-1]
+    if inputs["kind"] == "table" and given != (found := len(Columns.from_dict(inputs).features)):
+        raise ValueError(f"preprocessing (columns): {found} features, expected {given}")
+    if inputs["kind"] == "text" and given != (found := len(inputs["symbols"]) + 1):
+        raise ValueError(f"preprocessing (symbols): {found} with one for others, expected {given}")
+
+
+def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
     """float32 [n, *shape]: what the learner takes.
 
     Args:
@@ -41,6 +104,7 @@ def encode(inputs: Plain, x: Any) -> np.ndarray:
         x: n examples. Images: paths, PIL images, or uint8 arrays [n, H, W] or [n, H, W, C]. Rows: a DataFrame with the
             columns of training, or an array of them in order. Texts: words, or a DataFrame with their column. Numbers
             and whatever has the shape already: arrays or tensors.
+        where: what they are called in messages, such as `support`.
 
     Raises:
         DataError: they are of another kind or shape.
@@ -48,13 +112,30 @@ def encode(inputs: Plain, x: Any) -> np.ndarray:
     """
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
     x = [x] if isinstance(x, (str, Path, Image.Image)) else x
-    known: dict[str, Callable[[Plain, Any], np.ndarray]] = {
+    known: dict[str, Callable[[Plain, Any, str], np.ndarray]] = {
         "images": _encode_images,
         "table": _encode_rows,
         "text": _encode_texts,
         "numbers": _encode_numbers,
     }
-    return known[inputs["kind"]](inputs, x)
+    return known[inputs["kind"]](inputs, x, where)
+
+
+def number_classes(inputs: Plain, classes: np.ndarray) -> np.ndarray:
+    """[N] int64: the numbers that the user's classes, which are sorted, have for the learner: as a rule 0 to N - 1.
+
+    Raises:
+        DataError: all tasks of training had the same classes, and these are others.
+    """
+    if (known := inputs.get("target", {}).get("classes")) is None:
+        return np.arange(len(classes))
+    import pandas as pd
+
+    names = list(labels(pd.Series(classes)))
+    if sorted(map(str, names)) != sorted(known):
+        rule = f"all classes that the tasks of training had, and no others: {', '.join(known[:10])}"
+        raise DataError(f"{', '.join(map(str, names[:10]))} (classes): expected {rule}")
+    return np.array([known.index(name) for name in names])
 
 
 def encode_text(text: str, symbols: dict[str, int], length: int) -> np.ndarray:
@@ -70,18 +151,18 @@ def number_symbols(symbols: str) -> dict[str, int]:
     return {symbol: number for number, symbol in enumerate(symbols, start=1)}
 
 
-def _encode_images(inputs: Plain, x: Any) -> np.ndarray:
+def _encode_images(inputs: Plain, x: Any, where: str) -> np.ndarray:
     shape = tuple(inputs["shape"])
     channels, *size = shape
     form = ((size[0], size[1]), channels, inputs["invert"])
     if isinstance(x, np.ndarray) and x.dtype != object and x.dtype.kind != "U":
         if x.shape[1:] == shape or x.dtype != np.uint8:
-            return _encode_numbers(inputs, x)
+            return _encode_numbers(inputs, x, where)
         return resize(x, *form).astype(np.float32) / np.float32(255)
     pixels = []
     for example in x:
         if isinstance(example, (str, Path)):
-            pixels.append(decode(Path(example), *form))
+            pixels.append(decode(Path(example), *form, where))
         elif isinstance(example, Image.Image):
             pixels.append(fit_image(example, *form))
         else:
@@ -90,7 +171,7 @@ def _encode_images(inputs: Plain, x: Any) -> np.ndarray:
     return np.stack(pixels).astype(np.float32) / np.float32(255) if pixels else np.zeros((0, *shape), np.float32)
 
 
-def _encode_rows(inputs: Plain, x: Any) -> np.ndarray:
+def _encode_rows(inputs: Plain, x: Any, where: str) -> np.ndarray:
     import pandas as pd
 
     columns = Columns.from_dict(inputs)
@@ -99,39 +180,39 @@ def _encode_rows(inputs: Plain, x: Any) -> np.ndarray:
         array = np.asarray(x)
         if array.ndim != 2 or array.shape[1] != len(names):
             rule = f"[n, {len(names)}], the columns {', '.join(names[:10])}{', ...' if names[10:] else ''}"
-            raise DataError(f"{_shape(array)} (examples): expected {rule}; give those, or a DataFrame with them")
+            raise DataError(f"{_shape(array)} ({where}): expected {rule}; give those, or a DataFrame with them")
         x = pd.DataFrame(array, columns=names)
-    return columns.transform(x, "examples")
+    return columns.transform(x, where)
 
 
-def _encode_texts(inputs: Plain, x: Any) -> np.ndarray:
+def _encode_texts(inputs: Plain, x: Any, where: str) -> np.ndarray:
     import pandas as pd
 
     if isinstance(x, pd.DataFrame):
         x = labels(x[inputs["text"]]).fillna("") if inputs["text"] in x else x.iloc[:, 0]
     texts = list(np.asarray(x, dtype=object).reshape(-1))
     if wrong := [text for text in texts if not isinstance(text, str)]:
-        raise DataError(f"{wrong[0]!r} (examples): expected texts")
+        raise DataError(f"{wrong[0]!r} ({where}): expected texts")
     length, count = inputs["shape"]
     symbols = number_symbols(inputs["symbols"])
     codes = np.stack([encode_text(text, symbols, length) for text in texts]) if texts else np.zeros((0, length), int)
     return np.eye(count + 1, dtype=np.float32)[codes][..., 1:]
 
 
-def _encode_numbers(inputs: Plain, x: Any) -> np.ndarray:
+def _encode_numbers(inputs: Plain, x: Any, where: str) -> np.ndarray:
     shape = tuple(inputs["shape"])
     try:
         array = np.asarray(x)
         scale = np.float32(255) if array.dtype == np.uint8 and inputs["kind"] != "numbers" else np.float32(1)
         array = array.astype(np.float32) / scale
     except (TypeError, ValueError) as error:
-        raise DataError(f"{type(x).__name__} (examples): expected numbers [n, {_sizes(shape)}]") from error
+        raise DataError(f"{type(x).__name__} ({where}): expected numbers [n, {_sizes(shape)}]") from error
     if array.ndim == 1 and shape == (1,):
         array = array[:, None]
     if array.shape[1:] != shape or not array.ndim:
-        raise DataError(f"{_shape(array)} (examples): expected [n, {_sizes(shape)}], as in training")
+        raise DataError(f"{_shape(array)} ({where}): expected [n, {_sizes(shape)}], as in training")
     if not np.isfinite(array).all():
-        raise DataError("nan or infinity (examples): expected finite numbers; fill or drop them")
+        raise DataError(f"nan or infinity ({where}): expected finite numbers; fill or drop them")
     return array
 
 

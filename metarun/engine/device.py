@@ -3,7 +3,8 @@
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -70,6 +71,17 @@ class Device:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.tf32
         keep_memory()
         return self.torch_device
+
+
+@contextmanager
+def borrowed() -> Iterator[None]:
+    """Inside, torch follows set_up(); afterwards it has the settings that it had before, as in a user's notebook."""
+    outermost = not _before
+    try:
+        yield
+    finally:
+        if outermost:
+            put_back()
 
 
 def put_back() -> None:

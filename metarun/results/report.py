@@ -1,23 +1,18 @@
 """metarun report: runs beside each other as one HTML page that needs nothing else, made from report.html.j2."""
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from metarun.errors import RunDirError
 from metarun.files import write_atomically
-from metarun.results import figures, table
+from metarun.results import table
 from metarun.results.compare import Row
+from metarun.results.page import is_page, render
 from metarun.results.runs import LeftOut, Run, leave_out
 from metarun.results.sections import SECTIONS, Entry
 from metarun.run import words
 from metarun.storage.metrics import Event, last_timing, read_events
-from metarun.text import count_of, format_duration, reason
-
-GENERATOR = '<meta name="generator" content="metarun">'
+from metarun.text import count_of, reason
 
 
 def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
@@ -31,7 +26,7 @@ def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     try:
         if out.exists() and not out.is_file():
             raise RunDirError(f"{out}: is no regular file, which a report would replace; expected a new name: out=FILE")
-        if out.is_file() and GENERATOR.encode() not in out.read_bytes()[:2000]:
+        if out.is_file() and not is_page(out):
             raise RunDirError(
                 f"{out}: is a file, and no report of metarun's; expected a new name, or a report's: out=FILE"
             )
@@ -61,14 +56,10 @@ def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
             if section.table or section.pictures or section.examples:
                 sections.append(replace(section, anchor=f"{section.anchor}-{metric}", heading=section.heading + kind))
     titles = {words.name_of(row.runs[0].summary) for row in rows}
-    loader = FileSystemLoader(Path(__file__).parent)
-    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    jinja.filters |= {"shell": shlex.join, "duration": format_duration}
-    return jinja.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         title=titles.pop() if len(titles) == 1 else f"{len(rows)} configurations compared",
         count=f"{count_of(sum(len(row.runs) for row in rows), 'run')} of {count_of(len(rows), 'configuration')}",
-        generator=Markup(GENERATOR),
-        figures=figures,
         sections=sections,
         entries=entries,
         environments=_describe_environments(entries),

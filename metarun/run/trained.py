@@ -5,7 +5,8 @@ It comes from a run directory, or from a file that was exported of one; the data
 S support and Q query examples, N classes or outputs, K inner steps.
 """
 
-from collections.abc import Mapping
+import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,26 @@ import torch
 from torch import Tensor
 
 from metarun.algos.base import Algorithm
+from metarun.config.own_code import within
 from metarun.config.schema import PATHS, Config, check
-from metarun.data.inputs import describe_inputs
-from metarun.errors import RunDirError, UsageError
+from metarun.config.targets import check_target, targets
+from metarun.data.inputs import check_inputs, describe_inputs
+from metarun.errors import DivergedError, RunDirError, UsageError
 from metarun.models.adopt import frozen_digest
 from metarun.models.functional import Params
 from metarun.run.build import build_experiment, build_source, describe_algorithms_of_any_ways
+from metarun.run.identity import describe_code, hash_code
 from metarun.run.starting_point import newest_checkpoint, own_checkpoint
 from metarun.storage import records
 from metarun.storage.exported import VERSION, read_exported, write_exported
 from metarun.storage.rundir import RunDir
 from metarun.tasks import Metric, Task
+from metarun.text import count_of
 
 SUPPORT = ("support.x", "support.y")  # beside the meta-parameters in the file of an adapted learner
+PIECE = 2_000_000  # numbers of the queries that are computed at once
+
+log = logging.getLogger("metarun")
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,19 @@ class Form:
     def facts(self) -> dict[str, Any]:
         """No facts of tasks: there are none."""
         return {"name": self.inputs["kind"]}
+
+    def check_support(self, task: records.Task, x: np.ndarray, y: np.ndarray) -> None:
+        """Raises ValueError: these are no support examples of this task."""
+        if x.dtype != np.float32 or x.shape[1:] != self.input_shape or not len(x) or not np.isfinite(x).all():
+            raise ValueError("inputs of another shape or type")
+        if (task.classes is not None) != (self.metric == "accuracy"):
+            raise ValueError("classes in regression, or none")
+        if task.classes is None:
+            fits = y.dtype == np.float32 and y.shape == (len(x), self.outputs) and np.isfinite(y).all()
+        else:
+            fits = y.dtype == np.int64 and y.shape == (len(x),) and set(y.tolist()) == set(range(len(task.classes)))
+        if not fits:
+            raise ValueError("targets of another shape or type")
 
 
 @dataclass(frozen=True)
@@ -108,10 +129,10 @@ class Trained:
         return ready
 
     def _build(self, config: Config, form: Form) -> "Ready":
-        experiment = build_experiment(config, (), form)
+        experiment = build_experiment(_for_this_machine(config), (), form)
         algorithm, device = experiment.algorithm, experiment.device
-        expected = {name: list(value.shape) for name, value in algorithm.init().items()}
-        if expected != {name: list(value.shape) for name, value in self.meta.items()}:
+        expected = {name: (value.shape, value.dtype) for name, value in algorithm.init().items()}
+        if expected != {name: (value.shape, value.dtype) for name, value in self.meta.items()}:
             raise RunDirError(
                 f"{self.path}: its weights are not those of its config; expected both of one run; take it anew"
             )
@@ -120,6 +141,8 @@ class Trained:
                 f"{self.path}: was trained with other frozen weights than {algorithm.model.own_class} has now; "
                 "expected the same; give the learner those of then"
             )
+        if changed := describe_code(self.facts.code, hash_code(config)):
+            log.warning("%s: %s: it was trained with another", self.path, "; ".join(changed))
         return Ready(algorithm, {name: value.to(device) for name, value in self.meta.items()}, device)
 
 
@@ -135,12 +158,29 @@ class Ready:
     def answer(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> Tensor:
         """[K+1, Q, N] outputs on the queries after 0..K inner steps, on the CPU: logits of classes, or values.
 
+        Where no query has a part in the answers to others, many are computed a piece at a time.
+
         Args:
             support_x: [S, *input_shape] float32.
             support_y: [S] int64 from 0 on, or [S, outputs] float32.
             query_x: [Q, *input_shape] float32.
+
+        Raises:
+            DivergedError: an answer is not finite.
         """
         x, y, query = (torch.from_numpy(np.ascontiguousarray(part)) for part in (support_x, support_y, query_x))
+        apart = self.algorithm.model.norm != "transductive"
+        pieces = query.split(max(1, PIECE // math.prod(query.shape[1:])) if apart else max(1, len(query)))
+        answers = torch.cat([self._answer(x, y, piece) for piece in pieces], dim=1)
+        if not answers.isfinite().all():
+            steps = count_of(len(answers) - 1, "inner step")
+            raise DivergedError(
+                f"answers are not finite after {steps} (examples): expected numbers; take fewer inner_steps, or "
+                "examples on the scale of those of training"
+            )
+        return answers
+
+    def _answer(self, x: Tensor, y: Tensor, query: Tensor) -> Tensor:
         unknown = y.new_zeros((len(query), *y.shape[1:]))  # nothing depends on a query's answer
         task = Task(x, y, query, unknown, torch.zeros((), dtype=torch.int64)).to(self.device)
         return self.algorithm.predictions(self.meta, task).float().cpu()
@@ -151,6 +191,7 @@ def load_trained(path: str | Path) -> Trained:
 
     Raises:
         RunDirError: it is neither; the run is not finished; or what is there cannot be used.
+        UsageError: a class of the user's has no trust.
         DataError: a run of an earlier version kept no preprocessing, and its data is not here.
     """
     path = Path(path)
@@ -178,6 +219,7 @@ def _load_run(path: Path) -> Trained:
     if inputs is None or outputs is None:  # of a run from before they were kept
         source = build_source(config)
         inputs, outputs = describe_inputs(source), source.outputs
+    _refuse_other_inputs(path, inputs)
     facts = records.Exported(
         version=VERSION,
         name=path.resolve().name,
@@ -189,6 +231,7 @@ def _load_run(path: Path) -> Trained:
         step=step,
         split_hash=environment.split_hash,
         data_digest=environment.data_digest,
+        code=environment.code,
         summary=summary,
     )
     return Trained(path, facts, config, saved["meta"])
@@ -200,28 +243,59 @@ def _without_places(config: Config) -> dict[str, Any]:
     return config.plain() | {"data": data}
 
 
+def _for_this_machine(config: Config) -> Config:
+    """The config, with the CPU where it wants a GPU and there is none."""
+    if torch.cuda.is_available() or not within(str(config.device.get("_target_")), ["metarun"]):
+        return config
+    return replace(config, device=config.device | {"name": "cpu", "tf32": False})
+
+
 def _load_file(path: Path) -> Trained:
     facts, arrays = read_exported(path)
+    _refuse_other_inputs(path, facts.inputs)
+    config, task = _config_of(path, facts), facts.task
+    support = None
+    if task is not None:
+        try:
+            support = arrays.pop(SUPPORT[0]), arrays.pop(SUPPORT[1])
+            Form(facts.inputs, facts.outputs, facts.metric).check_support(task, *support)
+        except (KeyError, ValueError) as error:
+            raise RunDirError(
+                f"{path}: its support examples: {error}: expected those of its task; save it anew"
+            ) from error
+    meta = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    return Trained(path, facts, config, meta, support)
+
+
+def _config_of(path: Path, facts: records.Exported) -> Config:
+    """The config of an exported learner; of its classes only those that are built need trust. Raises UsageError."""
     try:
-        config = check(dict(facts.config), check_class=lambda key, target: None)  # trust is asked for where it is built
+        config = replace(check(dict(facts.config), check_class=lambda key, target: None), logger=None)
     except UsageError as error:
         raise RunDirError(f"{path}: its config cannot be used: {error}") from error
-    support = tuple(arrays.pop(name) for name in SUPPORT) if facts.task is not None else None
-    meta = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    return Trained(path, facts, config, meta, support)  # type: ignore[arg-type]
+    for key, target in targets({**config.plain(), "data": {}}, ""):
+        check_target(key, target)
+    return config
 
 
-def save_trained(
-    trained: Trained, path: Path, task: records.Task | None = None, support: Mapping[str, np.ndarray] | None = None
-) -> None:
-    """Writes a trained learner to a file; with a task and its support examples (see SUPPORT) an adapted one.
+def _refuse_other_inputs(path: Path, inputs: dict[str, Any]) -> None:
+    try:
+        check_inputs(inputs)
+    except ValueError as error:
+        raise RunDirError(f"{path}: cannot be used: {error}; take it anew from whoever has the run") from error
+
+
+def save_trained(trained: Trained, path: Path) -> str:
+    """Writes a trained learner to a file, with its support examples if it has any; returns its card.
 
     Raises:
-        OSError: it cannot be written.
+        UsageError: the name has another suffix than .safetensors.
+        RunDirError: something else is there, or it cannot be written.
     """
-    facts = trained.facts.model_copy(update={"task": task})
-    tensors = {name: value.numpy() for name, value in trained.meta.items()} | dict(support or {})
-    write_exported(path, facts, tensors, _write_card(facts))
+    support = dict(zip(SUPPORT, trained.support, strict=True)) if trained.support else {}
+    card = _write_card(trained.facts)
+    write_exported(path, trained.facts, {name: value.numpy() for name, value in trained.meta.items()} | support, card)
+    return card
 
 
 def _write_card(facts: records.Exported) -> str:
@@ -230,5 +304,13 @@ def _write_card(facts: records.Exported) -> str:
 
     result = closing_words(facts.summary, {}).strip() if facts.summary else facts.name
     shape = "x".join(map(str, facts.inputs["shape"]))
-    words = [result, f"inputs        {facts.inputs['kind']} of shape {shape}", f"class split   {facts.split_hash[:24]}"]
-    return "\n".join([*words, "Written by metarun export. Load it: metarun.load(FILE); or metarun adapt FILE ..."])
+    lines = {"inputs": f"{facts.inputs['kind']} of shape {shape}"}
+    if not facts.split_hash.startswith("none"):
+        lines["class split"] = facts.split_hash[:12]
+    if facts.task is not None:
+        count = len(facts.task.classes or [])
+        lines["learned"] = f"a task{f' of {count} classes' if count else ''}, with its support examples"
+    own = {str(target).partition(".")[0] for _, target in targets({**facts.config, "data": {}}, "")}
+    if own := sorted(own - {"metarun", "torch"}):
+        lines["needs"] = f"METARUN_TRUST={','.join(own)}, and that code where it is loaded"
+    return "\n".join([result, *(f"{name:<13} {words}" for name, words in lines.items())])

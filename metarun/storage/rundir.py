@@ -18,7 +18,8 @@ from metarun.text import reason, short_path, typed_path
 
 OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
-FOLDERS = (".hydra", "checkpoints", "eval", "tensorboard", "wandb")  # all that metarun makes in a run directory
+# All that metarun makes in a run directory.
+FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb")
 FILES = (
     *("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
     *("curve.png", "examples.png"),

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from metarun import cli
 from metarun.storage import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,3 +27,14 @@ def bits(value):
     if isinstance(value, dict):
         return {key: bits(item) for key, item in value.items()}
     return [bits(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def train(folder, *words):
+    """Trains in this process, into this folder, without pictures; gives the folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_curves", "draw_examples"):
+            patch.setattr(f"metarun.run.train_and_test.{name}", lambda *facts: facts[-1].write_bytes(b"a picture"))
+        folder.parent.mkdir(exist_ok=True, parents=True)
+        patch.chdir(folder.parent)
+        assert cli.main([*words, f"hydra.run.dir={folder}"]) == 0
+    return folder

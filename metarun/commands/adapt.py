@@ -1,0 +1,185 @@
+"""metarun adapt: a trained run learns from examples of your own, and answers: predictions.csv and adapt.html.
+
+RUN is a run directory or an exported file. Of images, support= is a folder with a folder of images for each class, and
+query= a file, a folder of files, or a folder like that of the support set, which is then judged as well (several files:
+query=a.png query=b.png). Of all else both are tables with the columns of training (numbers: x and y, or x0, x1, ...),
+the query's with the target or without. A file that save= has written has its support set in it: metarun adapt FILE
+query=...
+
+format=json prints instead of words a JSON object: learner, metric, classes (in order), support (examples), inner_steps,
+together, judged (where the truth is known: metric, queries, mean, ci95, r2), files, and answers: of each query name,
+prediction, probabilities (in the order of classes) and truth (where it is known).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metarun.engine.ranks import refuse_several_processes
+from metarun.errors import RunDirError, UsageError, describe_os_error
+from metarun.text import nearest, printable, short_path
+
+if TYPE_CHECKING:
+    from metarun.data.given import Examples
+    from metarun.run.adapted import Adapted
+    from metarun.run.trained import Trained
+
+KEYS = ("support", "query", "inner_steps", "together", "save", "out", "format")
+CSV, PAGE = "predictions.csv", "adapt.html"
+
+log = logging.getLogger("metarun")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A trained run, and what it is applied to."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("run", metavar="RUN", help="a run directory, or a file of an exported or adapted learner")
+    words = "support=, query=; inner_steps=N; together=true: queries share batch-norm statistics; save=FILE"
+    parser.add_argument("words", nargs="*", metavar="key=value", help=words)
+    parser.add_argument("--out", help="out=FOLDER for the files; else RUN/adapt/<date>/<time>, of a file adapted/...")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="format=json: one JSON object")
+
+
+@dataclass(frozen=True)
+class Words:
+    """What was typed; None: nothing."""
+
+    support: str | None
+    query: list[str]
+    inner_steps: int | None
+    together: bool | None
+    save: str | None
+
+
+def main(args: argparse.Namespace) -> None:
+    """Learns, answers, and writes the answers; nothing is written where something is wrong."""
+    refuse_several_processes("adapt")
+    words = _read_words(args.words)
+    from metarun.results.answers import to_csv, to_html
+    from metarun.run.adapted import describe, learn
+    from metarun.run.trained import load_trained
+
+    trained = load_trained(args.run)
+    _check_places(args.out, words.save)
+    support, queries, classes = _read_task(trained, words)
+    task = trained.facts.task if trained.support is not None and words.support is None else None
+    steps = words.inner_steps if words.inner_steps is not None or task is None else task.inner_steps
+    together = words.together if words.together is not None else task is not None and task.together
+    adapted = learn(trained, support, queries, classes, together, steps)
+    content = {CSV: to_csv(adapted), PAGE: to_html(adapted)}
+    folder = _write(content, trained, args.out)
+    if words.save is not None:
+        _save(adapted, steps, Path(words.save))
+    files = [str(short_path(folder / name)) for name in content] + ([words.save] if words.save else [])
+    if args.format == "json":
+        print(json.dumps(adapted.record(files).plain(), allow_nan=False))
+    else:
+        print(printable("\n".join([*describe(adapted), *files])))
+
+
+def _read_words(words: list[str]) -> Words:
+    found: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in KEYS or not equals:
+            raise UsageError(f"{word!r} (command line): expected {'=, '.join(KEYS)}={nearest(key, KEYS)}")
+        if not value:
+            raise UsageError(f"{word!r} (command line): expected a value")
+        found.setdefault(key, []).append(value)
+    if double := [key for key, values in found.items() if len(values) > 1 and key != "query"]:
+        raise UsageError(f"{double[0]}= (command line): is there twice: expected it once")
+    if "query" not in found:
+        raise UsageError("query= (command line): is missing: expected the examples to ask for: query=FOLDER or FILE")
+    given = {key: values[0] for key, values in found.items()}
+    steps, together = given.get("inner_steps"), given.get("together")
+    if steps is not None and not (steps.isdecimal() and int(steps)):
+        raise UsageError(f"{steps!r} (inner_steps): expected an integer of at least 1")
+    if together not in (None, "true", "false"):
+        raise UsageError(f"{together!r} (together): expected true or false")
+    return Words(
+        support=given.get("support"),
+        query=found["query"],
+        inner_steps=None if steps is None else int(steps),
+        together=None if together is None else together == "true",
+        save=given.get("save"),
+    )
+
+
+def _read_task(trained: Trained, words: Words) -> tuple[Examples, Examples, list[str] | None]:
+    """The support set, the queries, and the classes in order (None in regression)."""
+    from metarun.data.given import classes_of, read_queries, read_support
+    from metarun.run.adapted import support_of
+
+    inputs, outputs = trained.facts.inputs, trained.facts.outputs if trained.facts.metric == "mse" else None
+    if words.support is not None:
+        support = read_support(words.support, inputs, outputs)
+        classes = classes_of(support, inputs) if outputs is None else None
+    elif trained.support is not None:
+        support, classes = support_of(trained)
+    else:
+        raise UsageError("support= (command line): is missing: expected the examples to learn from: support=FOLDER")
+    queries = read_queries(words.query, inputs, outputs, classes or ())
+    if inputs["kind"] == "images":
+        _warn_of_copies(support, queries)
+    return support, queries, classes
+
+
+def _warn_of_copies(support: Examples, queries: Examples) -> None:
+    seen = {x.tobytes(): name for x, name in zip(support.x, support.names, strict=True)}
+    same = [(name, seen[x.tobytes()]) for x, name in zip(queries.x, queries.names, strict=True) if x.tobytes() in seen]
+    if same:
+        more = f" (and {len(same) - 1} more)" if len(same) > 1 else ""
+        log.warning("%s (query) is the same image as %s (support)%s: it is no test of what was learned", *same[0], more)
+
+
+def _check_places(out: str | None, save: str | None) -> None:
+    """Raises RunDirError or UsageError: there is something else where the answers, or the learner, would be written."""
+    from metarun.results.page import is_page
+    from metarun.storage.exported import check_place
+
+    if out is not None and (folder := Path(out)).exists():
+        if not folder.is_dir():
+            raise RunDirError(f"{out} (out): is a file: expected a folder; choose another out=FOLDER")
+        there = {path.name for path in folder.iterdir()}
+        if there and not (there <= {CSV, PAGE} and (folder / PAGE).is_file() and is_page(folder / PAGE)):
+            raise RunDirError(f"{out} (out): holds other files: expected an empty folder; choose another out=FOLDER")
+    if save is not None:
+        check_place(Path(save))
+        if not Path(save).absolute().parent.is_dir():
+            raise RunDirError(f"{save} (save): its folder is not there: expected a place that can be written; make it")
+
+
+def _write(content: dict[str, bytes], trained: Trained, out: str | None) -> Path:
+    """Writes the files; the folder is that of `out`, else a new one."""
+    from metarun.files import write_atomically
+    from metarun.storage.rundir import RunDir, make_dated_folder
+
+    try:
+        if out is not None:
+            folder = Path(out)
+            folder.mkdir(parents=True, exist_ok=True)
+        elif trained.path.is_dir():
+            RunDir(trained.path).refuse_links()
+            folder = make_dated_folder(trained.path / "adapt")
+        else:
+            folder = make_dated_folder(Path("adapted"))
+        for name, text in content.items():
+            write_atomically(folder / name, text)
+    except OSError as error:
+        raise describe_os_error(error, "choose another out=FOLDER") from error
+    return folder
+
+
+def _save(adapted: Adapted, inner_steps: int | None, path: Path) -> None:
+    """Writes the learner with the task that it has learned."""
+    from metarun.run.trained import save_trained
+    from metarun.storage.records import Task
+
+    task = Task(classes=adapted.classes, inner_steps=inner_steps, together=adapted.together)
+    facts = adapted.trained.facts.model_copy(update={"task": task})
+    save_trained(replace(adapted.trained, facts=facts, support=(adapted.support.x, adapted.support.y)), path)

@@ -1,0 +1,302 @@
+"""What a user gives to a trained learner: examples to learn from, with their classes or values, and queries.
+
+Images lie in folders, a folder for each class. All else is a table (frames.py) with the columns of training: those of a
+run's table or text; of tasks that are made of numbers x (or x0, x1, ...) and y (or y0, y1, ...).
+
+n examples, C outputs.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metarun.data.found import Listing, check_classes, list_folder
+from metarun.data.frames import check_columns, labels, numbers, read_frame
+from metarun.data.inputs import encode
+from metarun.errors import DataError, UsageError
+from metarun.text import count_of, nearest, reason
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MOST_NAMES = 20  # that a message lists
+
+log = logging.getLogger("metarun")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples as a learner takes them, and as the user wrote them.
+
+    Attributes:
+        names: of each the file in its folder, or the number of the row.
+        x: [n, *shape] float32, for the learner.
+        labels: of each its class; None: not known. Empty in regression.
+        values: [n, C] float64 targets in the user's units, nan where they are not known; None for classes.
+        cells: the inputs as they were written, by column; none of images.
+        y: of a support set [n] int64 numbers of the classes, or [n, C] float32 targets, for the learner.
+    """
+
+    names: list[str]
+    x: np.ndarray
+    labels: list[str | None] = field(default_factory=list)
+    values: np.ndarray | None = None
+    cells: dict[str, list[str]] = field(default_factory=dict)
+    y: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A number of the user's as a learner has it: (number - mean) / sd."""
+
+    name: str
+    mean: float = 0.0
+    sd: float = 1.0
+
+    def to_learner(self, values: np.ndarray) -> np.ndarray:
+        """float32, in the learner's units."""
+        return ((values - self.mean) / self.sd).astype(np.float32)
+
+    def to_user(self, values: np.ndarray) -> np.ndarray:
+        """float64, in the user's units."""
+        return values.astype(np.float64) * self.sd + self.mean
+
+
+def scale_of_target(inputs: dict[str, Any]) -> Scale:
+    """How targets of regression are scaled, by the preprocessing of a run (data/inputs.py)."""
+    target = inputs.get("target", {})
+    return Scale(target.get("name", "y"), target.get("mean", 0.0), target.get("sd", 1.0))
+
+
+def axis_of(inputs: dict[str, Any]) -> Scale | None:
+    """The only input, where it is one number; else None."""
+    if inputs["kind"] == "numbers" and inputs["shape"] == [1]:
+        return Scale("x")
+    if inputs["kind"] == "table" and len(inputs["columns"]) == 1 and inputs["shape"] == [1]:
+        (column,) = inputs["columns"]
+        return Scale(column["name"], column["mean"], column["sd"]) if column["kind"] == "number" else None
+    return None
+
+
+def read_support(path: str, inputs: dict[str, Any], outputs: int | None) -> Examples:
+    """The examples to learn from: those of classes a class after the other, by name; else in the order of their rows.
+
+    Args:
+        path: of a folder with a folder of images for each class, or of a table.
+        inputs: the preprocessing of the run.
+        outputs: C in regression; None: they have classes.
+
+    Raises:
+        DataError: it cannot be read; an example has no class or value; a class has no example, or is none of those
+            that the learner was trained for.
+        UsageError: a column is missing.
+    """
+    if inputs["kind"] == "images":
+        found = _read_classes(Path(path), inputs)
+    else:
+        found = _read_rows(path, inputs, outputs, "support", labelled=True)
+    if found.values is not None:
+        return replace(found, y=scale_of_target(inputs).to_learner(found.values))
+    known = {name: n for n, name in enumerate(classes_of(found, inputs))}
+    _refuse_other_classes(found, list(known), "support")
+    if empty := [name for name in known if name not in found.labels]:
+        raise DataError(
+            f"{path} (support): no example of {empty[0]!r}: expected some of each of {_list(known)}, the classes of "
+            "training; add them"
+        )
+    y = np.array([known[label or ""] for label in found.labels], dtype=np.int64)
+    order = np.argsort(y, kind="stable").tolist()
+    return Examples(
+        names=[found.names[n] for n in order],
+        x=found.x[order],
+        labels=[found.labels[n] for n in order],
+        cells={name: [cells[n] for n in order] for name, cells in found.cells.items()},
+        y=y[order],
+    )
+
+
+def classes_of(support: Examples, inputs: dict[str, Any]) -> list[str]:
+    """The classes that are learned, in the learner's order: sorted, or those of training where they are fixed."""
+    return inputs.get("target", {}).get("classes") or sorted({name for name in support.labels if name is not None})
+
+
+def spell_classes(classes: Sequence[Any]) -> list[str]:
+    """Classes that may be numbers as a table has them in words: 1 and 1.0 are '1'."""
+    import pandas
+
+    return labels(pandas.Series(list(classes))).tolist()
+
+
+def read_queries(
+    paths: Sequence[str], inputs: dict[str, Any], outputs: int | None, classes: Sequence[str] = ()
+) -> Examples:
+    """The queries, with their classes or values as far as those are known.
+
+    Args:
+        paths: images: files, folders of files, or folders with a folder of images for each class. Else one table.
+        inputs: as in read_support.
+        outputs: as in read_support.
+        classes: that were learned.
+
+    Raises:
+        DataError: they cannot be read; there is none; or one has another class.
+        UsageError: a column is missing; or there are several tables.
+    """
+    if inputs["kind"] == "images":
+        found = _read_images([Path(path) for path in paths], inputs)
+    elif len(paths) == 1:
+        found = _read_rows(paths[0], inputs, outputs, "query", labelled=False)
+    else:
+        raise UsageError(f"{count_of(len(paths), 'table')} (query): expected one table; put them together")
+    _refuse_other_classes(found, classes, "query")
+    return found
+
+
+def _refuse_other_classes(found: Examples, classes: Sequence[str], where: str) -> None:
+    for name, label in zip(found.names, found.labels, strict=False):
+        if label is not None and label not in classes:
+            place = f"row {name}" if name.isdigit() else name
+            rule = f"one of {_list(classes)}, which are learned{nearest(label, classes)}"
+            raise DataError(f"{label!r} (class of {place}, {where}): expected {rule}; correct or remove it")
+
+
+def _list(names: Sequence[str] | dict[str, int]) -> str:
+    names = list(names)
+    more = f", ... ({len(names)} in all)" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _read_classes(root: Path, inputs: dict[str, Any]) -> Examples:
+    """The images in the class folders of the support set."""
+    rule = "a folder with a folder of images for each class"
+    if not root.is_dir():
+        why = "is no folder" if root.exists() else "is not there"
+        raise DataError(f"{root} {why} (support): expected {rule}; give that")
+    listing = _list_folder(root, "support")
+    if listing.images:
+        raise DataError(f"{listing.images[0]} (support): is in no class: expected {rule}; move it into one, or away")
+    files = []
+    for folder in listing.folders:
+        if not (images := _list_folder(folder, "support").images):
+            raise DataError(f"{folder} (support): holds no images: expected some of that class; add them, or remove it")
+        files += [(path, folder.name) for path in images]
+    check_classes(root, [folder.name for folder in listing.folders], "support")
+    return _encode_files(files, [root], inputs, "support")
+
+
+def _read_images(paths: list[Path], inputs: dict[str, Any]) -> Examples:
+    """The images that are asked for; those in class folders with their classes."""
+    files: list[tuple[Path, str | None]] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append((path, None))  # whatever is wrong with it is found where it is decoded
+            continue
+        listing = _list_folder(path, "query")
+        inner = [(image, f.name) for f in listing.folders for image in _list_folder(f, "query").images]
+        if listing.images and inner:
+            raise DataError(
+                f"{path} (query): holds images, and folders of images: expected either images, or a folder for each "
+                "class; give them apart"
+            )
+        files += [(image, None) for image in listing.images] or inner
+    if not files:
+        raise DataError(f"{', '.join(map(str, paths))} (query): holds no images: expected some to ask for")
+    return _encode_files(files, paths, inputs, "query")
+
+
+def _encode_files(
+    files: Sequence[tuple[Path, str | None]], roots: list[Path], inputs: dict[str, Any], where: str
+) -> Examples:
+    """The images, named by where they lie in the folder that was given if there is one."""
+    root = roots[0] if len(roots) == 1 and roots[0].is_dir() else None
+    names = [(path.relative_to(root) if root else path).as_posix() for path, _ in files]
+    return Examples(names, encode(inputs, [path for path, _ in files], where), [label for _, label in files])
+
+
+def _list_folder(folder: Path, where: str) -> Listing:
+    """What lies in a folder; says what of it is left aside."""
+    try:
+        listing = list_folder(folder, where)
+    except OSError as error:
+        raise DataError(
+            f"{folder} ({where}): {reason(error)}: expected a folder that can be read; mend that"
+        ) from error
+    if aside := ", ".join(f"{kind} ({count})" for kind, count in sorted(listing.aside.items())):
+        log.info("%s: %s: left aside: %s", where, folder, aside)
+    return listing
+
+
+def _read_rows(path: str, inputs: dict[str, Any], outputs: int | None, where: str, labelled: bool) -> Examples:
+    """The rows of a table; the support set's are all labelled."""
+    frame = read_frame(path, where)
+    columns, targets = _input_columns(inputs, frame), _target_columns(inputs, outputs)
+    if labelled or (outputs is not None and any(name in frame for name in targets)):
+        check_columns(frame, targets, where)
+    check_columns(frame, columns, where)
+    asked = targets if all(name in frame for name in targets) else []
+    names = [str(row) for row in frame.index]
+    found = Examples(
+        names,
+        _encode_frame(frame, columns, inputs, where),
+        _labels(frame, asked) if outputs is None else [],
+        None if outputs is None else _values(frame, asked, outputs),
+        {name: [_spell(cell) for cell in frame[name].tolist()] for name in columns},
+    )
+    if labelled and (gaps := _gaps(found)):
+        what = " and ".join(targets)
+        raise DataError(
+            f"{path} (support): row {gaps[0]} below the header has no {what}: expected it in every row to learn from; "
+            f"fill it, or move the row to the query"
+        )
+    return found
+
+
+def _spell(cell: Any) -> str:
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+
+
+def _input_columns(inputs: dict[str, Any], frame: "DataFrame") -> list[str]:
+    if inputs["kind"] == "table":
+        return [column["name"] for column in inputs["columns"]]
+    if inputs["kind"] == "text":
+        return [inputs["text"]]
+    size = prod(inputs["shape"])
+    return ["x"] if size == 1 and "x0" not in frame else [f"x{n}" for n in range(size)]
+
+
+def _target_columns(inputs: dict[str, Any], outputs: int | None) -> list[str]:
+    if "target" in inputs:
+        return [inputs["target"]["name"]]
+    return [f"y{n}" for n in range(outputs)] if outputs is not None and outputs > 1 else ["y"]
+
+
+def _encode_frame(frame: "DataFrame", columns: list[str], inputs: dict[str, Any], where: str) -> np.ndarray:
+    if inputs["kind"] != "numbers":
+        return encode(inputs, frame[columns], where)
+    x = np.stack([numbers(frame[name], mostly=0.0) for name in columns], axis=1)
+    return encode(inputs, x.reshape(-1, *inputs["shape"]), where)
+
+
+def _labels(frame: "DataFrame", columns: list[str]) -> list[str | None]:
+    """The class of each row; None where it is not known."""
+    words = labels(frame[columns[0]]).tolist() if columns else [None] * len(frame)
+    return [word if isinstance(word, str) else None for word in words]
+
+
+def _values(frame: "DataFrame", columns: list[str], outputs: int) -> np.ndarray:
+    """[n, C] float64: the targets of each row; nan where they are not known."""
+    if not columns:
+        return np.full((len(frame), outputs), np.nan)
+    return np.stack([np.asarray(numbers(frame[name], mostly=0.0), dtype=np.float64) for name in columns], axis=1)
+
+
+def _gaps(found: Examples) -> list[str]:
+    """The names of the examples without a class or a value."""
+    if found.values is not None:
+        return [name for name, row in zip(found.names, found.values, strict=True) if not np.isfinite(row).all()]
+    return [name for name, label in zip(found.names, found.labels, strict=True) if label is None]

@@ -1,0 +1,152 @@
+"""What a user has becomes what the learner was trained on: the source's own examples, whatever form they come in."""
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from helpers.tables import cities
+from PIL import Image
+
+from metarun.data.images import Images
+from metarun.data.inputs import check_inputs, describe_inputs, encode, number_classes
+from metarun.data.sinusoid import Sinusoid
+from metarun.data.table import Table
+from metarun.data.texts import Texts
+from metarun.errors import DataError, UsageError
+
+HALVES = [0.5, 0.25, 0.25]
+IMAGES = {"kind": "images", "shape": [3, 8, 8], "invert": False}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four classes of three images, which have colours, some a turn that a camera noted, and no common size."""
+    generator = np.random.default_rng(0)
+    for n in range(12):
+        path = tmp_path / f"class {n % 4}" / f"{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        image = Image.fromarray(generator.integers(0, 256, (9 + n, 11, 3), np.uint8))
+        image.getexif()[0x0112] = turn = 6 if n % 3 == 0 else 1
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        image.save(path, exif=exif)
+    return tmp_path
+
+
+@pytest.mark.parametrize("settings", [{}, {"size": 8, "channels": 1, "invert": True}])
+def test_images_are_those_of_the_source(folder, settings):
+    source = Images(root=str(folder), ways=2, shots=1, splits=HALVES, **settings)
+    inputs = describe_inputs(source)
+    files = [path for name in source.packed for path in sorted((folder / name).glob("*.png"))]
+    expected = source.packed.examples.astype(np.float32) / np.float32(255)
+    assert np.array_equal(encode(inputs, files), expected)
+    assert np.array_equal(encode(inputs, [str(path) for path in files]), expected)
+    assert np.array_equal(encode(inputs, [Image.open(path) for path in files]), expected)
+    assert np.array_equal(encode(inputs, str(files[3])), expected[3:4])
+    assert np.array_equal(encode(inputs, torch.from_numpy(expected)), expected), "as they are already"
+    assert encode(inputs, []).shape == (0, *source.input_shape)
+
+
+def test_pixels_in_memory_are_those_of_their_files(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 12, 9, 3), np.uint8)
+    files = [tmp_path / f"{n}.png" for n in range(2)]
+    for file, array in zip(files, pixels, strict=True):
+        Image.fromarray(array).save(file)
+    expected = encode(IMAGES, files)
+    assert np.array_equal(encode(IMAGES, pixels), expected)
+    assert np.array_equal(encode(IMAGES, list(pixels)), expected)
+
+
+def _tables(tmp_path):
+    frame = cities()
+    frame.loc[::7, "age"] = np.nan
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    file = str(tmp_path / "table.csv")
+    return frame, {
+        "regression": Table(file, target="wage", task="city", drop=["name"], splits=HALVES, shots=3, queries=2),
+        "classes": Table(file, target="job", task="city", drop=["name"], splits=HALVES, shots=1, queries=1),
+        "ways": Table(file, target="city", drop=["name"], splits=HALVES, ways=2, shots=2, queries=2),
+    }
+
+
+def test_rows_are_those_of_the_source(tmp_path):
+    frame, sources = _tables(tmp_path)
+    for kind, source in sources.items():
+        source.prepare(torch.device("cpu"))
+        inputs = describe_inputs(source)
+        found = {row.tobytes() for row in encode(inputs, frame)}
+        task = source.sample(0, "test", torch.arange(5))
+        assert {row.numpy().tobytes() for row in task.query_x.flatten(0, 1)} <= found, kind
+        names = [column["name"] for column in inputs["columns"]]
+        assert np.array_equal(encode(inputs, frame[names].to_numpy()), encode(inputs, frame)), kind
+        assert np.isfinite(encode(inputs, frame)).all(), "gaps are filled"
+
+
+def test_texts_are_those_of_the_source(tmp_path):
+    frame = cities()
+    frame.to_csv(tmp_path / "texts.csv", index=False)
+    source = Texts(str(tmp_path / "texts.csv"), text="name", target="city", splits=HALVES, shots=2, queries=3, length=3)
+    source.prepare(torch.device("cpu"))
+    inputs = describe_inputs(source)
+    found = encode(inputs, list(frame["name"]))
+    assert np.array_equal(encode(inputs, frame), found)
+    assert np.array_equal(encode(inputs, frame["name"]), found)
+    rows = {row.tobytes() for row in found}
+    task = source.sample(0, "test", torch.arange(5))
+    assert {row.numpy().tobytes() for row in task.query_x.flatten(0, 1)} <= rows
+    decomposed = encode({**inputs, "symbols": "é", "shape": [3, 2]}, ["e\N{COMBINING ACUTE ACCENT}"])
+    assert decomposed[0].tolist() == [[1, 0], [0, 0], [0, 0]]
+
+
+def test_classes_of_training_that_are_fixed_have_their_numbers():
+    fixed = {"target": {"name": "y", "classes": ["0", "10", "9"]}}  # sorted as words
+    assert number_classes(fixed, np.array([0, 9, 10])).tolist() == [0, 2, 1]
+    assert number_classes({}, np.array(["a", "b"])).tolist() == [0, 1]
+    for others in (["0", "10"], ["0", "10", "9", "x"], ["0", "9", "x"]):
+        with pytest.raises(DataError, match="0, 10, 9"):
+            number_classes(fixed, np.array(others))
+
+
+NUMBERS = describe_inputs(Sinusoid())
+ROWS = {
+    **{"kind": "table", "shape": [1], "target": {"name": "y"}},
+    "columns": [{"name": "a", "kind": "number", "mean": 0.0, "sd": 1.0, "values": [], "counts": {}, "gaps": False}],
+}
+TEXT = {"kind": "text", "shape": [4, 3], "text": "t", "symbols": "ab", "target": {"name": "y"}}
+WRONG = {
+    "shape": (NUMBERS, np.zeros((3, 2)), r"\[3, 2\] \(examples\): expected \[n, 1\]"),
+    "no numbers": (NUMBERS, [["a"]], "expected numbers"),
+    "gap": (NUMBERS, [[np.nan]], r"infinity \(examples\): expected finite"),
+    "columns": (ROWS, np.zeros((3, 2)), r"expected \[n, 1\], the columns a"),
+    "word": (ROWS, pandas.DataFrame({"a": ["x"]}), "'x'.*expected a number"),
+    "no text": (TEXT, [1], "expected texts"),
+    "pixels": (IMAGES, np.zeros((2, 5, 5)), r"expected \[n, 3, 8, 8\]"),
+    "no image": (IMAGES, ["nowhere.png"], "nowhere.png"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_others_are_refused_in_a_line(case):
+    inputs, x, message = WRONG[case]
+    with pytest.raises(DataError, match=message) as caught:
+        encode(inputs, x)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_column_that_is_missing_is_named():
+    with pytest.raises(UsageError, match=r"'a' \(support\)"):
+        encode(ROWS, pandas.DataFrame({"b": [1.0]}), "support")
+
+
+def test_preprocessing_of_a_stranger_is_checked():
+    for good in (NUMBERS, IMAGES, ROWS, TEXT):
+        check_inputs(good)
+        for key in sorted(good):
+            for value in (None, "x", -1, [], [0], [1.5], [{}], {"name": 1}, float("nan")):
+                if (key, value) == ("text", "x"):
+                    continue
+                with pytest.raises(ValueError, match="preprocessing") as caught:
+                    check_inputs({**good, key: value})
+                assert "\n" not in str(caught.value)
+            with pytest.raises(ValueError, match="preprocessing"):
+                check_inputs({name: value for name, value in good.items() if name != key})
