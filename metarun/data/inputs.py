@@ -8,6 +8,7 @@ n examples.
 
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,15 +72,20 @@ class _Table(TypedDict):
     target: _Target
 
 
+@cache
+def _adapter() -> TypeAdapter:
+    known = Annotated[_Numbers | _Images | _Texts | _Table, Field(discriminator="kind")]
+    return TypeAdapter(known, config=ConfigDict(allow_inf_nan=False))
+
+
 def check_inputs(inputs: Plain) -> None:
     """Refuses what is no preprocessing of a run: it may come from a stranger's file.
 
     Raises:
         ValueError: it is none; in one line.
     """
-    known = Annotated[_Numbers | _Images | _Texts | _Table, Field(discriminator="kind")]
     try:
-        TypeAdapter(known, config=ConfigDict(allow_inf_nan=False)).validate_python(inputs)
+        _adapter().validate_python(inputs)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"preprocessing ({'.'.join(map(str, first['loc']))}): {first['msg']}") from error

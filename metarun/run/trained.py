@@ -191,6 +191,7 @@ def load_trained(path: str | Path) -> Trained:
 
     Raises:
         RunDirError: it is neither; the run is not finished; or what is there cannot be used.
+        UsageError: a class of the user's has no trust.
         DataError: a run of an earlier version kept no preprocessing, and its data is not here.
     """
     path = Path(path)
@@ -267,14 +268,14 @@ def _load_file(path: Path) -> Trained:
 
 
 def _config_of(path: Path, facts: records.Exported) -> Config:
-    """The config of an exported learner; what it builds is trusted. Its data is not built, nor a logger."""
+    """The config of an exported learner; of its classes only those that are built need trust. Raises UsageError."""
     try:
-        config = check(dict(facts.config), check_class=lambda key, target: None)
-        for key, target in targets({**config.plain(), "data": {}, "logger": None}, ""):
-            check_target(key, target)
+        config = replace(check(dict(facts.config), check_class=lambda key, target: None), logger=None)
     except UsageError as error:
         raise RunDirError(f"{path}: its config cannot be used: {error}") from error
-    return replace(config, logger=None)
+    for key, target in targets({**config.plain(), "data": {}}, ""):
+        check_target(key, target)
+    return config
 
 
 def _refuse_other_inputs(path: Path, inputs: dict[str, Any]) -> None:

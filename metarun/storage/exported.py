@@ -37,10 +37,19 @@ def write_exported(path: Path, facts: Exported, tensors: dict[str, np.ndarray], 
     check_place(path)
     text = json.dumps(facts.plain(), sort_keys=True)
     header = {"format": FORMAT, "metarun": text, "sha256": _digest(text, card, tensors), "card": card}
+    content = save({name: np.asarray(value, order="C") for name, value in tensors.items()}, header)
     try:
-        write_atomically(path, save({name: np.asarray(value, order="C") for name, value in tensors.items()}, header))
+        write_atomically(path, _sort_header(content))
     except OSError as error:
         raise describe_os_error(error, "give another FILE") from error
+
+
+def _sort_header(content: bytes) -> bytes:
+    """The same file with its header in order, or the same learner would give other bytes each time."""
+    (length,) = struct.unpack("<Q", content[:8])
+    text = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
 
 
 def check_place(path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from metarun.errors import RunDirError
 from metarun.run import learned
 from metarun.run.build import build_experiment
 from metarun.run.learned import LearnedClassifier, LearnedRegressor
-from metarun.run.trained import load_trained
+from metarun.run.trained import load_trained, save_trained
 
 LENGTH = ("meta_steps=2", "val_every=1", "val_tasks=2", "test_tasks=4", "meta_batch=2", "device.threads=1")
 HALVES = "data.splits=[0.5,0.25,0.25]"
@@ -122,6 +123,8 @@ def test_the_order_of_the_support_set_does_not_matter_and_tensors_are_arrays(run
     learner, order = metarun.load(run("points")), RNG.permutation(24)
     first = learner.fit(X, SIGNS).predict_proba(X)
     assert np.allclose(learner.fit(X[order], SIGNS[order]).predict_proba(X), first, atol=1e-6)
+    by_class = np.argsort(SIGNS, kind="stable")  # as tasks of a run have it: then to the last bit
+    assert np.array_equal(learner.fit(X[by_class], SIGNS[by_class]).predict_proba(X), first)
     tensors = learner.fit(torch.from_numpy(X), torch.from_numpy(SIGNS)).predict_proba(torch.from_numpy(X))
     assert np.array_equal(tensors, first)
     assert np.allclose(learner.predict_proba(X[:1]), first[:1], atol=1e-6)
@@ -185,8 +188,22 @@ def test_rows_of_a_table_are_answered_as_in_the_runs_own_test(run, name):
     with pytest.raises(ValueError, match="'age'"):
         learner.predict(query.drop(columns="age"))
     if name == "jobs":
-        with pytest.raises(ValueError, match="all classes that the tasks of training had.*baker, smith"):
+        with pytest.raises(ValueError, match=r"all classes that the tasks of training had.*baker, smith"):
             learner.fit(support, ["cook", "smith"])
+
+
+def test_a_class_of_training_has_its_output_whatever_its_place_among_the_users(run, tmp_path):
+    """A learner whose classes of training are the same, but numbered the other way, is the same one with them swapped."""
+    trained, frame = load_trained(run("jobs")), cities().iloc[:20]
+    first = metarun.load(run("jobs")).fit(frame, frame["job"].map({"baker": "smith", "smith": "baker"}))
+    target = {**trained.facts.inputs["target"], "classes": ["smith", "baker"]}
+    facts = trained.facts.model_copy(update={"inputs": {**trained.facts.inputs, "target": target}})
+    save_trained(replace(trained, facts=facts), tmp_path / "other.safetensors")
+    other = metarun.load(tmp_path / "other.safetensors").fit(frame, frame["job"])
+    other.save(tmp_path / "fitted.safetensors")
+    for learner in (other, metarun.load(tmp_path / "fitted.safetensors")):
+        assert learner.classes_.tolist() == ["baker", "smith"]
+        assert np.array_equal(learner.predict_proba(frame)[:, ::-1], first.predict_proba(frame))
 
 
 GAP = np.where(np.arange(24) == 3, np.nan, 1.0)
