@@ -100,7 +100,7 @@ def test_tiles_look_as_the_users_images_do(ink, seen):
     axes.set(xlim=(0, 1), ylim=(1, 0))
     image = Image.open(io.BytesIO(to_png(figure, dpi=100))).convert("RGB")
     left = (Tiles(pixels, ["a long name"], ["another"], [0.6]).pitch - TILE - GAP) / 2
-    assert image.getpixel((int(100 * (left + TILE / 2)), int(100 * (HEADING + TILE / 2)))) == seen
+    assert image.getpixel((int(100 * (left + TILE / 2)), int(100 * (HEADING + TILE / 2)))) == pytest.approx(seen, abs=1)
 
 
 def test_other_tasks_have_no_picture(tmp_path):
