@@ -28,4 +28,4 @@ def main(args: argparse.Namespace) -> None:
     check_place(args.file)
     card = save_trained(load_trained(args.run), args.file)
     size = f"{args.file} ({args.file.stat().st_size:,} bytes)"
-    print(printable(f"{card}\n{'files':<13} {size}"), flush=True)
+    print(printable(f"{card}\n{'files':<13} {size}\n{'load':<13} metarun.load({str(args.file)!r})"), flush=True)
