@@ -7,10 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from helpers.runs import ROOT
+from helpers.own_data import write_own_data
+from helpers.runs import ROOT, train
 
+import metarun as metarun_package
 from metarun.config.compose import compose
 from metarun.config.folders import OWN
 from metarun.config.keys import differing_keys, leaves
@@ -22,15 +25,17 @@ from metarun.run.build import build_experiment
 TEXT = (ROOT / "README.md").read_text()
 
 
-def _block(language, number=0):
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)[number]
+def _block(language, word):
+    """The block of code with this word in it."""
+    (found,) = [block for block in re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL) if word in block]
+    return found
 
 
 def test_an_algorithm_of_ones_own_runs_as_it_stands(tmp_path):
-    (tmp_path / "my_algo.py").write_text(_block("python"))
+    (tmp_path / "my_algo.py").write_text(_block("python", "class Matching"))
     (tmp_path / "choices/algo").mkdir(parents=True)
-    (tmp_path / "choices/algo/matching.yaml").write_text(_block("yaml"))
-    trust, *words = _block("bash").split()
+    (tmp_path / "choices/algo/matching.yaml").write_text(_block("yaml", "my_algo"))
+    trust, *words = _block("bash", "my_algo").split()
     words = [sys.executable, "-m", *words, "hydra.run.dir=run"]
     environment = {**os.environ, **dict([trust.split("=")])}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -43,17 +48,21 @@ def test_an_algorithm_of_ones_own_runs_as_it_stands(tmp_path):
     assert "METARUN_TRUST" in done.stderr
 
 
-def test_a_learner_of_ones_own_runs_as_it_stands(tmp_path):
-    (tmp_path / "my_net.py").write_text(_block("python", 1))
-    (tmp_path / "choices/model").mkdir(parents=True)
-    (tmp_path / "choices/model/my_net.yaml").write_text(_block("yaml", 1))
-    for command, expected in zip(_block("bash", 1).splitlines(), ("all as expected", "batch norm"), strict=True):
+@pytest.mark.parametrize(
+    ("module", "choice", "word", "expected"),
+    [("my_net", "model/my_net", "my_net.Net", "batch norm"), ("my_data", "data/blobs", "my_data.Blobs", "independent")],
+)
+def test_a_part_of_ones_own_runs_as_it_stands(tmp_path, module, choice, word, expected):
+    (tmp_path / f"{module}.py").write_text(_block("python", f"class {word.partition('.')[2]}"))
+    (tmp_path / "choices" / choice).parent.mkdir(parents=True)
+    (tmp_path / "choices" / f"{choice}.yaml").write_text(_block("yaml", word))
+    for command, said in zip(_block("bash", module).splitlines(), ("all as expected", expected), strict=True):
         trust, *words = command.split()
         words = [sys.executable, "-m", *words, *(["hydra.run.dir=run"] if "check" not in words else [])]
         environment = {**os.environ, **dict([trust.split("=")])}
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert expected in done.stdout
+        assert said in done.stdout
     assert float(re.search(r"accuracy ([\d.]+) ±", done.stdout)[1]) > 65, "far above chance, which is 50"
 
 
@@ -63,16 +72,17 @@ def test_continuous_integration_runs_the_readmes_test_command():
 
 
 def test_every_setting_that_the_readme_names_exists(metarun):
-    names = set(re.findall(r"\b((?:algo|data|model|engine|device)\.\w+)\b", TEXT))
+    names = set(re.findall(r"(?<!metarun\.)\b((?:algo|data|model|engine|device)\.\w+)\b", TEXT))
     known = set()
-    for data in ("sinusoid", "omniglot", "tabular", "sequences"):
-        for algo in ("maml", "averaging", "meta_lstm", "lstm_generator", "reptile"):
-            out = metarun(f"data={data}", f"algo={algo}", "engine=compile", "--cfg", "job")[1]
-            section = ""
-            for line in out.splitlines():
-                if line and not line.startswith(" "):
-                    section = line.partition(":")[0]
-                known.add(f"{section}.{line.strip().partition(':')[0]}")
+    words = [f"data={name}" for name in OWN.options("data")]
+    words += [f"algo={name}" for name in ("averaging", "meta_lstm", "lstm_generator", "reptile")]
+    for word in words:
+        out = metarun(word, "engine=compile", "--cfg", "job")[1]
+        section = ""
+        for line in out.splitlines():
+            if line and not line.startswith(" "):
+                section = line.partition(":")[0]
+            known.add(f"{section}.{line.strip().partition(':')[0]}")
     assert {name for name in names if not name.endswith((".py", ".base"))} <= known
 
 
@@ -96,7 +106,7 @@ def _shortened(line):
     return words
 
 
-VERBS = ("eval", "resume", "reproduce", "table", "report")
+VERBS = ("eval", "resume", "reproduce", "table", "report", "adapt", "export")
 TRAINED = ("metarun algo=maml data=omniglot", "metarun hydra.run.dir=waves", "metarun -cp DIR/.hydra seed=1")
 
 
@@ -114,10 +124,20 @@ def test_every_command_that_trains_composes(line):
     assert {compose(list(job)).meta_steps for job in jobs} == {2}
 
 
+@pytest.fixture(scope="module")
+def drawings(data_root, tmp_path_factory):
+    """A run on the small Omniglot."""
+    words = ("data=omniglot", f"data.root={data_root}", "model.filters=4", *SHORT, "device=cpu")
+    return train(tmp_path_factory.mktemp("runs") / "drawings", *words)
+
+
 @pytest.mark.parametrize("line", map(_by_length, dict.fromkeys(LINES)))
-def test_every_command_runs(metarun, finished, data_root, line):
+def test_every_command_runs(metarun, finished, data_root, request, line):
     shutil.copytree(finished, "run")
     shutil.copytree(finished, "folder/run")
+    write_own_data(Path())
+    if "drawings" in line:
+        shutil.copytree(request.getfixturevalue("drawings"), "drawings")
     words = [word.replace("data.root=FOLDER", f"data.root={data_root}") for word in _shortened(line)]
     code, out, err = metarun(*words)
     if words[0] == "reproduce" and code == 2:  # the saved run's sinusoids have no data.root
@@ -125,6 +145,15 @@ def test_every_command_runs(metarun, finished, data_root, line):
         return
     assert code == 0, err
     assert out
+
+
+def test_a_run_is_loaded_as_the_readme_has_it(drawings, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_own_data(tmp_path)
+    shutil.copytree(drawings, "drawings")
+    exec(_block("python", "metarun.load"), {})
+    assert capsys.readouterr().out.count("letter 4") >= 1
+    assert metarun_package.load("shapes.safetensors").classes_.tolist() == [f"letter {n}" for n in range(5)]
 
 
 def test_the_table_of_results_is_that_of_the_saved_runs(metarun):

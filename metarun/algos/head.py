@@ -3,7 +3,8 @@
     W_0 = [w, ..., w],     W_{k+1} = W_k - rule(∇ L_support(W_k)),     a row for each of the task's N classes
 
 No class differs from another but by its support examples: any number of ways will do, their order plays no part, and
-before the first step all logits are equal.
+before the first step all logits are equal. As the rows tell no classes apart yet, the first step moves the head alone:
+with one inner step MAML is ANIL, and the body moves from the second on.
 
 Reference: UNICORN-MAML of Ye & Chao 2022, "How to train your MAML to excel in few-shot classification", arXiv
 2106.16245. They learn the row w, with the sum of its copies' gradients. Here w is 0 and no meta-parameter, with the

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metarun.config.folders import conf_dir
 from metarun.engine.ranks import is_rank_zero
@@ -77,7 +77,20 @@ def print_left_out(left_out: Iterable[LeftOut]) -> None:
 
 
 class _Console(logging.StreamHandler):
-    """Writes to stderr; a path or a value of a stranger cannot steer the terminal."""
+    """Writes to stderr; a path or a value of a stranger cannot steer the terminal.
+
+    What a task source says is written once: it is made ready to be checked, and again for each job.
+    """
+
+    def __init__(self, said: set[str]):
+        super().__init__()
+        self.said = said
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        line = record.getMessage() if Path(record.pathname).parent.name == "data" else ""
+        again = line in self.said
+        self.said |= {line} if line else set()
+        return not again and super().filter(record)
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
@@ -86,9 +99,10 @@ class _Console(logging.StreamHandler):
 def set_up_logging() -> None:
     """Sends metarun's log to stderr, without errors, for cli.main() prints those once; ranks above 0 only warn."""
     log = logging.getLogger("metarun")
-    console = _Console()
+    before = [handler for handler in log.handlers if isinstance(handler, _Console)]
+    console = _Console(before[0].said if before else set())
     console.addFilter(lambda line: line.levelno < logging.ERROR)
-    log.handlers = [console, *(handler for handler in log.handlers if not isinstance(handler, _Console))]
+    log.handlers = [console, *(handler for handler in log.handlers if handler not in before)]
     log.propagate = False
     log.setLevel(logging.INFO if is_rank_zero() else logging.WARNING)
 

@@ -33,7 +33,7 @@ Common settings:
     seed meta_steps meta_batch val_every val_tasks test_tasks checkpoint_every log_every objective
     budget (share of meta_steps, for a published schedule)
     algo.inner_lr algo.inner_steps algo.eval_inner_steps algo.meta_lr
-    data.ways data.shots data.queries data.eval_ways data.train_tasks data.root data.download
+    data.ways data.shots data.queries data.eval_ways data.train_tasks data.root data.file data.download
     device.name device.threads device.deterministic  engine.chunk  hydra.run.dir
     Each algorithm and task source has more: metarun algo=NAME data=NAME --cfg job
 

@@ -115,8 +115,10 @@ class Columns:
         """
         fitted = [_fit(name, frame[name]) for name in frame.columns]
         if not any(column.features for column in fitted):
-            found = ", ".join(map(str, frame.columns)) or "no columns"
-            raise DataError(f"{found} (columns): are the same in all training rows: expected inputs that differ")
+            if not fitted:
+                raise DataError("no columns (inputs): expected one at least; see data.features and data.drop")
+            found = ", ".join(map(str, frame.columns))
+            raise DataError(f"{found} (inputs): the same in all training rows: expected inputs that differ")
         return cls([column for column in fitted if column.features])
 
     @property

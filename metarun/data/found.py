@@ -151,9 +151,10 @@ def join_splits(
     for split in SPLIT_NAMES:
         for name in parts[split]:
             if owner.setdefault(name, split) != split:
-                count = sum(n in parts[split] for n in parts[owner[name]])
+                shared = [n for n in parts[owner[name]] if n in parts[split]]
+                more = f" and {len(shared) - 1} more" if shared[1:] else ""
                 raise refuse(
-                    f"{root}: class {name} is in {owner[name]} and in {split} ({count} such)",
+                    f"{root}: both in {owner[name]} and in {split}: class {name}{more}",
                     "every class in one split, as test classes have to be new",
                     "split classes, not images; or set data.root to one folder of classes, which are then split",
                 )

@@ -234,7 +234,10 @@ class Grouped:
     def facts(self) -> dict[str, Any]:
         """See TaskSource."""
         regression = self.kind == "regression"
-        target = "({} - {:.4g}) / {:.4g}".format(self.target, *self.scale) if regression else self.target
+        target = self.target
+        if regression:
+            mean, sd = self.scale
+            target = f"({target} {'+' if mean < 0 else '-'} {abs(mean):.4g}) / {sd:.4g}"
         tasks = "/".join(str(len(self.usable(split))) for split in SPLITS)
         more = {"target": target, "task": self.task, "tasks": tasks, "inputs": len(self.columns.features)}
         ways = {} if regression else {"ways": len(self.classes)}

@@ -87,10 +87,13 @@ def _name_layout(root: Path, layout: str | None) -> str:
     fitting = [name for name, kind in LAYOUTS.items() if kind.fits(root)]
     fitting = [name for name in fitting if not any(name in HIDES.get(other, ()) for other in fitting)]
     if not fitting:
-        there = ", ".join(sorted(os.listdir(root))[:5]) if root.is_dir() else root.name
-        rules = "; or ".join(kind.looks_like for kind in LAYOUTS.values())
+        there = ", ".join(sorted(os.listdir(root))[:5])
         what = f"no images that metarun finds in {root}, with {there} in it" if there else f"{root} is empty"
-        raise refuse(what, rules, "set data.root")
+        raise refuse(
+            what,
+            f"folders of images (CLASS/, GROUP/CLASS/ or train/CLASS/), or one of {', '.join(list(LAYOUTS)[3:])}",
+            "set data.root; with data.layout=NAME metarun says what is missing",
+        )
     if len(fitting) > 1:
         raise refuse(f"{root} fits several layouts", f"one of {', '.join(fitting)}", "say which: data.layout=NAME")
     return fitting[0]

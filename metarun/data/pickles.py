@@ -80,7 +80,7 @@ class _DType:
 
 
 class _Fresh(np.ndarray):
-    """An array that was made, and not filled yet. Never leaves this file but by a damaged pickle."""
+    """An array that was made, and not filled yet. Never leaves this file."""
 
 
 NDARRAY = object()  # stands for the class numpy.ndarray, which a pickle may name but not call

@@ -71,7 +71,7 @@ class Rows:
         """The columns that are inputs, in order."""
         apart = {*self.roles.values(), *(self.drop or ())}
         columns = self._whole.columns if self.features is None else self.features
-        return [name for name in columns if name not in apart]
+        return [name for name in dict.fromkeys(columns) if name not in apart]
 
     @property
     def note(self) -> str:

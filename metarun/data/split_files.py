@@ -208,7 +208,8 @@ def _find_all(bound: Path, source: Path, wanted: Sequence[tuple[str, Sequence[Pa
         path = next((path for path in inside if path.exists()), None)
         (missing if path is None else found).append(path or name)
     if missing:
-        what = f"{source} names {missing[0]}, which is not there, like {len(missing)} of its {len(wanted)}"
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        what = f"{source} names what is not there: {missing[0]}{more}"
         raise refuse(what, f"them inside {bound}", "add them, or take them out of the file")
     return found
 

@@ -60,7 +60,7 @@ class Texts(ClassSource):
         text: str | None = None,
         target: str | None = None,
         length: int | None = None,
-        symbols: int = 100,
+        symbols: int = 500,
         ways: int = 3,
         shots: int = 5,
         queries: int | None = None,

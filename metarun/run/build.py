@@ -15,7 +15,7 @@ from metarun.config.compose import plain_config
 from metarun.config.folders import OWN
 from metarun.config.own_code import class_name
 from metarun.config.schema import Config
-from metarun.config.targets import build, trusted_class
+from metarun.config.targets import build, settings_of, trusted_class
 from metarun.engine.chunking import Chunks
 from metarun.engine.device import Device
 from metarun.engine.engine import Engine
@@ -139,7 +139,7 @@ def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits
             apart = config.data.get("eval_ways") is not None
             name = "eval_ways" if apart and split != "train" else "ways"
             remedies = ["data.eval_ways"] if algorithm.any_ways and not apart and split != "train" else []
-            remedies += ["data.splits"] if "splits" in config.data else []
+            remedies += ["data.splits"] if "splits" in (settings_of("data", config.source) or ()) else []
             remedy = f"; set {' or '.join(remedies)}" if remedies else ""
             raise UsageError(f"{ways} (data.{name}): expected at most {most}, the classes of split {split}{remedy}")
 

@@ -72,8 +72,9 @@ def describe_changes(before: Identity, now: Identity, trained: Config, config: C
         "class split of the data": (before.split_hash, now.split_hash),
         **{f"{split} tasks of the data": (before.first_tasks[split], now.first_tasks[split]) for split in splits},
     }
-    roots = [config.data.get("root"), trained.data.get("root")]
-    root = f"data.root={roots[0]}" + (f", was {roots[1]}" if roots[0] != roots[1] else "")
+    path = "file" if "file" in config.data else "root"
+    roots = [config.data.get(path), trained.data.get(path)]
+    root = f"data.{path}={roots[0]}" + (f", was {roots[1]}" if roots[0] != roots[1] else "")
     where = f" ({root})" if any(roots) else f" ({spell_target(config.data['_target_'])})"
     changed = [f"the {name}{where} {_pair(*pair)}" for name, pair in pairs.items() if all(pair) and len(set(pair)) > 1]
     return [*describe_code(before.code, now.code), *changed[:1]]  # what follows from other data is no news

@@ -120,6 +120,14 @@ def test_the_order_of_the_classes_plays_no_part_and_step_0_is_chance(name, bias)
     torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-12)
 
 
+def test_the_first_inner_step_moves_the_head_alone():
+    algorithm, task = _algorithm("maml", 4), _tasks(4).select(0)
+    start, first, second = algorithm.adapt(algorithm.init(), task, 2)
+    moved = {name for name in start if not torch.equal(start[name], first[name])}
+    assert moved == {"4.weight"}, "the bias stays too, with as many shots of every class"
+    assert {name for name in start if not torch.equal(first[name], second[name])} >= {"0.weight", "2.weight"}
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_tasks_of_fewer_classes_are_answered_as_with_as_many_outputs(name):
     """As a task is with a learner of its own number of outputs: also the meta-gradient, also mapped over tasks."""

@@ -16,7 +16,7 @@ from sklearn.metrics import mean_squared_error, r2_score
 
 from metarun.data.inputs import encode
 from metarun.run.build import prepare_experiment
-from metarun.run.trained import load_trained, save_trained
+from metarun.run.loading import load_trained, save_trained
 from metarun.storage.rundir import RunDir
 
 SHORT = ("meta_steps=2", "meta_batch=2", "val_every=1", "val_tasks=2", "test_tasks=3", "device=cpu")

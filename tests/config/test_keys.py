@@ -93,7 +93,10 @@ def test_keys_in_which_two_configs_differ():
 
 def test_a_value_that_means_what_earlier_runs_did_without_the_key_is_no_other_setting():
     plain = compose(["data=omniglot"]).plain()
-    old, others = copy.deepcopy(plain), {"data.eval_ways": 7, "data.train_tasks": 7, "algo.head": "shared"}
+    old, others = (
+        copy.deepcopy(plain),
+        {"data.eval_ways": 7, "data.train_tasks": 7, "data.split": "lake", "algo.head": "shared"},
+    )
     for key, other in others.items():
         section, _, name = key.partition(".")
         del old[section][name]

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -195,7 +196,7 @@ def test_a_layout_is_found_by_what_lies_there_and_by_its_name(root, make):
     for name, number in zip(names, range(5), strict=True):
         if found.files:
             paths = found.files[names[name]]
-            assert len(set(paths)) == 2
+            assert len(set(paths)) == len(paths) == 2
             assert paths == sorted(paths)
             assert all(path.is_file() and name in str(path.relative_to(root)) for path in paths)
         else:
@@ -346,7 +347,7 @@ JSON_EMPTY = {"class_names": ["fox"], "class_roots": ["../fox"]}
 CACHE, PART = "mini-imagenet-cache-train.pkl", "miniImageNet_category_split_val.pickle"
 BAD = {
     "missing": (None, lambda root: root.rmdir(), "is not there"),
-    "empty": (None, lambda root: None, "is empty.*CLASS/ with images"),
+    "empty": (None, lambda root: None, "is empty.*CLASS/.*or one of csv_files, lists"),
     "nothing known": (None, _write("notes.txt", ""), "no images that metarun finds.*notes.txt"),
     "one class": (None, lambda root: _class(root / "ant"), "only one class, ant,.*at least two"),
     "broken link": (_folders, lambda root: (root / "bee" / "x.png").symlink_to("nowhere"), "bee/x.png: a broken link"),
@@ -354,32 +355,32 @@ BAD = {
     "broken folder link": (_folders, lambda root: (root / "fox").symlink_to("nowhere"), "fox: a broken link"),
     "line break": (_folders, lambda root: _class(root / "a\nb"), r"class 'a\\nb'.*control characters"),
     "not UTF-8": (_folders, lambda root: _class(root / os.fsdecode(b"a\xff")), r"class 'a\\udcff'.*UTF-8"),
-    "class in two splits": (_split_folders, lambda root: _class(root / "test" / "ant"), "class ant is in train and in test"),
+    "class in two splits": (_split_folders, lambda root: _class(root / "test" / "ant"), "both in train and in test: class ant"),
     "no val": (_split_folders, lambda root: (root / "val").rename(root / "more"), r"train and test and no val.*data\.root=.*/train"),
     "two vals": (_split_folders, lambda root: (root / "valid").mkdir(), "val and valid: two for val"),
     "empty val": (_split_folders, lambda root: [p.unlink() for p in (root / "val" / "cat").iterdir()], "no class with images in val"),
     "csv: no val": (_ravi, lambda root: (root / "val.csv").unlink(), "no val"),
     "csv: other columns": (_ravi, _write("val.csv", "a,b\n"), "val.csv has other columns.*filename,label"),
-    "csv: not there": (_ravi, _write("val.csv", "filename,label\nx.png,cat\ncat0.png,cat\ny.png,cat"), "x.png, which is not there, like 2 of its 3"),
+    "csv: not there": (_ravi, _write("val.csv", "filename,label\nx.png,cat\ncat0.png,cat\ny.png,cat"), "val.csv names what is not there: x.png and 1 more"),
     "csv: above": (_ravi, _write("val.csv", "filename,label\n../x.png,cat\n"), r"names \.\./x.png.*inside"),
     "csv: absolute": (_ravi, _write("val.csv", "filename,label\n/etc/passwd,cat\n"), "names /etc/passwd.*inside"),
-    "csv: class above": (_easy_csv, lambda root: [_image(root.parent / "0.png"), _write("val.csv", "class_name,image_name\n../..,0.png\n")(root)], r"names 0.png, which is not there"),
-    "csv: line of another kind": (_ravi, _write("val.csv", "filename,label\nx\u2028y.png,cat\n"), "names x\u2028y.png, which is not there"),
+    "csv: class above": (_easy_csv, lambda root: [_image(root.parent / "0.png"), _write("val.csv", "class_name,image_name\n../..,0.png\n")(root)], r"not there: 0.png"),
+    "csv: line of another kind": (_ravi, _write("val.csv", "filename,label\nx\u2028y.png,cat\n"), "not there: x\u2028y.png"),
     "csv: gap": (_ravi, _write("val.csv", "filename,label\ncat0.png\n"), "a row without label or filename"),
     "csv: latin-1": (_ravi, _write("val.csv", b"filename,label\n\xff.png,cat\n"), "UTF-8"),
     "csv: file in two splits": (_ravi, _write("val.csv", "filename,label\nant0.png,fox\n"), "ant0.png is listed twice: in train, class ant and in val, class fox"),
-    "csv: class in two splits": (_ravi, _write("val.csv", "filename,label\ncat0.png,ant\n"), "class ant is in train and in val"),
+    "csv: class in two splits": (_ravi, _write("val.csv", "filename,label\ncat0.png,ant\n"), "both in train and in val: class ant"),
     "csv: empty": (_ravi, _write("val.csv", "filename,label\n"), "no class with images in val"),
-    "lists: not there": (_lists, _write("splits/ravi/val.txt", "cat\nfox\n"), "val.txt names fox, which is not there, like 1 of its 2"),
+    "lists: not there": (_lists, _write("splits/ravi/val.txt", "cat\nfox\n"), "val.txt names what is not there: fox "),
     "lists: above": (_lists, _write("splits/ravi/val.txt", "../data/cat\n"), r"names \.\./data/cat"),
-    "lists: twice": (_lists, _write("splits/ravi/val.txt", "ant\n"), "class ant is in train and in val"),
+    "lists: twice": (_lists, _write("splits/ravi/val.txt", "ant\n"), "both in train and in val: class ant"),
     "lists: no val": (_lists, lambda root: (root / "splits" / "ravi" / "val.txt").unlink(), "no val"),
     "json: damaged": (_easy_json, _write("val.json", "{"), "val.json.*expected JSON"),
     "json: deep": (_easy_json, _write("val.json", "[" * 100_000), "val.json.*expected JSON"),
     "json: other keys": (_easy_json, _write("val.json", "{}"), "val.json has other keys"),
     "json: above": (_easy_json, _write("val.json", json.dumps(JSON_EMPTY)), r"names \.\./fox"),
     "json: labels": (_closer_look, _write("val.json", json.dumps({"label_names": ["a"], "image_names": ["a"], "image_labels": [-1]})), "other keys, or values"),
-    "album: not there": (_album, _write("labels.csv", ALBUM_HEAD + "x.png,ant\n"), "names x.png, which is not there"),
+    "album: not there": (_album, _write("labels.csv", ALBUM_HEAD + "x.png,ant\n"), "not there: x.png"),
     "album: two classes": (_album, _write("labels.csv", ALBUM_HEAD + "ant0.png,a\nant0.png,b\n"), "listed twice: in class a and in class b"),
     "pickle: other keys": (_cache, _dump(CACHE, {"x": 1}), "other keys"),
     "pickle: no dict": (_cache, _dump(CACHE, [1]), "other keys"),
@@ -387,7 +388,7 @@ BAD = {
     "pickle: no number": (_cache, _dump(CACHE, {"image_data": X, "class_dict": {"a": [-1]}}), "from 0 to 3"),
     "pickle: no val": (_cache, lambda root: (root / "mini-imagenet-cache-val.pkl").unlink(), "no val"),
     "pickle: labels": (_metaoptnet, _dump(PART, {"data": X, "labels": [1]}), "1 labels for 4 images"),
-    "pickle: in two": (_metaoptnet, _dump(PART, {"data": X, "labels": [0, 0, 9, 9]}), "class 0 is in train and in val"),
+    "pickle: in two": (_metaoptnet, _dump(PART, {"data": X, "labels": [0, 0, 9, 9]}), "both in train and in val: class 0"),
     "pickle: floats": (_metaoptnet, _dump(PART, {"data": X / 255, "labels": Y}), r"float64 of \[4, 8, 6, 3\].*uint8"),
     "pickle: two sets": (_metaoptnet, _dump("FC100_train.pickle", 1), "same part of two sets"),
     "npz: objects": (_npz, _savez(x=OBJECTS, y=[1, 2]), "arrays of objects, which are pickles"),
@@ -426,6 +427,14 @@ def test_a_folder_that_cannot_be_read_is_named(root, monkeypatch):
     monkeypatch.setattr(found_module.os, "scandir", refuse)
     with pytest.raises(DataError, match=r"bee cannot be read: Permission denied \(data\.root\)"):
         find_layout(root)
+
+
+def test_the_order_is_by_name_and_not_the_disks(root, monkeypatch):
+    _folders(root)
+    scandir = os.scandir
+    order = {"key": lambda entry: entry.name, "reverse": True}
+    monkeypatch.setattr(found_module.os, "scandir", lambda folder: nullcontext(sorted(scandir(folder), **order)))
+    assert [path.name for path in find_layout(root).files["ant"]] == ["0.png", "1.png"]
 
 
 def test_an_archive_is_to_be_unpacked(root):

@@ -1,5 +1,6 @@
 """Tasks from tables: the rows that share a value, and N-way tasks; training is blind to what is not for training."""
 
+import json
 import logging
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas
 import pytest
 import torch
 from helpers.oracles import sample_again
+from helpers.runs import QUICK
 from helpers.tables import cities
 from sklearn.preprocessing import StandardScaler
 
@@ -221,7 +223,8 @@ def test_settings_out_of_range_are_refused_before_anything_is_read(settings, sai
         ({"city": "here"}, {}, r"1 task \(column 'city', data.task\): .*val has none"),
         ({"wage": 5}, {}, r"5 \(column 'wage'\): is the target of all training rows"),
         ({"job": "x"}, {"target": "job", "drop": []}, r"'x' \(column 'job'\): is the class of all training rows"),
-        ({"age": 1}, {}, r"age \(columns\): are the same in all training rows"),
+        ({"age": 1}, {}, r"age \(inputs\): the same in all training rows"),
+        ({}, {"features": []}, r"no columns \(inputs\): expected one"),
         ({"age": np.inf}, {}, r"'inf' \(row 1 below the header, column 'age'\)"),
         ({"wage": np.nan}, {}, r"no row has a value in wage and city"),
         ({}, {"shots": 50}, r"55 \(shots \+ queries\): expected tasks with so many rows, and found them in 0 of 6 tasks of split train"),
@@ -257,10 +260,25 @@ def test_a_rare_class_is_left_out_or_named(table, caplog):
         table(frame, target="job", task="city", drop=["name"], shots=1, queries=1, splits=HALVES)
 
 
+def test_a_run_says_once_what_was_left_out_and_keeps_the_preprocessing(metarun, without_pictures, tmp_path):
+    cities().to_csv(tmp_path / "cities.csv", index=False)
+    words = ["data.file=cities.csv", "data.target=wage", "data.task=city", "data.drop=[name,job]", "data.shots=3"]
+    code, out, err = metarun("data=table", *words, f"data.splits={HALVES}", *QUICK, "hydra.run.dir=run")
+    assert code == 0, err
+    assert "table 3-shot regression (queries: 10, target: (wage " in out
+    assert err.count("tasks left out, with fewer rows") == 1
+    assert "tasks left out, with fewer rows" in (tmp_path / "run/metarun.log").read_text()
+    environment = json.loads((tmp_path / "run/environment.json").read_text())
+    source = Table(str(tmp_path / "cities.csv"), **REGRESSION)
+    assert environment["inputs"]["columns"] == source.preprocessing()["columns"]
+    assert environment["data_digest"] == source.identity()["data_digest"]
+
+
 def test_its_facts_are_those_of_its_settings(table):
     facts = table(**REGRESSION, eval_shots=2).facts()
     wage = cities()["wage"][cities()["city"].isin(_splits()["train"])]
-    target = f"(wage - {wage.mean():.4g}) / {wage.std(ddof=0):.4g}"
+    sign = "-" if wage.mean() > 0 else "+"
+    target = f"(wage {sign} {abs(wage.mean()):.4g}) / {wage.std(ddof=0):.4g}"
     more = {"target": target, "task": "city", "tasks": "6/3/3", "inputs": 1}
     assert facts == {
         "name": "table", "shots": 2, "queries": 5, "train_shots": 3, "train_queries": 5, "more": more,

@@ -27,7 +27,7 @@ from metarun.errors import RunDirError
 from metarun.run import learned
 from metarun.run.build import build_experiment
 from metarun.run.learned import LearnedClassifier, LearnedRegressor
-from metarun.run.trained import load_trained, save_trained
+from metarun.run.loading import load_trained, save_trained
 
 LENGTH = ("meta_steps=2", "val_every=1", "val_tasks=2", "test_tasks=4", "meta_batch=2", "device.threads=1")
 HALVES = "data.splits=[0.5,0.25,0.25]"
@@ -208,12 +208,14 @@ def test_a_class_of_training_has_its_output_whatever_its_place_among_the_users(r
 
 GAP = np.where(np.arange(24) == 3, np.nan, 1.0)
 WRONG = {
-    "one label too few": (X, SIGNS[1:], r"23 targets \(y\): expected 24"),
+    "one label too few": (X, SIGNS[1:], r"\[23\] \(y\): expected 24"),
     "no labels": (X, None, "requires y to be passed"),
     "one class": (X, ["a"] * 24, "1 class.*at least 2"),
     "a gap in X": (X * GAP[:, None], SIGNS, r"infinity \(X\): expected finite"),
     "a gap in y": (X, SIGNS * GAP, r"nan.*\(y\): expected finite"),
     "None in y": (X, [None, *["a"] * 23], r"None \(y\)"),
+    "a gap among words": (X, np.array([np.nan, *["a"] * 23], dtype=object), r"nan \(y\)"),
+    "one label": (X, "a", r"\[\] \(y\): expected 24"),
     "shares for classes": (X, X[:, 0], "Unknown label type"),
     "words and numbers": (X, np.array([1, "a"] * 12, dtype=object), "classes of one type"),
     "two labels each": (X, np.stack([SIGNS] * 2, axis=1), r"\[24, 2\] \(y\)"),
@@ -242,6 +244,10 @@ def test_regression_and_settings_refuse_too(run, tmp_path):
             wave.fit(x, y)
     with pytest.raises(ValueError, match="not finite"):
         wave.fit(x + 1e25, [1.0, 2.0, 3.0]).predict(x)
+    with pytest.raises(ValueError, match="expected 3"):
+        wave.fit(x, [1.0, 2.0, 3.0]).score(x, [1.0])
+    with pytest.raises(ValueError, match="minimum of 1"):
+        wave.predict(x[:0])
     with pytest.raises(ValueError, match="LearnedRegressor"):
         LearnedClassifier(run("waves")).fit(x, [0, 1, 1])
     with pytest.raises(ValueError, match="LearnedClassifier"):
