@@ -123,7 +123,7 @@ def _empty(*names):
 OMNIGLOT = ["data=omniglot", "data.download=false"]
 BUILDING = "metarun.run.build.build"
 BAD += [  # and what has to be there first
-    (["run"], 2, ["'run'", "is a run directory", "eval, resume, reproduce"], _finished),
+    (["run"], 2, ["'run'", "is a run directory", "eval, adapt, export, resume, reproduce"], _finished),
     (["eval", "run", "data.shotss=3"], 2, ["data.shotss", "did you mean shots?"], _finished),
     (["eval", "run", "meta_steps=9"], 2, ["meta_steps=9", "no effect"], _finished),
     (["eval", "run", "-m"], 2, ["-m"], _finished),
