@@ -122,7 +122,7 @@ def decode_all(files: list[Path], size: Size, channels: int, invert: bool = Fals
         bar.close()
 
 
-def resize(images: np.ndarray, size: Size, channels: int, invert: bool = False) -> np.ndarray:
+def resize(images: np.ndarray, size: Size, channels: int, invert: bool = False, where: str = "data.root") -> np.ndarray:
     """uint8 [n, channels, H, W]: images that are decoded already, scaled and cropped as files are.
 
     Args:
@@ -130,6 +130,7 @@ def resize(images: np.ndarray, size: Size, channels: int, invert: bool = False) 
         size: as in decode.
         channels: as in decode.
         invert: as in decode.
+        where: as in decode.
 
     Raises:
         DataError: they are not of this shape.
@@ -137,7 +138,7 @@ def resize(images: np.ndarray, size: Size, channels: int, invert: bool = False) 
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
         raise DataError(
-            f"images of shape {list(images.shape)} and dtype {images.dtype} (data.root): expected uint8 [n, H, W] or "
+            f"images of shape {list(images.shape)} and dtype {images.dtype} ({where}): expected uint8 [n, H, W] or "
             "[n, H, W, C] with C of 1, 3 or 4; convert them"
         )
     if images.shape[1:] == (*size, channels):

@@ -7,7 +7,7 @@ n examples.
 """
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -158,7 +158,9 @@ def _encode_images(inputs: Plain, x: Any, where: str) -> np.ndarray:
     if isinstance(x, np.ndarray) and x.dtype != object and x.dtype.kind != "U":
         if x.shape[1:] == shape or x.dtype != np.uint8:
             return _encode_numbers(inputs, x, where)
-        return resize(x, *form).astype(np.float32) / np.float32(255)
+        return resize(x, *form, where).astype(np.float32) / np.float32(255)
+    if not isinstance(x, Iterable):
+        raise DataError(f"{x!r} ({where}): expected images: paths, PIL images, or uint8 arrays")
     pixels = []
     for example in x:
         if isinstance(example, (str, Path)):
@@ -167,7 +169,9 @@ def _encode_images(inputs: Plain, x: Any, where: str) -> np.ndarray:
             pixels.append(fit_image(example, *form))
         else:
             array = np.asarray(example)
-            pixels.append(array if array.shape == shape and array.dtype == np.uint8 else resize(array[None], *form)[0])
+            pixels.append(
+                array if array.shape == shape and array.dtype == np.uint8 else resize(array[None], *form, where)[0]
+            )
     return np.stack(pixels).astype(np.float32) / np.float32(255) if pixels else np.zeros((0, *shape), np.float32)
 
 

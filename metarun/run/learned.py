@@ -269,7 +269,10 @@ def _rows_of(trained: Trained, x: Any) -> Any:
     inputs = trained.facts.inputs
     if inputs["kind"] not in ("numbers", "table") or hasattr(x, "columns"):
         return x
-    rows = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    try:
+        rows = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    except ValueError as error:
+        raise ValueError("rows of unlike lengths (X): expected [n, columns]; fill or cut them") from error
     if rows.dtype.kind == "c":
         raise ValueError("Complex data not supported (X): expected real numbers")
     if len(inputs["shape"]) == 1 and rows.ndim < 2:

@@ -121,6 +121,8 @@ WRONG = {
     "word": (ROWS, pandas.DataFrame({"a": ["x"]}), "'x'.*expected a number"),
     "no text": (TEXT, [1], "expected texts"),
     "pixels": (IMAGES, np.zeros((2, 5, 5)), r"expected \[n, 3, 8, 8\]"),
+    "no images": (IMAGES, None, r"None \(examples\): expected images"),
+    "two colours": (IMAGES, [np.zeros((9, 9, 2), np.uint8)], r"9, 9, 2\].*\(examples\)"),
     "no image": (IMAGES, ["nowhere.png"], "nowhere.png"),
 }
 

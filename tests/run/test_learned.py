@@ -223,6 +223,7 @@ WRONG = {
     "one example": (X[0], SIGNS, "Reshape your data"),
     "no examples": (X[:0], [], "minimum of 1"),
     "words": ([["a"] * 10] * 24, SIGNS, r"\(X\): expected numbers"),
+    "unlike rows": ([[1, 2], [3]], SIGNS, "unlike lengths"),
     "complex": (X + 1j, SIGNS, "Complex data"),
 }
 
