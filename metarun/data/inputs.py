@@ -6,6 +6,7 @@ examples that come later, on a machine without the data.
 n examples.
 """
 
+import json
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -85,7 +86,7 @@ def check_inputs(inputs: Plain) -> None:
         ValueError: it is none; in one line.
     """
     try:
-        _adapter().validate_python(inputs)
+        _adapter().validate_json(json.dumps(inputs), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"preprocessing ({'.'.join(map(str, first['loc']))}): {first['msg']}") from error

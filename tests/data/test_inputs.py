@@ -144,7 +144,7 @@ def test_preprocessing_of_a_stranger_is_checked():
     for good in (NUMBERS, IMAGES, ROWS, TEXT):
         check_inputs(good)
         for key in sorted(good):
-            for value in (None, "x", -1, [], [0], [1.5], [{}], {"name": 1}, float("nan")):
+            for value in (None, "x", -1, [], [0], ["1"], [1.5], [{}], {"name": 1}, float("nan")):
                 if (key, value) == ("text", "x"):
                     continue
                 with pytest.raises(ValueError, match="preprocessing") as caught:

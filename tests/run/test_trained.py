@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -114,6 +115,19 @@ def test_a_run_that_is_not_finished_is_refused(run, tmp_path):
         load_trained(tmp_path / "nowhere")
     with pytest.raises(RunDirError, match="no run there"):
         load_trained(tmp_path)
+
+
+def test_a_run_from_before_preprocessing_was_kept_is_loaded_by_its_source(run, tmp_path):
+    shutil.copytree(run("maml, mlp"), tmp_path / "run")
+    environment = tmp_path / "run/environment.json"
+    content = json.loads(environment.read_text())
+    assert (content.pop("inputs"), content.pop("outputs")) == ({"kind": "numbers", "shape": [1]}, 1)
+    environment.write_text(json.dumps(content))
+    assert load_trained(tmp_path / "run").facts.inputs == {"kind": "numbers", "shape": [1]}
+    content["inputs"], content["outputs"] = {"kind": "numbers", "shape": ["1"]}, 1
+    environment.write_text(json.dumps(content))
+    with pytest.raises(RunDirError, match="preprocessing"):
+        load_trained(tmp_path / "run")
 
 
 def _change(plain, place, value):
