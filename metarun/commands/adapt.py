@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
     words = _read_words(args.words)
     from metarun.results.answers import to_csv, to_html
     from metarun.run.adapted import describe, learn
-    from metarun.run.trained import load_trained
+    from metarun.run.loading import load_trained
 
     trained = load_trained(args.run)
     _check_places(args.out, words.save)
@@ -177,7 +177,7 @@ def _write(content: dict[str, bytes], trained: Trained, out: str | None) -> Path
 
 def _save(adapted: Adapted, inner_steps: int | None, path: Path) -> None:
     """Writes the learner with the task that it has learned."""
-    from metarun.run.trained import save_trained
+    from metarun.run.loading import save_trained
     from metarun.storage.records import Task
 
     task = Task(classes=adapted.classes, inner_steps=inner_steps, together=adapted.together)

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Writes the file, and prints its card."""
     refuse_several_processes("export")
-    from metarun.run.trained import load_trained, save_trained
+    from metarun.run.loading import load_trained, save_trained
     from metarun.storage.exported import check_place
 
     check_place(args.file)

@@ -19,7 +19,8 @@ from metarun.data.given import scale_of_target
 from metarun.data.inputs import encode, number_classes
 from metarun.engine.device import borrowed
 from metarun.errors import DataError, DivergedError, UsageError, boolean
-from metarun.run.trained import Ready, Trained, load_trained, save_trained
+from metarun.run.loading import load_trained, save_trained
+from metarun.run.trained import Ready, Trained
 from metarun.storage.records import Task
 from metarun.tasks import Metric
 
@@ -94,12 +95,8 @@ class Learned:
             raise ValueError(f"{self.run} (run): learns for {trained.facts.metric}: expected {self.metric}; use {cls}")
         with _as_value_errors(), borrowed():
             rows = _rows_of(trained, X)
-            x, targets = encode(trained.facts.inputs, rows, "X"), _targets_of(y)
-            if not len(x):
-                raise ValueError("0 examples (X): expected at least one; a minimum of 1 is required")
-            if len(targets) != len(x):
-                raise ValueError(f"{len(targets)} targets (y): expected {len(x)}, one for each example of X")
-            classes, targets = self._prepare(trained, targets)
+            x = _encode(trained, rows)
+            classes, targets = self._prepare(trained, _targets_of(y, len(x)))
             boolean(together=self.together)
             steps = None if self.inner_steps is None else index(self.inner_steps)
             task = Task(classes=classes, inner_steps=steps, together=self.together)
@@ -148,7 +145,7 @@ class Learned:
                 raise ValueError(
                     f"X has {given} features, but {type(self).__name__} is expecting {known} features as input"
                 )
-            query = encode(fitted.facts.inputs, rows, "X")
+            query = _encode(fitted, rows)
             assert fitted.support is not None
             return _build(fitted).answer(*fitted.support, query)[-1].numpy()
 
@@ -175,7 +172,8 @@ class LearnedClassifier(Learned):
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
         """The accuracy, in [0, 1]. Raises ValueError as predict()."""
-        return float(np.mean(self.predict(X) == _targets_of(y)))
+        found = self.predict(X)
+        return float(np.mean(found == _targets_of(y, len(found))))
 
     def _logits(self, x: Any) -> np.ndarray:
         """[n, N]; a learner with a head of its own may have more outputs than the task has classes."""
@@ -189,7 +187,7 @@ class LearnedClassifier(Learned):
             raise ValueError(
                 f"Unknown label type: {y[y != np.round(y)][0]} (y): expected classes, words or whole numbers"
             )
-        if wrong := [value for value in y.tolist() if not isinstance(value, (str, int, float))]:
+        if wrong := [value for value in y.tolist() if not isinstance(value, (str, int, float)) or value != value]:
             raise ValueError(f"{wrong[0]!r} (y): expected classes, words or whole numbers")
         try:
             classes, places = np.unique(y, return_inverse=True)
@@ -217,9 +215,9 @@ class LearnedRegressor(Learned):
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
         """R², 1 - the squared error's share of the targets' variance, at most 1. Raises ValueError as predict()."""
-        values, y = self.predict(X), _targets_of(y).astype(np.float64)
-        error, whole = ((y - found) ** 2 for found in (values, y.mean(axis=0)))
-        error, whole = error.sum(axis=0), whole.sum(axis=0)
+        values = self.predict(X)
+        y = _targets_of(y, len(values)).astype(np.float64)
+        error, whole = (((y - found) ** 2).sum(axis=0) for found in (values, y.mean(axis=0)))
         shares = np.where(whole > 0, error / np.where(whole > 0, whole, 1), error > 0)  # as scikit-learn has it
         return float(np.mean(1 - shares))
 
@@ -234,7 +232,9 @@ class LearnedRegressor(Learned):
         with np.errstate(over="ignore"):
             values = scale_of_target(trained.facts.inputs).to_learner(values)
         if not np.isfinite(values).all():
-            raise ValueError("a number too large for float32 (y): expected targets as in training; scale them")
+            raise ValueError(
+                "numbers that float32 does not have (y): expected targets as in training; scale or drop them"
+            )
         return None, values
 
 
@@ -281,18 +281,26 @@ def _rows_of(trained: Trained, x: Any) -> Any:
     return rows
 
 
+def _encode(trained: Trained, rows: Any) -> np.ndarray:
+    """[n, *input_shape] float32, of at least one example."""
+    x = encode(trained.facts.inputs, rows, "X")
+    if not len(x):
+        raise ValueError("0 examples (X): expected at least one; a minimum of 1 is required")
+    return x
+
+
 def _columns_of(rows: Any) -> int | None:
     shape = getattr(rows, "shape", ())
     return int(shape[1]) if len(shape) == 2 else None
 
 
-def _targets_of(y: Any) -> np.ndarray:
-    """[n] or [n, outputs]. Raises ValueError: there are none, or one is missing."""
+def _targets_of(y: Any, count: int) -> np.ndarray:
+    """[n] or [n, outputs]. Raises ValueError: they are not so many, or one is missing."""
     if y is None:
         raise ValueError("None (y): requires y to be passed, but the target y is None; pass it")
     y = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
-    if not y.ndim:
-        raise ValueError(f"{y[()]!r} (y): expected [n], a class or target for each example")
+    if y.shape[:1] != (count,):
+        raise ValueError(f"{list(y.shape)} (y): expected {count}, a class or target for each example of X")
     if y.dtype.kind == "c" or (y.dtype.kind == "f" and not np.isfinite(y).all()):
         raise ValueError("nan, infinity or complex (y): expected finite real numbers; drop those examples")
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y

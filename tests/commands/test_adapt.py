@@ -14,8 +14,9 @@ import torch
 from helpers.tables import cities
 from sklearn.metrics import mean_squared_error, r2_score
 
+from metarun.data.inputs import encode
 from metarun.run.build import prepare_experiment
-from metarun.run.trained import load_trained, save_trained
+from metarun.run.loading import load_trained, save_trained
 from metarun.storage.rundir import RunDir
 
 SHORT = ("meta_steps=2", "meta_batch=2", "val_every=1", "val_tasks=2", "test_tasks=3", "device=cpu")
@@ -67,6 +68,13 @@ def test_a_test_task_in_files_is_answered_as_in_the_runs_own_test(metarun, data_
     assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
     assert out.count("batch norm") == (algorithm.model.norm == "transductive")
     assert sorted(path.name for path in Path("answers").iterdir()) == ["adapt.html", "predictions.csv"]
+    if algo == "maml":  # with an output for each of three classes
+        shutil.rmtree(sorted(Path("support").iterdir())[0])
+        code, _, err = metarun("adapt", "run", "support=support", "query=support", "out=two")
+        assert code == 0, err
+        assert "is the same image as" in err
+        for row in _rows("two"):
+            assert sum(float(row[name]) for name in row if name.startswith("p(")) == pytest.approx(1)
 
 
 @pytest.fixture
@@ -124,7 +132,7 @@ def test_the_source_is_not_needed_and_own_code_needs_trust(metarun, waves):
     assert metarun("adapt", "data.safetensors", *words)[0] == 0
     shutil.rmtree("answers")
     code, _, err = metarun("adapt", "algo.safetensors", *words)
-    assert code == 4
+    assert code == 2
     assert "METARUN_TRUST" in err
     assert not Path("answers").exists()
 
@@ -150,6 +158,11 @@ def test_a_table_is_answered_in_its_own_units(metarun):
     assert code == 0, err
     truth, taken = (np.array([float(row[name]) for row in _rows("answers")]) for name in ("truth", "prediction"))
     assert truth == pytest.approx(new.wage[5:].to_numpy())
+    trained = load_trained("run")
+    mean, sd = (trained.facts.inputs["target"][name] for name in ("mean", "sd"))
+    x, y = encode(trained.facts.inputs, new), np.float32((new.wage[:5].to_numpy() - mean) / sd)
+    outputs = trained.build(None).answer(x[:5], y[:, None], x[5:])[-1, :, 0].double().numpy()
+    assert taken == pytest.approx(outputs * sd + mean)
     said = re.search(r"mse (\S+) ± \S+, R² (\S+)", out)
     assert float(said[1]) == pytest.approx(mean_squared_error(truth, taken), rel=1e-3)
     assert float(said[2]) == pytest.approx(r2_score(truth, taken), abs=1e-3)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from metarun.errors import RunDirError
 from metarun.run import learned
 from metarun.run.build import build_experiment
 from metarun.run.learned import LearnedClassifier, LearnedRegressor
-from metarun.run.trained import load_trained
+from metarun.run.loading import load_trained, save_trained
 
 LENGTH = ("meta_steps=2", "val_every=1", "val_tasks=2", "test_tasks=4", "meta_batch=2", "device.threads=1")
 HALVES = "data.splits=[0.5,0.25,0.25]"
@@ -122,6 +123,8 @@ def test_the_order_of_the_support_set_does_not_matter_and_tensors_are_arrays(run
     learner, order = metarun.load(run("points")), RNG.permutation(24)
     first = learner.fit(X, SIGNS).predict_proba(X)
     assert np.allclose(learner.fit(X[order], SIGNS[order]).predict_proba(X), first, atol=1e-6)
+    by_class = np.argsort(SIGNS, kind="stable")  # as tasks of a run have it: then to the last bit
+    assert np.array_equal(learner.fit(X[by_class], SIGNS[by_class]).predict_proba(X), first)
     tensors = learner.fit(torch.from_numpy(X), torch.from_numpy(SIGNS)).predict_proba(torch.from_numpy(X))
     assert np.array_equal(tensors, first)
     assert np.allclose(learner.predict_proba(X[:1]), first[:1], atol=1e-6)
@@ -189,14 +192,30 @@ def test_rows_of_a_table_are_answered_as_in_the_runs_own_test(run, name):
             learner.fit(support, ["cook", "smith"])
 
 
+def test_a_class_of_training_has_its_output_whatever_its_place_among_the_users(run, tmp_path):
+    """A learner whose classes of training are the same, but numbered the other way, is the same one with them swapped."""
+    trained, frame = load_trained(run("jobs")), cities().iloc[:20]
+    first = metarun.load(run("jobs")).fit(frame, frame["job"].map({"baker": "smith", "smith": "baker"}))
+    target = {**trained.facts.inputs["target"], "classes": ["smith", "baker"]}
+    facts = trained.facts.model_copy(update={"inputs": {**trained.facts.inputs, "target": target}})
+    save_trained(replace(trained, facts=facts), tmp_path / "other.safetensors")
+    other = metarun.load(tmp_path / "other.safetensors").fit(frame, frame["job"])
+    other.save(tmp_path / "fitted.safetensors")
+    for learner in (other, metarun.load(tmp_path / "fitted.safetensors")):
+        assert learner.classes_.tolist() == ["baker", "smith"]
+        assert np.array_equal(learner.predict_proba(frame)[:, ::-1], first.predict_proba(frame))
+
+
 GAP = np.where(np.arange(24) == 3, np.nan, 1.0)
 WRONG = {
-    "one label too few": (X, SIGNS[1:], r"23 targets \(y\): expected 24"),
+    "one label too few": (X, SIGNS[1:], r"\[23\] \(y\): expected 24"),
     "no labels": (X, None, "requires y to be passed"),
     "one class": (X, ["a"] * 24, "1 class.*at least 2"),
     "a gap in X": (X * GAP[:, None], SIGNS, r"infinity \(X\): expected finite"),
     "a gap in y": (X, SIGNS * GAP, r"nan.*\(y\): expected finite"),
     "None in y": (X, [None, *["a"] * 23], r"None \(y\)"),
+    "a gap among words": (X, np.array([np.nan, *["a"] * 23], dtype=object), r"nan \(y\)"),
+    "one label": (X, "a", r"\[\] \(y\): expected 24"),
     "shares for classes": (X, X[:, 0], "Unknown label type"),
     "words and numbers": (X, np.array([1, "a"] * 12, dtype=object), "classes of one type"),
     "two labels each": (X, np.stack([SIGNS] * 2, axis=1), r"\[24, 2\] \(y\)"),
@@ -225,6 +244,10 @@ def test_regression_and_settings_refuse_too(run, tmp_path):
             wave.fit(x, y)
     with pytest.raises(ValueError, match="not finite"):
         wave.fit(x + 1e25, [1.0, 2.0, 3.0]).predict(x)
+    with pytest.raises(ValueError, match="expected 3"):
+        wave.fit(x, [1.0, 2.0, 3.0]).score(x, [1.0])
+    with pytest.raises(ValueError, match="minimum of 1"):
+        wave.predict(x[:0])
     with pytest.raises(ValueError, match="LearnedRegressor"):
         LearnedClassifier(run("waves")).fit(x, [0, 1, 1])
     with pytest.raises(ValueError, match="LearnedClassifier"):

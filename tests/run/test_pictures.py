@@ -5,8 +5,10 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from metarun.algos.maml import MAML
@@ -15,6 +17,7 @@ from metarun.engine.engine import Engine
 from metarun.engine.loop import Experiment
 from metarun.errors import StoppedError
 from metarun.models import MLP
+from metarun.run.drawings import GAP, HEADING, TILE, Tiles, to_png
 from metarun.run.pictures import draw_curves, draw_examples
 from metarun.storage.metrics import Event
 from metarun.storage.records import Summary
@@ -86,6 +89,18 @@ def test_of_images_the_first_solved_task_and_the_first_with_a_mistake_are_drawn(
     assert red > 500, "mistakes are framed"
     draw_examples(experiment, {}, [1.0, 1.0], path)
     assert _words(path)[0] == "Test task 0: all 3 right."
+
+
+@pytest.mark.parametrize(("ink", "seen"), [(True, (255, 51, 0)), (False, (0, 204, 255))])
+def test_tiles_look_as_the_users_images_do(ink, seen):
+    figure = Figure(figsize=(1, 1))
+    axes = figure.add_axes((0, 0, 1, 1))
+    pixels = np.array([0, 0.8, 1]).reshape(1, 3, 1, 1)
+    Tiles(pixels, ["a long name"], ["another"], [0.6], ink).draw(axes, 0, 0, 1, "")
+    axes.set(xlim=(0, 1), ylim=(1, 0))
+    image = Image.open(io.BytesIO(to_png(figure, dpi=100))).convert("RGB")
+    left = (Tiles(pixels, ["a long name"], ["another"], [0.6]).pitch - TILE - GAP) / 2
+    assert image.getpixel((int(100 * (left + TILE / 2)), int(100 * (HEADING + TILE / 2)))) == pytest.approx(seen, abs=1)
 
 
 def test_other_tasks_have_no_picture(tmp_path):

@@ -12,7 +12,7 @@ from helpers.runs import train
 from metarun.errors import DivergedError, MetarunError, RunDirError, UsageError
 from metarun.run import trained as module
 from metarun.run.build import build_experiment
-from metarun.run.trained import SUPPORT, load_trained, save_trained
+from metarun.run.loading import SUPPORT, load_trained, save_trained
 from metarun.storage.exported import read_exported, write_exported
 from metarun.storage.records import Task
 
