@@ -60,6 +60,8 @@ def main(args: argparse.Namespace) -> None:
     """Learns, answers, and writes the answers; nothing is written where something is wrong."""
     refuse_several_processes("adapt")
     words = _read_words(args.words)
+    if args.out == "":
+        raise UsageError("'' (out): expected a folder for the files, as in out=answers")
     from metarun.results.answers import to_csv, to_html
     from metarun.run.adapted import describe, learn
     from metarun.run.loading import load_trained
@@ -116,6 +118,9 @@ def _read_task(trained: Trained, words: Words) -> tuple[Examples, Examples, list
     from metarun.run.adapted import support_of
 
     inputs, outputs = trained.facts.inputs, trained.facts.outputs if trained.facts.metric == "mse" else None
+    if inputs["kind"] == "images" and outputs is not None:
+        rule = "classes, for folders cannot say values; give those in Python: metarun.load"
+        raise UsageError(f"{trained.path}: learns values of images: expected {rule}")
     if words.support is not None:
         support = read_support(words.support, inputs, outputs)
         classes = classes_of(support, inputs) if outputs is None else None

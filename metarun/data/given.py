@@ -6,7 +6,6 @@ run's table or text; of tasks that are made of numbers x (or x0, x1, ...) and y 
 n examples, C outputs.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -15,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarun.data.found import Listing, check_classes, list_folder
 from metarun.data.frames import check_columns, labels, numbers, read_frame
+from metarun.data.given_images import list_classes, list_images
 from metarun.data.inputs import encode
 from metarun.errors import DataError, UsageError
-from metarun.text import count_of, nearest, reason
+from metarun.text import count_of, nearest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 MOST_NAMES = 20  # that a message lists
-
-log = logging.getLogger("metarun")
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def read_support(path: str, inputs: dict[str, Any], outputs: int | None) -> Exam
         UsageError: a column is missing.
     """
     if inputs["kind"] == "images":
-        found = _read_classes(Path(path), inputs)
+        found = _encode_files(list_classes(Path(path)), [Path(path)], inputs, "support")
     else:
         found = _read_rows(path, inputs, outputs, "support", labelled=True)
     if found.values is not None:
@@ -148,7 +145,8 @@ def read_queries(
         UsageError: a column is missing; or there are several tables.
     """
     if inputs["kind"] == "images":
-        found = _read_images([Path(path) for path in paths], inputs)
+        folders = [Path(path) for path in paths]
+        found = _encode_files(list_images(folders), folders, inputs, "query")
     elif len(paths) == 1:
         found = _read_rows(paths[0], inputs, outputs, "query", labelled=False)
     else:
@@ -171,44 +169,6 @@ def _list(names: Sequence[str] | dict[str, int]) -> str:
     return ", ".join(names[:MOST_NAMES]) + more
 
 
-def _read_classes(root: Path, inputs: dict[str, Any]) -> Examples:
-    """The images in the class folders of the support set."""
-    rule = "a folder with a folder of images for each class"
-    if not root.is_dir():
-        why = "is no folder" if root.exists() else "is not there"
-        raise DataError(f"{root} {why} (support): expected {rule}; give that")
-    listing = _list_folder(root, "support")
-    if listing.images:
-        raise DataError(f"{listing.images[0]} (support): is in no class: expected {rule}; move it into one, or away")
-    files = []
-    for folder in listing.folders:
-        if not (images := _list_folder(folder, "support").images):
-            raise DataError(f"{folder} (support): holds no images: expected some of that class; add them, or remove it")
-        files += [(path, folder.name) for path in images]
-    check_classes(root, [folder.name for folder in listing.folders], "support")
-    return _encode_files(files, [root], inputs, "support")
-
-
-def _read_images(paths: list[Path], inputs: dict[str, Any]) -> Examples:
-    """The images that are asked for; those in class folders with their classes."""
-    files: list[tuple[Path, str | None]] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append((path, None))  # whatever is wrong with it is found where it is decoded
-            continue
-        listing = _list_folder(path, "query")
-        inner = [(image, f.name) for f in listing.folders for image in _list_folder(f, "query").images]
-        if listing.images and inner:
-            raise DataError(
-                f"{path} (query): holds images, and folders of images: expected either images, or a folder for each "
-                "class; give them apart"
-            )
-        files += [(image, None) for image in listing.images] or inner
-    if not files:
-        raise DataError(f"{', '.join(map(str, paths))} (query): holds no images: expected some to ask for")
-    return _encode_files(files, paths, inputs, "query")
-
-
 def _encode_files(
     files: Sequence[tuple[Path, str | None]], roots: list[Path], inputs: dict[str, Any], where: str
 ) -> Examples:
@@ -216,19 +176,6 @@ def _encode_files(
     root = roots[0] if len(roots) == 1 and roots[0].is_dir() else None
     names = [(path.relative_to(root) if root else path).as_posix() for path, _ in files]
     return Examples(names, encode(inputs, [path for path, _ in files], where), [label for _, label in files])
-
-
-def _list_folder(folder: Path, where: str) -> Listing:
-    """What lies in a folder; says what of it is left aside."""
-    try:
-        listing = list_folder(folder, where)
-    except OSError as error:
-        raise DataError(
-            f"{folder} ({where}): {reason(error)}: expected a folder that can be read; mend that"
-        ) from error
-    if aside := ", ".join(f"{kind} ({count})" for kind, count in sorted(listing.aside.items())):
-        log.info("%s: %s: left aside: %s", where, folder, aside)
-    return listing
 
 
 def _read_rows(path: str, inputs: dict[str, Any], outputs: int | None, where: str, labelled: bool) -> Examples:

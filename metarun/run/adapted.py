@@ -85,6 +85,13 @@ class Adapted:
         r2 = float((1 - errors.mean(axis=0) / variance).mean()) if (variance > 0).all() else None
         return _judge("mse", errors.mean(axis=1).tolist()).model_copy(update={"r2": r2})
 
+    def spell(self, n: int) -> str:
+        """What a query is taken for, in words: its class and how surely, or its values."""
+        outputs = self.outputs[-1][n]
+        if self.classes:
+            return f"{self.taken[n]} ({outputs.max():.0%})"
+        return ", ".join(f"{value:.4g}" for value in outputs)
+
     def record(self, files: Sequence[str] = ()) -> records.Adapted:
         """All of it as facts; `files` are those that were written."""
         return records.Adapted(
@@ -206,10 +213,8 @@ def describe(adapted: Adapted) -> list[str]:
         interval = "" if known.ci95 is None else f" (mean and 95% interval {of}, for this support set)"
         r2 = "" if known.r2 is None else f", R² {known.r2:.3f}"
         lines.append(f"{known.metric} {mean}{r2}{interval}")
-    if adapted.classes and queries <= FEW:
-        sure = adapted.outputs[-1].max(axis=-1)
-        rows = zip(adapted.queries.names, adapted.taken, sure, strict=True)
-        lines += [f"{name}: {taken} ({p:.0%})" for name, taken, p in rows]
+    if queries <= FEW:
+        lines += [f"{name}: {adapted.spell(n)}" for n, name in enumerate(adapted.queries.names)]
     if adapted.transductive and adapted.together:
         lines.append("batch norm: answers depend on which queries come together, as in the run's own test")
     elif adapted.transductive:
