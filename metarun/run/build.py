@@ -69,24 +69,15 @@ def build_experiment(config: Config, splits: Sequence[Split] = SPLITS, source: T
     Raises:
         UsageError: a setting is refused.
     """
-    device = _expect("device", build("device", config.device), Device).set_up()
+    device = set_up_device(config)
     if config.meta_batch < world_size():
         raise UsageError(
             f"{config.meta_batch} (meta_batch): expected at least {world_size()}, a task for each process of torchrun"
         )
     source = build_source(config) if source is None else source
     engine = _expect("engine", build("engine", config.engine), Engine)
-    with seeds.forked(config.seed, "init"):
-        learner = build_learner(config, source, device)
-        algorithm = _expect("algo", build("algo", config.algo, model=learner), Algorithm)
-    if missing := [name for name in (*Algorithm.__dataclass_fields__, "origin") if not hasattr(algorithm, name)]:
-        rule = "a dataclass(eq=False, kw_only=True) whose __post_init__, if it has one, calls super().__post_init__()"
-        raise UsageError(f"{class_name(algorithm)} (algo): has no {', '.join(missing)}: expected {rule}")
+    algorithm, learner = build_algorithm(config, source, device)
     engine = engine.for_run(algorithm, config.outer_steps)
-    try:
-        algorithm.check(source, config.meta_batch)
-    except SettingError as error:
-        raise UsageError(str(error)) from error
     _check_ways(config, source, algorithm, splits)
     train_tasks = config.data.get("train_tasks")
     if None not in (train_tasks, algorithm.train_tasks):
@@ -107,6 +98,26 @@ def build_experiment(config: Config, splits: Sequence[Split] = SPLITS, source: T
     hash_code(config)  # while the files are what was imported
     build_logger(config)  # only to refuse its settings now; the run opens its own
     return Experiment(algorithm, source, engine, device, config.seed, train_tasks, learner)
+
+
+def set_up_device(config: Config) -> torch.device:
+    """Makes torch follow the settings of the device that a config names. Raises UsageError: there is no such device."""
+    return _expect("device", build("device", config.device), Device).set_up()
+
+
+def build_algorithm(config: Config, source: TaskSource, device: torch.device) -> tuple[Algorithm, Learner]:
+    """The algorithm that a config names, and its learner, with initial weights. Raises UsageError: one is refused."""
+    with seeds.forked(config.seed, "init"):
+        learner = build_learner(config, source, device)
+        algorithm = _expect("algo", build("algo", config.algo, model=learner), Algorithm)
+    if missing := [name for name in (*Algorithm.__dataclass_fields__, "origin") if not hasattr(algorithm, name)]:
+        rule = "a dataclass(eq=False, kw_only=True) whose __post_init__, if it has one, calls super().__post_init__()"
+        raise UsageError(f"{class_name(algorithm)} (algo): has no {', '.join(missing)}: expected {rule}")
+    try:
+        algorithm.check(source, config.meta_batch)
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+    return algorithm, learner
 
 
 def build_source(config: Config) -> TaskSource:

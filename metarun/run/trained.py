@@ -21,7 +21,7 @@ from metarun.config.schema import Config
 from metarun.errors import DivergedError, RunDirError, UsageError
 from metarun.models.adopt import frozen_digest
 from metarun.models.functional import Params
-from metarun.run.build import build_experiment, describe_algorithms_of_any_ways
+from metarun.run.build import build_algorithm, describe_algorithms_of_any_ways, set_up_device
 from metarun.run.identity import describe_code, hash_code
 from metarun.storage import records
 from metarun.tasks import Metric, Task
@@ -123,8 +123,9 @@ class Trained:
         return ready
 
     def _build(self, config: Config, form: Form) -> "Ready":
-        experiment = build_experiment(_for_this_machine(config), (), form)
-        algorithm, device = experiment.algorithm, experiment.device
+        config = _for_this_machine(config)
+        device = set_up_device(config)
+        algorithm, _ = build_algorithm(config, form, device)
         expected = {name: (value.shape, value.dtype) for name, value in algorithm.init().items()}
         if expected != {name: (value.shape, value.dtype) for name, value in self.meta.items()}:
             raise RunDirError(
