@@ -85,6 +85,12 @@ class Clusters:
         self.number = len(sizes)
         self.degrees = (min(self.number, tasks) if self._known else tasks) - 1
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Clusters) and self.members == other.members
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(tuple, self.members)))
+
     def excess(self, deviations: Sequence[float]) -> float:
         """By how much (k σ²) the variance of the mean exceeds that of independent tasks; from the deviations from it.
 

@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metarun.algos.base import Algorithm, need_classes, without_head
+from metarun.algos.base import need_classes, without_head
+from metarun.algos.feedforward import Feedforward
 from metarun.models.functional import Params
-from metarun.models.unit import unit
-from metarun.tasks import Task, TaskSource, example_losses, score
+from metarun.tasks import Task, TaskSource
 
 
 @dataclass(eq=False, kw_only=True)
-class ProtoNet(Algorithm):
+class ProtoNet(Feedforward):
     """Prototypical networks, with squared Euclidean distances."""
 
     any_ways = True
@@ -42,7 +42,7 @@ class ProtoNet(Algorithm):
         """See Algorithm."""
         need_classes(self, source)
 
-    def logits(self, meta: Params, task: Task) -> Tensor:
+    def answers(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] minus the squared distance between query points and prototypes; least for a class without support."""
         features = self.predict(meta, torch.cat([task.support_x, task.query_x]), task.support_x)
         support, query = features.tensor_split([len(task.support_x)])
@@ -51,16 +51,3 @@ class ProtoNet(Algorithm):
         prototypes = members.T @ support / number.clamp(min=1)[:, None]
         logits = -(query[:, None] - prototypes).square().sum(dim=-1)
         return logits.masked_fill(number == 0, torch.finfo(logits.dtype).min)
-
-    def meta_loss(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """The mean cross-entropy of the query set, and its accuracy, both []."""
-        return unit(self._judge, meta, task)
-
-    def _judge(self, meta: Params, task: Task) -> tuple[Tensor, Tensor]:
-        """See meta_loss. A unit."""
-        logits = self.logits(meta, task)
-        return example_losses(logits, task.query_y).mean(), score(logits, task.query_y)
-
-    def predictions(self, meta: Params, task: Task) -> Tensor:
-        """[1, Q, N] logits: there are no inner steps."""
-        return self.logits(meta, task)[None]

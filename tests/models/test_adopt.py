@@ -300,8 +300,8 @@ def test_the_support_sets_statistics_let_every_answer_stand_alone():
     for norm in ("transductive", "support"):
         algorithm = ProtoNet(build(NETS["batch norm"], norm=norm))
         meta, task = algorithm.init(), tasks.select(0)
-        alone = torch.cat([algorithm.logits(meta, task._replace(query_x=x[None])) for x in task.query_x])
-        assert torch.allclose(alone, algorithm.logits(meta, task)) == (norm == "support")
+        alone = torch.cat([algorithm.answers(meta, task._replace(query_x=x[None])) for x in task.query_x])
+        assert torch.allclose(alone, algorithm.answers(meta, task)) == (norm == "support")
 
 
 def test_frozen_weights_are_no_meta_parameters_and_stay():
@@ -364,7 +364,7 @@ def test_algorithms_that_need_a_last_layer_find_it_or_say_so():
     assert set(anil.init()) - anil.fixed == {"fc.weight", "fc.bias"}
     body = ProtoNet(model)
     assert "fc.weight" not in body.init()
-    assert body.logits(body.init(), tasks.select(0)).shape == (6, 3)
+    assert body.answers(body.init(), tasks.select(0)).shape == (6, 3)
     for generate in ("all", "head"):
         writer = LSTMGenerator(model, generate=generate)
         results = [run_engine(Engine(mode=mode), writer, tasks) for mode in ("loop", "vmap")]
