@@ -19,10 +19,13 @@ from helpers.oracles import image_tasks
 from helpers.runs import QUICK, ROOT
 
 from metarun import cli, seeds
+from metarun.data import packing
 from metarun.data.omniglot import Omniglot
 from metarun.data.sinusoid import Sinusoid
 from metarun.files import write_atomically
 from metarun.models import MLP, Conv4
+
+CACHE = packing.cache
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,8 +41,8 @@ def _small_omniglot(tmp_path_factory):
         patch.setenv("METARUN_DATA", str(tmp_path_factory.mktemp("data") / "small"))
         patch.setattr(Omniglot, "split_sizes", SPLIT_SIZES)
         patch.setattr(Omniglot, "digest", "")  # data_root draws them
-        cache = tmp_path_factory.mktemp("cache")
-        patch.setattr("metarun.data.packing.cache", lambda: cache)
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setattr(packing, "cache", lambda: folder)
         yield
 
 
@@ -75,10 +78,12 @@ def omniglot(data_root):
     return _make_prepared(Omniglot, data_root)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def real_omniglot(real_data_root):
-    """Makes 5-way sources from the real Omniglot."""
-    return _make_prepared(RealOmniglot, real_data_root)
+    """Makes 5-way sources from the real Omniglot, which is packed in the user's cache, once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "cache", CACHE)
+        yield _make_prepared(RealOmniglot, real_data_root)
 
 
 @pytest.fixture
