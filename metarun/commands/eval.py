@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from metarun.commands.common import add_run, find_choices, print_result
 from metarun.config.keys import key_of, policy
+from metarun.config.schema import PATHS
 from metarun.engine.ranks import refuse_several_processes
 from metarun.errors import RunDirError, UsageError
 
@@ -96,7 +97,10 @@ def _build(
     else:
         config = with_source(trained.plain(), args.words, choices, folders)
     config = replace(config, logger=None)  # which may not be installed here
-    before, source = build_experiment(replace(trained, device=config.device, logger=None)), None
+    # The data of training may have moved, which those words say that change nothing else of the source.
+    moved = {key: config.data[key] for key in PATHS if name is None and key in config.data}
+    as_it_was = replace(trained, device=config.device, logger=None, data=trained.data | moved)
+    before, source = build_experiment(as_it_was), None
     if name is not None:
         config, source = build_other_source(config, trained, before, name, {key_of(word) for word in args.words})
     experiment = build_experiment(config, ("test",), source)

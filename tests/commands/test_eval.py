@@ -6,6 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from helpers.tables import cities
+
 from metarun.storage.rundir import RunDir
 
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
@@ -138,3 +140,17 @@ def test_a_run_is_tested_where_its_logger_is_not_installed(metarun, finished):
     assert code == 0, err
     code, _, err = metarun("eval", "run", "logger=tensorboard")
     assert "'logger=tensorboard' (command line): has no effect on meta-testing" in err
+
+
+def test_a_table_may_have_moved(metarun):
+    cities().to_csv("cities.csv")
+    words = ("data=table", "data.file=cities.csv", "data.target=wage", "data.task=city", "data.drop=[name]")
+    few = ("data.shots=2", "data.queries=2", "data.splits=[0.5,0.2,0.3]")
+    assert metarun(*words, *few, *QUICK, "hydra.run.dir=run")[0] == 0
+    Path("cities.csv").rename("moved.csv")
+    code, _, err = metarun("eval", "run")
+    assert code == 3
+    assert "cities.csv (data.file): No such file" in err
+    code, out, err = metarun("eval", "run", "data.file=moved.csv")
+    assert code == 0, err
+    assert "trained on" not in out
