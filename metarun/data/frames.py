@@ -170,9 +170,10 @@ def numbers(column: "Series", mostly: float = MOSTLY) -> "Series | None":
     for mask, rule in ((wrong, "a number, as most of the column are"), (np.isinf(found), "a finite number")):
         if mask.any():
             row = column.index[mask.to_numpy().argmax()]
+            more = ", or leave the column out (data.drop)" if mostly else ""  # new rows need all columns
             raise DataError(
                 f"{str(column.loc[row])!r} (row {row} below the header, column {column.name!r}): expected {rule}; "
-                "correct it, leave it empty, or leave the column out (data.drop)"
+                f"correct it or leave it empty{more}"
             )
     return found
 

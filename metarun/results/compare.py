@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metarun import intervals
-from metarun.config.keys import leaves, policy
+from metarun.config.keys import NEWER, leaves, policy
 from metarun.config.own_code import spell_target
 from metarun.results.material import code_of, data_of, describe_material
 from metarun.results.runs import Digest, LeftOut, Run, leave_out
@@ -205,11 +205,18 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
         if within_a_name or (key in typed and len(set(values)) > 1) or shorter or key == "experiment":
             columns.append(key)
     rows = [
-        {key: row[key] for key in columns if key in row} | _describe_changes(run, columns)
+        {key: value for key in columns if (value := row.get(key, _absent(run, key))) is not None}
+        | _describe_changes(run, columns)
         for run, row in zip(runs, settings, strict=True)
     ]
     alike = [[other for other, words in zip(runs, rows, strict=True) if words == row] for row in rows]
     return [row | describe_material(run, group) for run, row, group in zip(runs, rows, alike, strict=True)]
+
+
+def _absent(run: Run, key: str) -> Any:
+    """The value of a setting that counts as absent, as it means what earlier versions did; None where there is none."""
+    section, _, name = key.partition(".")
+    return NEWER[key] if key in NEWER and name in getattr(run.config, section) else None
 
 
 def _name_classes(run: Run) -> dict[str, str]:

@@ -150,6 +150,11 @@ def test_settings_that_show_in_results_make_two_rows(run, key, value):
     assert [row.keys.get(key) for row in rows][1] == value
 
 
+def test_a_setting_as_earlier_versions_had_it_has_its_name_beside_another(run):
+    rows, _ = compare_runs([alter(run, [1.0, 2.0]), alter(run, [1.0, 2.0], settings={"algo.head": "shared"})])
+    assert [row.keys["algo.head"] for row in rows] == ["own", "shared"]
+
+
 def made_of(run, root=None, **facts):
     """The run, made of data and code with these facts."""
     environment = run.environment.model_copy(update=facts)
