@@ -124,6 +124,12 @@ class ClassSource:
         """How many classes with enough examples each split has."""
         return {split: len(self._usable(split)) for split in SPLITS}
 
+    def explain_size(self, split: Split) -> str:
+        """Why split_sizes has fewer classes of a split than the data, for messages; "" where it has all."""
+        every, least = len(self.classes(split)), sum(self.sizes.of(split))
+        rule = f"that have {least} examples, shots + queries, of {every}; lower data.shots or data.queries"
+        return f" {rule}" if self.split_sizes[split] < every else ""
+
     def _usable(self, split: Split) -> list[str]:
         """The classes of a split that have enough examples for its tasks."""
         least = sum(self.sizes.of(split))

@@ -10,6 +10,8 @@ import hashlib
 import inspect
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,6 +153,7 @@ class TorchvisionSet(ImageSource):
         takes = inspect.signature(cls).parameters
         given = DEFAULTS.get(self.dataset, {}) | self.options
         given |= {"root": str(self.root)} if "root" in takes else {}
+        there = {self.root, *self.root.iterdir()} if self.root.is_dir() else set()
         given |= {"download": self.download} if "download" in takes or issubclass(cls, datasets.MNIST) else {}
         try:
             if "train" in takes or issubclass(cls, datasets.MNIST):
@@ -161,10 +164,18 @@ class TorchvisionSet(ImageSource):
         except DataError:
             raise
         except Exception as error:  # of the network, the disk, the archive, or wrong options
+            self._remove_empty_folders(there)
             raise DataError(
                 f"{self.dataset} (data.dataset): torchvision cannot make it from {self.root}: {reason(error)}; "
                 "expected its files there; set data.root, METARUN_DATA or data.options, or allow data.download=true"
             ) from error
+
+    def _remove_empty_folders(self, there: set[Path]) -> None:
+        """Removes what a download that failed has made, but for files."""
+        new = {self.root, *(self.root.iterdir() if self.root.is_dir() else ())} - there
+        for folder in sorted({path for top in new for path in (top, *top.rglob("*"))}, reverse=True):
+            with suppress(OSError):  # it is a file, or holds one
+                folder.rmdir()
 
     def _parts_by_split(self, cls: Any, given: dict[str, Any]) -> list[Any]:
         """The parts of a data set that knows them by words; a word that it does not know is a ValueError."""

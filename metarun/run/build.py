@@ -152,7 +152,10 @@ def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits
             remedies = ["data.eval_ways"] if algorithm.any_ways and not apart and split != "train" else []
             remedies += ["data.splits"] if "splits" in (settings_of("data", config.source) or ()) else []
             remedy = f"; set {' or '.join(remedies)}" if remedies else ""
-            raise UsageError(f"{ways} (data.{name}): expected at most {most}, the classes of split {split}{remedy}")
+            why = source.explain_size(split) if hasattr(source, "explain_size") else ""
+            raise UsageError(
+                f"{ways} (data.{name}): expected at most {most}, the classes of split {split}{why or remedy}"
+            )
 
 
 def check_ways_of_eval(trained: TaskSource, tested: Experiment) -> None:

@@ -101,6 +101,16 @@ def test_small_classes_are_left_out_with_a_line_and_the_splits_stay(caplog):
     assert source.identity()["split_hash"] == Numbered(splits=[0.4, 0.2, 0.4]).identity()["split_hash"]
 
 
+def test_a_split_that_is_small_for_want_of_examples_says_so():
+    source = Numbered(shots=40, queries=40)
+    assert source.split_sizes["train"] < 16
+    assert (
+        source.explain_size("train")
+        == " that have 80 examples, shots + queries, of 16; lower data.shots or data.queries"
+    )
+    assert Numbered().explain_size("train") == ""
+
+
 def test_its_identity_has_every_example_class_and_split():
     class Changed(Numbered):
         def load(self):

@@ -103,3 +103,13 @@ def test_what_cannot_be_read_is_said(settings, error, line):
         return
     with pytest.raises(error, match=line):
         _ = _of(**settings).packed
+
+
+def test_a_download_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
+    with pytest.raises(DataError, match=r"no network; expected its files there"):
+        _ = _of(dataset="KMNIST", root=str(tmp_path / "new" / "folder"), download=True).packed
+    assert not (tmp_path / "new" / "folder").exists()
