@@ -138,9 +138,18 @@ def meta_test(
         queries = some.query_y.shape[1]
         curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some, chunks).double())
     joined = experiment.processes.join(torch.cat(curves)[: len(mine)], tasks).cpu()
-    members = clusters_of(experiment.source, experiment.seed, split, torch.arange(tasks))
-    clusters = None if members is None else Clusters(members.tolist())
+    clusters = _find_clusters(experiment, split, tasks, batch)
     return evaluate(joined, split, experiment.source.metric, queries, clusters)
+
+
+def _find_clusters(experiment: Experiment, split: Split, tasks: int, batch: int) -> Clusters | None:
+    """What tasks 0 .. tasks - 1 share: `batch` at a time, for each may take a number for every class of the split."""
+    members = []
+    for index in torch.arange(tasks).split(batch):
+        if (found := clusters_of(experiment.source, experiment.seed, split, index)) is None:
+            return None
+        members += found.tolist()
+    return Clusters(members)
 
 
 def evaluate(curves: Tensor, split: str, metric: Metric, queries: int, clusters: Clusters | None = None) -> Evaluation:
