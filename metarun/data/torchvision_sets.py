@@ -70,8 +70,8 @@ class TorchvisionSet(ImageSource):
     ):
         super().__init__(**settings)
         boolean(download=download)
-        if dataset is None:
-            raise SettingError(None, "dataset", "a data set of torchvision, such as data.dataset=MNIST")
+        if not isinstance(dataset, str) or not dataset.isidentifier():  # it is a part of a file's name
+            raise SettingError(dataset, "dataset", "a data set of torchvision, such as data.dataset=MNIST")
         named = NAMED_SPLITS.get(dataset, {})
         if split is not None and split not in named:
             raise SettingError(split, "split", f"null{''.join(f' or {name}' for name in named)} for {dataset}")

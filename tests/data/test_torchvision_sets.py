@@ -80,6 +80,7 @@ def test_options_are_the_data_sets_own():
     ("settings", "error", "line"),
     [
         ({}, SettingError, r"null \(dataset\): expected a data set of torchvision"),
+        ({"dataset": "../../MNIST"}, SettingError, r"MNIST' \(dataset\): expected a data set of torchvision"),
         ({"dataset": "MNIST", "split": "fc100"}, SettingError, r"'fc100' \(split\): expected null for MNIST"),
         ({"dataset": "CIFAR100", "split": "fs"}, SettingError, r"expected null or cifar_fs or fc100 for CIFAR100"),
         ({"dataset": "MNST"}, DataError, r"'MNST' \(data.dataset\): .*did you mean .*MNIST\?"),
