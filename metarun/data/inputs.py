@@ -76,7 +76,7 @@ class _Table(TypedDict):
 @cache
 def _adapter() -> TypeAdapter:
     known = Annotated[_Numbers | _Images | _Texts | _Table, Field(discriminator="kind")]
-    return TypeAdapter(known, config=ConfigDict(allow_inf_nan=False))
+    return TypeAdapter(known, config=ConfigDict(allow_inf_nan=False, extra="forbid"))
 
 
 def check_inputs(inputs: Plain) -> None:

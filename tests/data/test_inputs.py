@@ -141,6 +141,8 @@ def test_a_column_that_is_missing_is_named():
 
 
 def test_preprocessing_of_a_stranger_is_checked():
+    with pytest.raises(ValueError, match=r"preprocessing \(.*more\)"):
+        check_inputs({**ROWS, "columns": [{**ROWS["columns"][0], "more": 1}]})
     for good in (NUMBERS, IMAGES, ROWS, TEXT):
         check_inputs(good)
         for key in sorted(good):
