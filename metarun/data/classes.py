@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.data.packing import Packed
-from metarun.data.splitting import FRACTIONS, SPLITS, check_splitting, hash_splits, split_names
+from metarun.data.splitting import FRACTIONS, SPLITS, check_names, check_splitting, hash_splits, split_names
 from metarun.errors import DataError, one_of
 from metarun.tasks import Metric, Split, Task, keys, sizes, ways_of
 from metarun.text import count_of
@@ -122,7 +122,7 @@ class ClassSource:
     @cached_property
     def split_sizes(self) -> dict[Split, int]:
         """How many classes with enough examples each split has."""
-        return {split: len(self._usable(split)) for split in SPLITS}
+        return {split: len(self._usable[split]) for split in SPLITS}
 
     def explain_size(self, split: Split) -> str:
         """Why split_sizes has fewer classes of a split than the data, for messages; "" where it has all."""
@@ -130,10 +130,12 @@ class ClassSource:
         rule = f"that have {least} examples, shots + queries, of {every}; lower data.shots or data.queries"
         return f" {rule}" if self.split_sizes[split] < every else ""
 
-    def _usable(self, split: Split) -> list[str]:
-        """The classes of a split that have enough examples for its tasks."""
-        least = sum(self.sizes.of(split))
-        return [name for name in self.classes(split) if self.packed.counts[name] >= least]
+    @cached_property
+    def _usable(self) -> dict[Split, list[str]]:
+        """The classes of each split that have enough examples for its tasks."""
+        check_names(self._split_names, self.packed.counts)
+        least, counts = {split: sum(self.sizes.of(split)) for split in SPLITS}, self.packed.counts
+        return {split: [name for name in self.classes(split) if counts[name] >= least[split]] for split in SPLITS}
 
     def prepare(self, device: torch.device) -> None:
         """See TaskSource. Examples lie on the device where they take up less than half of it, else on the CPU."""
@@ -151,7 +153,7 @@ class ClassSource:
         groups = self.groups()
         self.members, self.group_sizes = {}, {}
         for split in SPLITS:
-            names = self._usable(split)
+            names = self._usable[split]
             if groups is not None:
                 names = self._of_large_groups(names, groups, self.ways.of(split))
                 sizes = [sum(groups[name] == group for name in names) for group in sorted({*map(groups.get, names)})]
@@ -178,12 +180,12 @@ class ClassSource:
 
     def _report(self) -> None:
         """Says what was read, and what was left out."""
-        packed, listed = self.packed, {split: self.classes(split) for split in SPLITS}
+        packed, listed, usable = self.packed, self._split_names, self._usable
         examples = {split: sum(packed.counts[name] for name in names) for split, names in listed.items()}
         parts = [f"{split} {count_of(len(listed[split]), 'class')}, {examples[split]} examples" for split in SPLITS]
         log.info("%s: examples of shape %s; %s", self.name, "x".join(map(str, self.input_shape)), "; ".join(parts))
         for split in SPLITS:
-            if few := [name for name in listed[split] if name not in {*self._usable(split)}]:
+            if few := sorted({*listed[split]} - {*usable[split]}):
                 words = f"fewer than {sum(self.sizes.of(split))} examples, shots + queries, and are left out"
                 log.warning("%s: %s of %s (%s) have %s", self.name, count_of(len(few), "class"), split, few[0], words)
 

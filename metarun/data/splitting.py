@@ -1,9 +1,9 @@
 """How names of classes or tasks are divided into training, validation and test, whatever the order of a file."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
-from metarun.errors import SettingError, at_least
+from metarun.errors import DataError, SettingError, at_least
 from metarun.tasks import Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -37,6 +37,18 @@ def split_names(names: Iterable[str], splits: Sequence[float], split_seed: int) 
     test = min(test, len(shuffled) - val)
     train = len(shuffled) - val - test
     return {"train": shuffled[:train], "val": shuffled[train : train + val], "test": shuffled[train + val :]}
+
+
+def check_names(names: Mapping[Split, Sequence[str]], known: Container[str]) -> None:
+    """Raises DataError: a name is in two splits, or is none of those known."""
+    split_of: dict[str, Split] = {}
+    for split, listed in names.items():
+        for name in listed:
+            if name in split_of:
+                raise DataError(f"class {name!r}: is in {split_of[name]} and in {split}: expected it once")
+            if name not in known:
+                raise DataError(f"class {name!r} of split {split}: has no examples: expected a class that is there")
+            split_of[name] = split
 
 
 def hash_splits(names: dict[Split, list[str]]) -> str:

@@ -60,6 +60,20 @@ def test_the_splits_are_disjoint_shares_of_the_classes():
     assert [len(Numbered(splits=[0, 0, 1]).classes(split)) for split in SPLITS] == [0, 0, 25]
 
 
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        ({"train": ["class01", "class02"], "test": ["class02"]}, "class 'class02': is in train and in test"),
+        ({"train": ["class01"], "val": ["class99"]}, "class 'class99' of split val: has no examples"),
+    ],
+)
+def test_splits_that_share_a_class_or_lack_one_are_refused(monkeypatch, names, line):
+    monkeypatch.setattr(Numbered, "class_splits", lambda _: names)
+    for read in (lambda source: source.split_sizes, lambda source: source.prepare(torch.device("cpu"))):
+        with pytest.raises(DataError, match=line):
+            read(Numbered())
+
+
 @pytest.mark.parametrize("splits", [[0.5, 0.5], [0.5, 0.2, 0.2], [1.2, -0.1, -0.1], ["a", 0, 1], [True, 0, 0]])
 def test_shares_that_are_none_are_refused(splits):
     with pytest.raises(SettingError, match=r"\(splits\): expected three shares"):
