@@ -38,6 +38,15 @@ def describe_inputs(source: TaskSource) -> Plain:
     return {**plain, "shape": list(source.input_shape)}
 
 
+def name_inputs(inputs: Plain) -> list[str]:
+    """What each place of an example stands for: the features of a table's rows, the symbols of texts; [] of others."""
+    known: dict[str, Callable[[], list[str]]] = {
+        "table": lambda: Columns.from_dict(inputs).features,
+        "text": lambda: list(inputs["symbols"]),
+    }
+    return known.get(inputs["kind"], list)()
+
+
 class _Target(TypedDict):
     name: str
     mean: NotRequired[float]  # of training, in regression

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Container
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from metarun.config.schema import Config
 from metarun.config.targets import settings_of
+from metarun.data.inputs import describe_inputs, name_inputs
 from metarun.engine.loop import Experiment
 from metarun.errors import UsageError
 from metarun.run.build import build_source
@@ -90,6 +92,19 @@ def _check_fit(source: TaskSource, before: Experiment, name: str) -> None:
                 f"{tested} ({what}, data={name}): expected {trained}, as in training; give it other settings, or take "
                 "another source"
             )
+    _check_meaning(source, own, name)
+
+
+def _check_meaning(source: TaskSource, own: TaskSource, name: str) -> None:
+    """Raises UsageError: as many inputs stand for other features or symbols, which a learner knows by their places."""
+    trained, tested = (name_inputs(describe_inputs(part)) for part in (own, source))
+    differing = [(n, *pair) for n, pair in enumerate(zip_longest(trained, tested)) if pair[0] != pair[1]]
+    if trained and tested and differing:
+        n, first, other = differing[0]
+        raise UsageError(
+            f"{other!r} (input {n}, data={name}): expected {first!r}, as in training; take data of the same inputs, or "
+            "metarun adapt, which reads others as those of training were read"
+        )
 
 
 def has_other_data(config: Config, source: TaskSource, trained: Config, environment: Environment | None) -> bool:

@@ -10,6 +10,7 @@ from metarun.errors import SettingError, UsageError
 from metarun.run.build import build_experiment
 from metarun.run.other_source import build_other_source, has_other_data
 from metarun.storage.records import Environment
+from tests.helpers.tables import cities
 
 
 class Images(Tabular):
@@ -89,6 +90,34 @@ def test_images_have_the_size_of_the_runs_and_what_is_refused_has_its_default(ch
 def test_what_does_not_fit_is_refused(run, words, said):
     with pytest.raises(UsageError, match=said):
         _build(run, *words)
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "said"),
+    [
+        (
+            "data=table data.target=wage data.task=city data.features=[age,job]",
+            {"baker": "cook"},
+            "'job=cook'.*'job=baker'",
+        ),
+        (
+            "data=text data.text=name data.target=city data.ways=2",
+            {"a": "\N{BULLET}"},
+            r"\(input \d+, data=text\): expected '",
+        ),
+    ],
+)
+def test_inputs_that_mean_something_else_are_refused(source, change, said, tmp_path, monkeypatch):
+    """Of as many features and symbols, so that shapes do not tell."""
+    monkeypatch.chdir(tmp_path)
+    cities(0).to_csv("trained.csv")
+    cities(0).assign(wage=1.0 * cities(0).wage + 5).to_csv("alike.csv")
+    cities(0).replace({"job": change, "name": change}, regex=True).to_csv("other.csv")
+    form = f"{source} data.shots=2 data.queries=2 data.splits=[0.5,0.2,0.3]".split()
+    run = " ".join([*form, "data.file=trained.csv"])
+    assert _build(run, *form, "data.file=alike.csv")
+    with pytest.raises(UsageError, match=said):
+        _build(run, *form, "data.file=other.csv")
 
 
 def test_an_algorithm_that_is_told_the_truth_is_told_it_again():
