@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from metarun.data.decode import resize
+from metarun.data.decode import Size, fit_image, resize
 from metarun.data.images import LARGEST_SIZE, ImageSource
 from metarun.data.packing import Chunks, Packed, cache, expand, load_packed
-from metarun.errors import DataError, SettingError, boolean
+from metarun.errors import DataError, MetarunError, SettingError, boolean
 from metarun.tasks import Split
 from metarun.text import nearest, reason
 
@@ -101,20 +102,20 @@ class TorchvisionSet(ImageSource):
         parts = self._parts()
         if not (known := [part for part in parts if len(part)]):
             raise DataError(f"{self.dataset} (data.dataset): has no images; expected some")
-        first = known[0][0][0]
+        first, _ = self._read(known[0], 0)
         size = self.size or min(LARGEST_SIZE, *np.asarray(first).shape[:2])
         channels = self.channels or (1 if np.asarray(first).ndim == 2 else 3)
         by_class: dict[str, list[np.ndarray]] = {}
         digests: dict[str, list[str]] = {}
         for part in known:
             for n in tqdm(range(len(part)), f"packing {self.dataset}", unit="image", disable=None, leave=False):
-                image, label = part[n]
+                image, label = self._read(part, n)
                 if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
                     rule = "an integer, the class of an image"
                     raise DataError(f"{type(label).__name__} (label of {self.dataset}, data.dataset): expected {rule}")
                 pixels = np.asarray(image)
                 name = self._class_name(part, int(label))
-                by_class.setdefault(name, []).append(resize(pixels[None], (size, size), channels, self.invert)[0])
+                by_class.setdefault(name, []).append(self._fit(image, (size, size), channels))
                 digests.setdefault(name, []).append(hashlib.sha256(pixels.tobytes()).hexdigest()[:32])
         for name in sorted(by_class):
             yield name, np.stack(by_class[name])
@@ -125,6 +126,25 @@ class TorchvisionSet(ImageSource):
             "digests": [digest for name in sorted(digests) for digest in digests[name]],
             "names": [f"image {n} of {name}" for name in sorted(digests) for n in range(len(digests[name]))],
         }
+
+    def _read(self, part: Any, n: int) -> tuple[Any, Any]:
+        """An image and its label."""
+        try:
+            image, label = part[n]
+            return image, label
+        except MetarunError:  # of a signal
+            raise
+        except Exception as error:  # of its file, or of options such as a transform
+            rule = "a classification data set; restore its files, or set data.options"
+            raise DataError(
+                f"{self.dataset} (data.dataset): image {n} cannot be read ({reason(error)}): expected {rule}"
+            ) from error
+
+    def _fit(self, image: Any, size: Size, channels: int) -> np.ndarray:
+        """uint8 [channels, H, W] of an image of PIL's, of any mode, or of an array."""
+        if isinstance(image, Image.Image):
+            return fit_image(image, size, channels, self.invert)
+        return resize(np.asarray(image)[None], size, channels, self.invert)[0]
 
     @staticmethod
     def _class_name(part: Any, label: int) -> str:
@@ -161,7 +181,7 @@ class TorchvisionSet(ImageSource):
             if "split" in takes and "split" not in given:
                 return self._parts_by_split(cls, given)
             return [cls(**given)]
-        except DataError:
+        except MetarunError:  # also of a signal
             raise
         except Exception as error:  # of the network, the disk, the archive, or wrong options
             self._remove_empty_folders(there)

@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from metarun.data.packing import Packed
 from metarun.data.torchvision_sets import TorchvisionSet
@@ -104,6 +105,26 @@ def test_what_cannot_be_read_is_said(settings, error, line):
         return
     with pytest.raises(error, match=line):
         _ = _of(**settings).packed
+
+
+def test_images_of_all_modes_are_read(monkeypatch):
+    """In a set of files some are of a palette, whose numbers are no colours."""
+    red = Image.new("RGB", (9, 9), "red")
+    modes = [red, red.convert("P"), red.convert("CMYK"), red.convert("RGBA")]
+    source = _of(dataset="Flowers102", channels=3, splits=[0, 0, 1])
+    monkeypatch.setattr(source, "_parts", lambda: [[(image, n) for n, image in enumerate(modes)]])
+    assert [source.packed[name][0, :, 4, 4].tolist() for name in source.packed] == [[255, 0, 0]] * len(modes)
+
+
+def test_an_image_that_cannot_be_read_is_named(monkeypatch):
+    class Damaged(list):
+        def __getitem__(self, n):
+            raise OSError("image file is truncated")
+
+    source = _of(dataset="Flowers102")
+    monkeypatch.setattr(source, "_parts", lambda: [Damaged([0])])
+    with pytest.raises(DataError, match=r"Flowers102 \(data.dataset\): image 0 cannot be read \(image file is trunc"):
+        _ = source.packed
 
 
 def test_a_download_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
