@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     from metarun.run.contract import check_contract
     from metarun.run.environment import describe_session
     from metarun.run.identity import warn_of_changes
-    from metarun.run.other_source import has_other_data
+    from metarun.run.other_source import has_other_data, warn_of_known_classes
     from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
     from metarun.run.summary import compare_training, summarize, test_tasks_of
     from metarun.storage.records import Environment
@@ -61,6 +61,8 @@ def main(args: argparse.Namespace) -> None:
     other_data = name is not None and has_other_data(config, experiment.source, trained, rundir.environment())
     choices = rundir.choices() | ({"data": name} if name is not None else {})
     warn_of_changes(rundir, trained, config, experiment, other_data)
+    if other_data and name is not None:
+        warn_of_known_classes(experiment.source, before.source, name)
     state = loop.start(experiment)
     restore(experiment, state, own_checkpoint(rundir, trained, step), other_data)
     chunks = choose_chunks(config, experiment, state, "test")

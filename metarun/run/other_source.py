@@ -8,6 +8,7 @@ from typing import Any
 
 from metarun.config.schema import Config
 from metarun.config.targets import settings_of
+from metarun.data.classes import ClassSource
 from metarun.data.inputs import describe_inputs, name_inputs
 from metarun.engine.loop import Experiment
 from metarun.errors import UsageError
@@ -113,3 +114,18 @@ def has_other_data(config: Config, source: TaskSource, trained: Config, environm
         return True
     digests = environment and environment.data_digest, source.identity().get("data_digest")
     return None not in digests and digests[0] != digests[1]
+
+
+def warn_of_known_classes(tested: TaskSource, trained: TaskSource, name: str) -> None:
+    """Warns where test classes have names of classes that the run was trained with, as in a larger copy of its data.
+
+    Of sources of one kind: classes of others go by other names, and need not be here.
+    """
+    tested, trained = (getattr(part, "source", part) for part in (tested, trained))  # of a table, the one that it has
+    if type(tested) is not type(trained) or not isinstance(trained, ClassSource) or not isinstance(tested, ClassSource):
+        return
+    seen = {*trained.classes("train"), *trained.classes("val")}
+    test = tested.classes("test")
+    if known := [cls for cls in test if cls in seen]:
+        words = "%d of its %d test classes (%s) have names of classes that the run was trained or validated with"
+        log.warning(f"data=%s: {words}: expected new ones, or it is no test", name, len(known), len(test), known[0])

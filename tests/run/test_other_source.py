@@ -1,14 +1,16 @@
 """What another task source is given of a run that is tested on it, and what its learner does not fit."""
 
+import numpy as np
 import pytest
 
 from metarun.config.compose import compose
 from metarun.config.edit import with_source
 from metarun.config.folders import OWN, ConfigFolders
+from metarun.data.classes import ClassSource
 from metarun.data.tabular import Tabular
 from metarun.errors import SettingError, UsageError
 from metarun.run.build import build_experiment
-from metarun.run.other_source import build_other_source, has_other_data
+from metarun.run.other_source import build_other_source, has_other_data, warn_of_known_classes
 from metarun.storage.records import Environment
 from tests.helpers.tables import cities
 
@@ -118,6 +120,28 @@ def test_inputs_that_mean_something_else_are_refused(source, change, said, tmp_p
     assert _build(run, *form, "data.file=alike.csv")
     with pytest.raises(UsageError, match=said):
         _build(run, *form, "data.file=other.csv")
+
+
+class Named(ClassSource):
+    """Classes of these names."""
+
+    def __init__(self, names, **settings):
+        super().__init__(**settings)
+        self.names = names
+
+    def load(self):
+        return {name: np.zeros((2, 1), np.float32) for name in self.names}
+
+
+def test_a_test_of_classes_that_were_trained_on_is_warned_of(caplog):
+    """A larger copy of the data is other data, all of whose classes are for the test."""
+    trained = Named("abcdefghij", splits=[0.5, 0.2, 0.3])
+    warn_of_known_classes(Named("klm", splits=[0, 0, 1]), trained, "named")
+    warn_of_known_classes(Named(trained.classes("test"), splits=[0, 0, 1]), trained, "named")
+    warn_of_known_classes(Tabular(), trained, "tabular")
+    assert not caplog.text
+    warn_of_known_classes(Named("abcdefghijklm", splits=[0, 0, 1]), trained, "named")
+    assert "data=named: 7 of its 13 test classes (" in caplog.text
 
 
 def test_an_algorithm_that_is_told_the_truth_is_told_it_again():
