@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metarun.run.adapted import Adapted
     from metarun.run.trained import Trained
 
-KEYS = ("support", "query", "inner_steps", "together", "save", "out", "format")
+KEYS = ("support", "query", "inner_steps", "together", "invert", "save", "out", "format")
 CSV, PAGE = "predictions.csv", "adapt.html"
 
 log = logging.getLogger("metarun")
@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A trained run, and what it is applied to."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", metavar="RUN", help="a run directory, or a file of an exported or adapted learner")
-    words = "support=, query=; inner_steps=N; together=true: queries share batch-norm statistics; save=FILE"
+    words = (
+        "support=, query=; inner_steps=N; together=true: queries share batch-norm statistics; invert=false: images are "
+        "bright on dark already, where the run's were not; save=FILE"
+    )
     parser.add_argument("words", nargs="*", metavar="key=value", help=words)
     parser.add_argument("--out", help="out=FOLDER for the files; else RUN/adapt/<date>/<time>, of a file adapted/...")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="format=json: one JSON object")
@@ -53,6 +56,7 @@ class Words:
     query: list[str]
     inner_steps: int | None
     together: bool | None
+    invert: bool | None
     save: str | None
 
 
@@ -66,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
     from metarun.run.adapted import describe, learn
     from metarun.run.loading import load_trained
 
-    trained = load_trained(args.run)
+    trained = _with_inversion(load_trained(args.run), words)
     _check_places(args.out, words.save)
     support, queries, classes = _read_task(trained, words)
     task = trained.facts.task if trained.support is not None and words.support is None else None
@@ -98,18 +102,32 @@ def _read_words(words: list[str]) -> Words:
     if "query" not in found:
         raise UsageError("query= (command line): is missing: expected the examples to ask for: query=FOLDER or FILE")
     given = {key: values[0] for key, values in found.items()}
-    steps, together = given.get("inner_steps"), given.get("together")
+    steps = given.get("inner_steps")
     if steps is not None and not (steps.isdecimal() and int(steps)):
         raise UsageError(f"{steps!r} (inner_steps): expected an integer of at least 1")
-    if together not in (None, "true", "false"):
-        raise UsageError(f"{together!r} (together): expected true or false")
+    for name in ("together", "invert"):
+        if (value := given.get(name)) not in (None, "true", "false"):
+            raise UsageError(f"{value!r} ({name}): expected true or false")
     return Words(
         support=given.get("support"),
         query=found["query"],
         inner_steps=None if steps is None else int(steps),
-        together=None if together is None else together == "true",
+        together=None if "together" not in given else given["together"] == "true",
+        invert=None if "invert" not in given else given["invert"] == "true",
         save=given.get("save"),
     )
+
+
+def _with_inversion(trained: Trained, words: Words) -> Trained:
+    """The learner, for images that are inverted or not as was typed."""
+    if words.invert is None:
+        return trained
+    if "invert" not in trained.facts.inputs:
+        raise UsageError("invert= (command line): expected a run on images; leave it out")
+    if words.support is None:
+        raise UsageError("invert= (command line): expected it where support= is given, whose images are read so too")
+    inputs = trained.facts.inputs | {"invert": words.invert}
+    return replace(trained, facts=trained.facts.model_copy(update={"inputs": inputs}))
 
 
 def _read_task(trained: Trained, words: Words) -> tuple[Examples, Examples, list[str] | None]:

@@ -76,7 +76,7 @@ class ClassSource:
         Raises:
             DataError: the data is missing, incomplete or altered.
         """
-        raise NotImplementedError
+        raise DataError(f"{type(self).__name__} (data): has no load(): expected it to give {{class name: examples}}")
 
     def class_splits(self) -> Mapping[Split, Sequence[str]] | None:
         """The names of the classes of each split, in order; None: by `splits`. May ask for self.packed."""

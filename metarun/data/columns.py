@@ -134,7 +134,10 @@ class Columns:
             DataError: a word or an infinity in a column of numbers.
         """
         check_columns(frame, [column.name for column in self.columns], where)
-        return np.concatenate([column.transform(frame[column.name]) for column in self.columns], axis=1)
+        try:
+            return np.concatenate([column.transform(frame[column.name]) for column in self.columns], axis=1)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
 
     def describe(self) -> str:
         """How the columns are read, such as '3 numbers, 2 categories; gaps marked in ses'."""

@@ -136,8 +136,8 @@ class Images(ImageSource):
         **settings: Any,
     ):
         super().__init__(**settings)
-        if root is None:
-            raise SettingError(None, "root", "the folder with the images, as in data.root=FOLDER")
+        if not root:
+            raise SettingError(root, "root", "the folder with the images, as in data.root=FOLDER")
         if layout is not None:
             one_of("layout", layout, LAYOUTS)
         self.root, self.layout, self.split = expand(root), layout, split

@@ -111,9 +111,10 @@ def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
 
     Args:
         inputs: as describe_inputs() gives them.
-        x: n examples. Images: paths, PIL images, or uint8 arrays [n, H, W] or [n, H, W, C]. Rows: a DataFrame with the
-            columns of training, or an array of them in order. Texts: words, or a DataFrame with their column. Numbers
-            and whatever has the shape already: arrays or tensors.
+        x: n examples. Images: paths, PIL images, or arrays of whole numbers from 0 to 255, [n, H, W], [n, H, W, C] or
+            [n, C, H, W]; floats [n, *shape] from 0 to 1 are taken as they are. Rows: a DataFrame with the columns of
+            training, or an array of them in order. Texts: words, or a DataFrame with their column. Numbers: arrays or
+            tensors.
         where: what they are called in messages, such as `support`.
 
     Raises:
@@ -162,13 +163,16 @@ def number_symbols(symbols: str) -> dict[str, int]:
 
 
 def _encode_images(inputs: Plain, x: Any, where: str) -> np.ndarray:
-    shape = tuple(inputs["shape"])
-    channels, *size = shape
-    form = ((size[0], size[1]), channels, inputs["invert"])
-    if isinstance(x, np.ndarray) and x.dtype != object and x.dtype.kind != "U":
-        if x.shape[1:] == shape or x.dtype != np.uint8:
-            return _encode_numbers(inputs, x, where)
-        return resize(x, *form, where).astype(np.float32) / np.float32(255)
+    channels, height, width = shape = tuple(inputs["shape"])
+    form = ((height, width), channels, inputs["invert"])
+    if hasattr(x, "columns"):
+        if len(x.columns) != 1:
+            raise DataError(f"{len(x.columns)} columns ({where}): expected one, of the paths of images")
+        x = x.iloc[:, 0]
+    if isinstance(x, np.ndarray) and x.dtype.kind in "fiub":
+        if x.dtype.kind == "f":
+            return _take_pixels(inputs, x, where)
+        return _fit_pixels(x, form, shape, where).astype(np.float32) / np.float32(255)
     if not isinstance(x, Iterable):
         raise DataError(f"{x!r} ({where}): expected images: paths, PIL images, or uint8 arrays")
     pixels = []
@@ -178,11 +182,28 @@ def _encode_images(inputs: Plain, x: Any, where: str) -> np.ndarray:
         elif isinstance(example, Image.Image):
             pixels.append(fit_image(example, *form))
         else:
-            array = np.asarray(example)
-            pixels.append(
-                array if array.shape == shape and array.dtype == np.uint8 else resize(array[None], *form, where)[0]
-            )
+            pixels.append(_fit_pixels(np.asarray(example)[None], form, shape, where)[0])
     return np.stack(pixels).astype(np.float32) / np.float32(255) if pixels else np.zeros((0, *shape), np.float32)
+
+
+def _fit_pixels(
+    x: np.ndarray, form: tuple[tuple[int, int], int, bool], shape: tuple[int, ...], where: str
+) -> np.ndarray:
+    """uint8 [n, C, H, W] of whole numbers from 0 to 255, channels last, or first as torch has them, or none."""
+    if x.dtype.kind not in "iu" or x.size and not 0 <= x.min() <= x.max() <= 255:
+        raise DataError(f"{x.dtype} ({where}): expected images of whole numbers from 0 to 255, or floats from 0 to 1")
+    first = x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3, 4)
+    return resize((x.transpose(0, 2, 3, 1) if first else x).astype(np.uint8), *form, where)
+
+
+def _take_pixels(inputs: Plain, x: np.ndarray, where: str) -> np.ndarray:
+    """Floats as the learner takes them: scaled to it, inverted where it inverts, from 0 to 1."""
+    numbers = _encode_numbers(inputs, x, where)
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() <= 1:
+        found, inverted = f"{numbers.min():.4g} to {numbers.max():.4g}", ", dark as bright" if inputs["invert"] else ""
+        rule = f"floats from 0 to 1 as the learner takes them{inverted}"
+        raise DataError(f"from {found} ({where}): expected {rule}; or give whole numbers from 0 to 255")
+    return numbers
 
 
 def _encode_rows(inputs: Plain, x: Any, where: str) -> np.ndarray:

@@ -72,6 +72,9 @@ class Packed(Mapping[str, np.ndarray]):
         """The same examples, sorted by class. All need one shape and one type."""
         if isinstance(by_class, Packed):
             return by_class
+        if not isinstance(by_class, Mapping) or not all(isinstance(name, str) for name in by_class):
+            given = "other names than words" if isinstance(by_class, Mapping) else type(by_class).__name__
+            raise DataError(f"load() gives {given} (data): expected {{class name: examples}}, names as words")
         names = sorted(by_class)
         arrays = [np.asarray(by_class[name]) for name in names]
         if not names:

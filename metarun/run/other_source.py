@@ -41,6 +41,7 @@ def build_other_source(
         UsageError: the source refuses its settings, or the learner does not fit it.
     """
     takes = settings_of("data", config.source) or config.source
+    takes = takes if "size" in takes else {*takes} - {"splits"}  # what tables are scaled by comes from training tasks
     given = {
         key: value
         for key, value in _settings_of_test(before.source).items()

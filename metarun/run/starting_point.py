@@ -122,8 +122,8 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any], other_d
     if (now := experiment.source.identity()["split_hash"]) != saved["split_hash"] and not other_data:
         raise RunDirError(
             f"split {now[:12]} (split_hash): the checkpoint was trained on split {saved['split_hash'][:12]}, "
-            "so test classes could be training classes; use its data.split_seed, or to test on other data, choose its "
-            "source by name: metarun eval DIR data=NAME"
+            "so test classes could be training classes; use the run's own splits (data.split_seed, data.splits), or to "
+            "test on other data, choose its source by name: metarun eval DIR data=NAME"
         )
     shapes = {name: list(value.shape) for name, value in state.meta.items()}
     saved_shapes = {name: list(value.shape) for name, value in saved["meta"].items()}
