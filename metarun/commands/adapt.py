@@ -103,7 +103,7 @@ def _read_words(words: list[str]) -> Words:
         raise UsageError("query= (command line): is missing: expected the examples to ask for: query=FOLDER or FILE")
     given = {key: values[0] for key, values in found.items()}
     steps = given.get("inner_steps")
-    if steps is not None and not (steps.isdecimal() and int(steps)):
+    if steps is not None and not (steps.isdecimal() and len(steps) < 10 and int(steps)):
         raise UsageError(f"{steps!r} (inner_steps): expected an integer of at least 1")
     for name in ("together", "invert"):
         if (value := given.get(name)) not in (None, "true", "false"):

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from metarun.errors import DataError
+from metarun.errors import DataError, MetarunError
 from metarun.files import read
 from metarun.text import reason
 
@@ -57,6 +57,8 @@ def decode(path: Path, size: Size, channels: int, invert: bool = False, where: s
         image = _open(path)
         ImageOps.exif_transpose(image, in_place=True)
         return _fit(_on_white(image), size, channels, invert)
+    except MetarunError:  # as a signal
+        raise
     except Exception as error:  # Pillow raises all kinds of errors on damaged images
         raise _unreadable(path, error, where) from error
 
@@ -76,6 +78,8 @@ def image_size(path: Path) -> Size:
         if image.getexif().get(ORIENTATION, 1) != 1:  # or there is no need to decode it
             ImageOps.exif_transpose(image, in_place=True)
         return image.height, image.width
+    except MetarunError:  # as a signal
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -84,6 +88,8 @@ def is_grey(path: Path) -> bool:
     """Whether an image file has grey pixels only, by its kind. Raises DataError."""
     try:
         return _open(path).mode in ("1", "L", "I", *SIXTEEN_BITS)
+    except MetarunError:  # as a signal
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
 

@@ -78,8 +78,13 @@ class ImageSource(ClassSource):
         """See TaskSource. Raises DataError: an image is in two splits."""
         for note in self.packed.facts["notes"]:
             log.info("%s: %s", self.name, note)
-        _refuse_copies(self.packed, {split: self.classes(split) for split in SPLITS})
+        if (copies := _find_copies(self.packed, {split: self.classes(split) for split in SPLITS})) is not None:
+            self.report_copies(copies)
         super().prepare(device)
+
+    def report_copies(self, copies: str) -> None:
+        """Refuses data, in words, that has the same image in two splits. Raises DataError."""
+        raise DataError(f"{copies} (data.root): expected no image in two splits; remove one of them")
 
     def transform(self, examples: Tensor, seed: int, split: Split, index: Tensor) -> Tensor:
         """See ClassSource."""
@@ -222,8 +227,8 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _refuse_copies(packed: Packed, splits: Mapping[Split, Sequence[str]]) -> None:
-    """Raises DataError: the same image is in two splits."""
+def _find_copies(packed: Packed, splits: Mapping[Split, Sequence[str]]) -> str | None:
+    """The first image that is in two splits, in words; None where none is."""
     split_of = {name: split for split, names in splits.items() for name in names}
     seen: dict[str, tuple[str, str]] = {}  # digest: split, place
     place = 0
@@ -232,8 +237,6 @@ def _refuse_copies(packed: Packed, splits: Mapping[Split, Sequence[str]]) -> Non
         for n in range(place, place + count if split else place):
             other, first = seen.setdefault(packed.facts["digests"][n], (split, packed.facts["names"][n]))
             if other != split:
-                raise DataError(
-                    f"{first} of {other} and {packed.facts['names'][n]} of {split} are the same image (data.root): "
-                    "expected no image in two splits; remove one of them"
-                )
+                return f"{first} of {other} and {packed.facts['names'][n]} of {split} are the same image"
         place += count
+    return None

@@ -190,7 +190,7 @@ def _fit_pixels(
     x: np.ndarray, form: tuple[tuple[int, int], int, bool], shape: tuple[int, ...], where: str
 ) -> np.ndarray:
     """uint8 [n, C, H, W] of whole numbers from 0 to 255, channels last, or first as torch has them, or none."""
-    if x.dtype.kind not in "iu" or x.size and not 0 <= x.min() <= x.max() <= 255:
+    if x.dtype.kind not in "iu" or (x.size and not 0 <= x.min() <= x.max() <= 255):
         raise DataError(f"{x.dtype} ({where}): expected images of whole numbers from 0 to 255, or floats from 0 to 1")
     first = x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3, 4)
     return resize((x.transpose(0, 2, 3, 1) if first else x).astype(np.uint8), *form, where)

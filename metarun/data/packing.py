@@ -105,8 +105,11 @@ class Packed(Mapping[str, np.ndarray]):
         return len(self.counts)
 
 
-def describe_files(root: Path, files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Name below root, time and size of each file: a key that changes when a file comes, goes or is replaced."""
+def describe_files(root: Path, files: Iterable[Path]) -> list[tuple[str, int, int, int]]:
+    """Name below root, times and size of each file: a key that changes when a file comes, goes or is replaced.
+
+    The time of its last change of any kind tells files apart that were given one time on purpose, as archives do.
+    """
 
     def stat(path: Path) -> os.stat_result:
         try:
@@ -115,7 +118,7 @@ def describe_files(root: Path, files: Iterable[Path]) -> list[tuple[str, int, in
             return path.lstat()
 
     stats = ((path, stat(path)) for path in files)
-    return [(path.relative_to(root).as_posix(), facts.st_mtime_ns, facts.st_size) for path, facts in stats]
+    return [(path.relative_to(root).as_posix(), f.st_mtime_ns, f.st_ctime_ns, f.st_size) for path, f in stats]
 
 
 def load_packed(name: str, key: object, make: Callable[[], Chunks]) -> Packed:

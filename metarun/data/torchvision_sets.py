@@ -19,6 +19,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from metarun.data.classes import log
 from metarun.data.decode import Size, fit_image, resize
 from metarun.data.images import LARGEST_SIZE, ImageSource
 from metarun.data.packing import Chunks, Packed, cache, expand, load_packed
@@ -92,6 +93,10 @@ class TorchvisionSet(ImageSource):
         }
         rest = [name for name in self.packed if name not in [*held_out["val"], *held_out["test"]]]
         return {"train": rest, **held_out}
+
+    def report_copies(self, copies: str) -> None:
+        """Warns: a public data set stays as it is."""
+        log.warning("%s: %s (data.dataset): a few such copies hardly show in a result", self.dataset, copies)
 
     def details(self) -> dict[str, Any]:
         """See ClassSource."""
