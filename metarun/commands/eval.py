@@ -13,11 +13,13 @@ from metarun.commands.common import add_run, find_choices, print_result
 from metarun.config.keys import key_of, policy
 from metarun.config.schema import PATHS
 from metarun.engine.ranks import refuse_several_processes
-from metarun.errors import RunDirError, UsageError
+from metarun.errors import DataError, RunDirError, UsageError
 
 if TYPE_CHECKING:
     from metarun.config.schema import Config
     from metarun.engine.loop import Experiment
+    from metarun.storage.rundir import RunDir
+    from metarun.tasks import TaskSource
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     from metarun.storage.rundir import RunDir, make_dated_folder
 
     rundir, trained = RunDir(args.run), RunDir(args.run).config()
-    config, experiment, before, name = _build(args, trained, rundir.choices())
+    config, experiment, before, name = _build(args, trained, rundir)
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
         raise RunDirError(
@@ -82,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _build(
-    args: argparse.Namespace, trained: Config, choices: dict[str, str]
+    args: argparse.Namespace, trained: Config, rundir: RunDir
 ) -> tuple[Config, Experiment, Experiment, str | None]:
     """The config of the test, its experiment, that of the run as it was, and the name of the source that is chosen."""
     from metarun.config.compose import forget_composed
@@ -97,18 +99,34 @@ def _build(
     if (name := chosen_source(args.words, folders)) is None:
         config = with_changes(trained.plain(), args.words)
     else:
-        config = with_source(trained.plain(), args.words, choices, folders)
+        config = with_source(trained.plain(), args.words, rundir.choices(), folders)
     config = replace(config, logger=None)  # which may not be installed here
     # The data of training may have moved, which those words say that change nothing else of the source.
     moved = {key: config.data[key] for key in PATHS if name is None and key in config.data}
     as_it_was = replace(trained, device=config.device, logger=None, data=trained.data | moved)
-    before, source = build_experiment(as_it_was), None
+    source = None
+    try:
+        before = build_experiment(as_it_was)
+    except DataError:
+        if name is None or (form := _recall_form(rundir)) is None:
+            raise
+        before = build_experiment(as_it_was, (), form)  # for a test on other data that of training need not be here
     if name is not None:
         config, source = build_other_source(config, trained, before, name, {key_of(word) for word in args.words})
     experiment = build_experiment(config, ("test",), source)
     _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
     check_ways_of_eval(before.source, experiment)
     return config, experiment, before, name
+
+
+def _recall_form(rundir: RunDir) -> TaskSource | None:
+    """What the learner was trained for, as the run kept it; None where it did not."""
+    from metarun.run.trained import Form
+
+    environment, summary = rundir.environment(), rundir.summary()
+    if environment is None or summary is None or environment.inputs is None or environment.outputs is None:
+        return None
+    return Form(environment.inputs, environment.outputs, summary.metric, summary.source)
 
 
 def _refuse_without_effect(words: list[str], data: dict, training_only: tuple[str, ...]) -> None:

@@ -213,6 +213,8 @@ def describe(adapted: Adapted) -> list[str]:
         interval = "" if known.ci95 is None else f" (mean and 95% interval {of}, for this support set)"
         r2 = "" if known.r2 is None else f", R² {known.r2:.3f}"
         lines.append(f"{known.metric} {mean}{r2}{interval}")
+    if adapted.trained.facts.inputs.get("invert"):
+        lines.append("images: inverted as in training, dark ink is bright (bright on dark already: invert=false)")
     if queries <= FEW:
         lines += [f"{name}: {adapted.spell(n)}" for n, name in enumerate(adapted.queries.names)]
     if adapted.transductive and adapted.together:

@@ -39,6 +39,7 @@ class Form:
     inputs: dict[str, Any]  # see data/inputs.py
     outputs: int
     metric: Metric
+    source: records.Source | None = None  # its facts, where they are wanted
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -46,8 +47,8 @@ class Form:
         return tuple(self.inputs["shape"])
 
     def facts(self) -> dict[str, Any]:
-        """No facts of tasks: there are none."""
-        return {"name": self.inputs["kind"]}
+        """What is known of its tasks."""
+        return self.source.model_dump(exclude={"train_tasks"}) if self.source else {"name": self.inputs["kind"]}
 
     def check_support(self, task: records.Task, x: np.ndarray, y: np.ndarray) -> None:
         """Raises ValueError: these are no support examples of this task."""

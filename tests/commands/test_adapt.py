@@ -11,7 +11,9 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from helpers.own_data import write_own_data
 from helpers.tables import cities
+from PIL import Image, ImageOps
 from sklearn.metrics import mean_squared_error, r2_score
 
 from metarun.data.inputs import encode
@@ -220,3 +222,23 @@ def test_a_damaged_file_is_refused(metarun, waves):
         assert code == 4
         assert said in err
     assert not Path("adapted").exists()
+
+
+def test_images_that_are_bright_on_dark_already_are_not_inverted(metarun, data_root):
+    assert metarun(*SHORT, *IMAGES, "algo=protonet", "hydra.run.dir=run")[0] == 0
+    write_own_data(Path())
+    for folder in ("support", "query"):
+        for path in Path(folder).rglob("*.png"):
+            negative = Path(f"{folder} bright", *path.parts[1:])
+            negative.parent.mkdir(parents=True, exist_ok=True)
+            ImageOps.invert(Image.open(path)).save(negative)
+    code, out, err = metarun("adapt", "run", "support=support", "query=query", "out=dark")
+    assert code == 0, err
+    assert "images: inverted as in training" in out
+    code, out, err = metarun(
+        "adapt", "run", "support=support bright", "query=query bright", "invert=false", "out=bright"
+    )
+    assert code == 0, err
+    assert "inverted" not in out
+    assert [row["p(letter 0)"] for row in _rows("bright")] == [row["p(letter 0)"] for row in _rows("dark")]
+    assert metarun("adapt", "run", "support=support", "query=query", "invert=perhaps")[0] == 2

@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from helpers.own_data import write_own_data
 from helpers.tables import cities
 
 from metarun.storage.rundir import RunDir
@@ -154,3 +155,15 @@ def test_a_table_may_have_moved(metarun):
     code, out, err = metarun("eval", "run", "data.file=moved.csv")
     assert code == 0, err
     assert "trained on" not in out
+
+
+def test_the_data_of_training_need_not_be_here_for_a_test_on_other_data(metarun):
+    write_own_data(Path())
+    words = ("data=images", "data.root=letters", "data.ways=2", "data.queries=1", "data.size=28", "model.filters=4")
+    assert metarun(*words, *QUICK, "meta_batch=2", "hydra.run.dir=run")[0] == 0
+    shutil.rmtree("letters")
+    code, out, err = metarun("eval", "run", "data=images", "data.root=query", "test_tasks=4")
+    assert code == 0, err
+    assert re.search(r"trained on +images 2-way 1-shot", out)
+    code, _, err = metarun("eval", "run", "test_tasks=4")
+    assert (code, "letters (data.root): expected a folder" in err) == (3, True)

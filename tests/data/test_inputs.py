@@ -154,3 +154,24 @@ def test_preprocessing_of_a_stranger_is_checked():
                 assert "\n" not in str(caught.value)
             with pytest.raises(ValueError, match="preprocessing"):
                 check_inputs({name: value for name, value in good.items() if name != key})
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_pixels_mean_the_same_wherever_their_channels_are(invert):
+    inputs = {"kind": "images", "shape": [1, 8, 8], "invert": invert}
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
+    expected = encode(inputs, [Image.fromarray(image) for image in pixels])
+    for form in (pixels, pixels[..., None], pixels[:, None], pixels.astype(int)[:, None], list(pixels[:, None])):
+        assert np.array_equal(encode(inputs, form), expected)
+    assert np.array_equal(encode(inputs, torch.from_numpy(pixels)[:, None]), expected)
+    assert np.array_equal(encode(inputs, expected), expected), "floats are as the learner takes them"
+    for wrong in (pixels[:, None] / 1.0, pixels.astype(int) - 300, pixels.astype(int) * 2):
+        with pytest.raises(DataError, match="from 0 to 255"):
+            encode(inputs, wrong)
+
+
+def test_a_frame_of_paths_is_one_column(folder):
+    files = [str(path) for path in sorted(folder.rglob("*.png"))]
+    assert np.array_equal(encode(IMAGES, pandas.DataFrame({"path": files})), encode(IMAGES, files))
+    with pytest.raises(DataError, match=r"2 columns \(examples\): expected one"):
+        encode(IMAGES, pandas.DataFrame({"path": files, "label": files}))
