@@ -11,7 +11,7 @@ def write_own_data(folder: Path) -> None:
     """Writes all of it."""
     generator = np.random.default_rng(0)
     for name, count in (("letters", 7), ("support", 1), ("query", 2)):
-        for n in range(12 if name == "letters" else 5):
+        for n in range(32 if name == "letters" else 5):
             points = np.random.default_rng(n).uniform(10, 95, (4, 2))
             (folder / name / f"letter {n}").mkdir(parents=True)
             for place in range(count):
@@ -24,6 +24,6 @@ def write_own_data(folder: Path) -> None:
     score = 10 + ses * np.random.default_rng(1).normal(2, 1, 30)[school] + generator.normal(size=len(school))
     sex = generator.choice(["F", "M"], len(school))
     pandas.DataFrame({"school": school, "ses": ses, "sex": sex, "score": score}).to_csv(folder / "schools.csv")
-    locale = np.repeat(np.arange(15), 12)
+    locale = np.repeat(np.arange(20), 12)
     names = ["".join(generator.choice(list("abcdefghij"[n % 5 : n % 5 + 6]), 5)) for n in locale]
     pandas.DataFrame({"name": names, "locale": [f"l{n}" for n in locale]}).to_csv(folder / "names.csv")
