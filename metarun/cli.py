@@ -94,10 +94,18 @@ class _Output:
             return call()
         except OSError as error:
             if self._failure is None:
+                if self.stream is sys.__stderr__:
+                    _discard(self.stream)
                 return 0
             raise self._failure(
                 f"output (stdout): {reason(error)}: expected a place that can be written; redirect it elsewhere"
             ) from error
+
+
+def _discard(stream: Any) -> None:
+    """Sends what is still to be written nowhere, or Python ends with an exit code of its own while it shuts down."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _OutputError(RunDirError):
@@ -179,8 +187,7 @@ def _report(error: Exception) -> int:
                 return error.code
     if isinstance(error, _OutputError):
         if sys.__stdout__ is not None and sys.__stdout__ is getattr(sys.stdout, "stream", None):
-            with suppress(OSError, ValueError):  # what is still to be printed, or Python complains while it shuts down
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+            _discard(sys.__stdout__)
         if isinstance(error.__cause__, BrokenPipeError):
             return 128 + signal.SIGPIPE  # silent, as other tools: `metarun table DIR | head -1`
     if isinstance(error, MemoryError) or "can't start new thread" in str(error):

@@ -487,7 +487,9 @@ def test_a_closed_pipe_is_silent_and_a_full_disk_is_said(tmp_path, close, code):
 
 def test_errors_go_where_nobody_can_read_them(tmp_path):
     command = f"{sys.executable} -m metarun evl 2>/dev/full"
-    assert subprocess.run(["bash", "-c", command], cwd=tmp_path).returncode == 2
+    for unbuffered in ("", "1"):
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        assert subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment).returncode == 2
 
 
 def test_a_working_directory_that_is_gone_is_said(tmp_path):
