@@ -50,7 +50,7 @@ OF_FILES = {"images", "torchvision", "table", "text"}  # of the user's, whose ta
 GENERATED = [name for name in _choices("data") if name not in OF_FILES]
 COMBINATIONS = [c for c in itertools.product(_choices("algo"), GENERATED) if c not in REFUSED]
 COMBINATIONS += VARIANTS
-QUICKEST = dict.fromkeys(("protonet", "meta_lstm", "lstm_generator", "unicorn"), "tabular")  # of the others: sinusoid
+QUICKEST = dict.fromkeys(("protonet", "meta_lstm", "lstm_generator"), "tabular")  # of the others: sinusoid
 
 
 def _words(algo, data, data_root):

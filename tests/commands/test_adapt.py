@@ -50,7 +50,10 @@ def _write_task(source, task, root):
             Path(folder, f"{n:02d}.png").write_bytes(archive.read(member))
 
 
-@pytest.mark.parametrize("algo", ["maml", "protonet", "lstm_generator", "meta_lstm"])
+SLOW = [pytest.param(algo, marks=pytest.mark.slow) for algo in ("lstm_generator", "meta_lstm")]
+
+
+@pytest.mark.parametrize("algo", ["maml", "protonet", *SLOW])
 def test_a_test_task_in_files_is_answered_as_in_the_runs_own_test(metarun, data_root, algo):
     code, _, err = metarun(*SHORT, *IMAGES, f"algo={algo}", "hydra.run.dir=run")
     assert code == 0, err

@@ -67,9 +67,8 @@ def _start(cwd, size, *words):
     )
 
 
-@pytest.mark.parametrize(
-    "algo", [pytest.param("maml", marks=pytest.mark.slow), "reptile"]
-)  # reptile has meta-parameters of two precisions
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["maml", "reptile"])  # reptile has meta-parameters of two precisions
 def test_one_process_writes(metarun, tmp_path, algo):
     words = (*QUICK, f"algo={algo}", "meta_steps=20", "model.hidden=[8]")
     assert _start(tmp_path, 2, *words, "hydra.run.dir=two").wait() == 0, (tmp_path / "stderr").read_text()

@@ -172,7 +172,7 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize(
     "signum",
-    [signal.SIGTERM, signal.SIGKILL, *(pytest.param(signum, marks=SLOW) for signum in (signal.SIGINT, signal.SIGUSR1))],
+    [signal.SIGKILL, *(pytest.param(n, marks=SLOW) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))],
 )
 def test_an_interrupted_run_ends_as_if_nothing_had_happened(metarun, tmp_path, signum):
     process = _start(tmp_path, *LONG, "hydra.run.dir=cut")
