@@ -112,7 +112,6 @@ class ClassSource:
         """All classes of each split, also those that have too few examples."""
         if (given := self.class_splits()) is not None:
             return {split: list(given.get(split, ())) for split in SPLITS}
-
         return split_names(self.packed, self.splits, self.split_seed)
 
     def classes(self, split: Split) -> list[str]:

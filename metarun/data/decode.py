@@ -16,6 +16,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +54,10 @@ def decode(path: Path, size: Size, channels: int, invert: bool = False, where: s
     Raises:
         DataError: it is missing, no image, damaged, too large, or of a kind that has no 8-bit counterpart.
     """
-    try:
+    with _naming(path, where):
         image = _open(path)
         ImageOps.exif_transpose(image, in_place=True)
         return _fit(_on_white(image), size, channels, invert)
-    except MetarunError:  # as a signal
-        raise
-    except Exception as error:  # Pillow raises all kinds of errors on damaged images
-        raise _unreadable(path, error, where) from error
 
 
 def fit_image(image: Image.Image, size: Size, channels: int, invert: bool = False) -> np.ndarray:
@@ -73,25 +70,17 @@ def fit_image(image: Image.Image, size: Size, channels: int, invert: bool = Fals
 
 def image_size(path: Path) -> Size:
     """Height and width in pixels, upright; a file whose turn is noted is decoded for it. Raises DataError."""
-    try:
+    with _naming(path):
         image = _open(path)
         if image.getexif().get(ORIENTATION, 1) != 1:  # or there is no need to decode it
             ImageOps.exif_transpose(image, in_place=True)
         return image.height, image.width
-    except MetarunError:  # as a signal
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
 
 
 def is_grey(path: Path) -> bool:
     """Whether an image file has grey pixels only, by its kind. Raises DataError."""
-    try:
+    with _naming(path):
         return _open(path).mode in ("1", "L", "I", *SIXTEEN_BITS)
-    except MetarunError:  # as a signal
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
 
 
 def digest(path: Path) -> bytes:
@@ -193,6 +182,17 @@ def _fit(image: Image.Image, size: Size, channels: int, invert: bool) -> np.ndar
     fitted = np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
     fitted = fitted[None] if channels == 1 else fitted.transpose(2, 0, 1)
     return np.ascontiguousarray(255 - fitted if invert else fitted)
+
+
+@contextmanager
+def _naming(path: Path, where: str = "data.root") -> Iterator[None]:
+    """Whatever goes wrong inside is a DataError that names the file."""
+    try:
+        yield
+    except MetarunError:  # as a signal
+        raise
+    except Exception as error:  # Pillow raises all kinds of errors on damaged images
+        raise _unreadable(path, error, where) from error
 
 
 def _unreadable(path: Path, error: Exception, where: str = "data.root") -> DataError:

@@ -32,6 +32,8 @@ CHUNK = 256  # images that are packed at once
 class ImageSource(ClassSource):
     """What all sources of images share: one size for all, changes of training images, a check for copies.
 
+    Their load() gives Packed, whose facts are layout, splits, notes, and digest and name of each example.
+
     Args:
         size: H and W in pixels: the shorter side is scaled to it, and the middle cut out; None: as the images are, but
             at most 84.
@@ -65,10 +67,6 @@ class ImageSource(ClassSource):
     def form(self) -> tuple[int | None, int | None, bool]:
         """What decides the pixels of an image, beside itself."""
         return self.size, self.channels, self.invert
-
-    def load(self) -> Packed:
-        """See ClassSource. The facts are layout, splits, notes, and digest and name of each example."""
-        raise NotImplementedError
 
     def class_splits(self) -> Mapping[Split, Sequence[str]] | None:
         """See ClassSource."""

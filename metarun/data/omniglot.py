@@ -10,7 +10,6 @@ With split=lake as in Lake et al. 2015: the 30 alphabets of the background set f
 alphabet.
 """
 
-import hashlib
 import os
 from itertools import islice
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from metarun.data import omniglot_archive as archive
 from metarun.data.classes import ClassSource
 from metarun.data.omniglot_archive import DIGEST, DRAWERS, SIZE
 from metarun.data.packing import Packed, cache, expand
+from metarun.data.splitting import shuffle_names
 from metarun.errors import SettingError, boolean, one_of
 from metarun.tasks import Split
 
@@ -84,15 +84,12 @@ class Omniglot(ClassSource):
 
     def class_splits(self) -> dict[Split, list[str]]:
         """See ClassSource."""
-
-        def digest(name: str) -> bytes:
-            return hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
-
         if self.split is None:
-            rest = iter(sorted(self.packed, key=digest))
+            rest = iter(shuffle_names(self.packed, self.split_seed))
             return {split: list(islice(rest, n)) for split, n in self.split_sizes.items()}
         sets, alphabets = self.packed.facts["sets"], self.groups() or {}
-        background = sorted((name for name, part in sets.items() if part == archive.SETS[0]), key=digest)
+        background = [name for name, part in sets.items() if part == archive.SETS[0]]
+        background = shuffle_names(background, self.split_seed)
         parts = {"val": background[:VALIDATION_ALPHABETS], "train": background[VALIDATION_ALPHABETS:]}
         parts["test"] = [name for name in sets if name not in background]
         return {split: [name for name in self.packed if alphabets[name] in part] for split, part in parts.items()}

@@ -20,6 +20,15 @@ def check_splitting(splits: Sequence[float], split_seed: int) -> None:
         )
 
 
+def shuffle_names(names: Iterable[str], split_seed: int) -> list[str]:
+    """The names in an order that the seed decides, whatever order they come in."""
+
+    def digest(name: str) -> bytes:
+        return hashlib.sha256(f"{split_seed}/{name}".encode()).digest()
+
+    return sorted(names, key=digest)
+
+
 def split_names(names: Iterable[str], splits: Sequence[float], split_seed: int) -> dict[Split, list[str]]:
     """The names of each split, in an order that the seed decides; training has what rounding leaves over.
 
@@ -28,11 +37,7 @@ def split_names(names: Iterable[str], splits: Sequence[float], split_seed: int) 
         splits: shares of train, val and test, which add up to 1.
         split_seed: another one makes other splits.
     """
-
-    def digest(name: str) -> bytes:
-        return hashlib.sha256(f"{split_seed}/{name}".encode()).digest()
-
-    shuffled = sorted(sorted(names), key=digest)
+    shuffled = shuffle_names(names, split_seed)
     val, test = (round(share * len(shuffled)) for share in splits[1:])
     test = min(test, len(shuffled) - val)
     train = len(shuffled) - val - test
