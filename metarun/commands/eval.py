@@ -49,7 +49,8 @@ def main(args: argparse.Namespace) -> None:
     from metarun.storage.records import Environment
     from metarun.storage.rundir import RunDir, make_dated_folder
 
-    rundir, trained = RunDir(args.run), RunDir(args.run).config()
+    rundir = RunDir(args.run)
+    trained = rundir.config()
     config, experiment, before, name = _build(args, trained, rundir)
     newest = newest_checkpoint(rundir, trained)
     if newest is None or not newest["best"][0]:
