@@ -154,9 +154,7 @@ def _dispatch(argv: list[str]) -> None:
     elif name in VERBS:
         parser = _Parser(prog=f"metarun {name}", description=VERBS[name].__doc__, allow_abbrev=False)
         VERBS[name].add_arguments(parser)
-        # format=csv and out=FILE are options with the spelling of settings
-        words = [f"--{word}" if word.startswith(("format=", "out=")) else word for word in argv[1:]]
-        VERBS[name].main(parser.parse_intermixed_args(words))
+        VERBS[name].main(parser.parse_intermixed_args([parser.spell(word) for word in argv[1:]]))
     elif is_setting:
         from metarun.commands import train
 
@@ -170,6 +168,11 @@ def _dispatch(argv: list[str]) -> None:
 
 class _Parser(argparse.ArgumentParser):
     """Raises where argparse would print and exit."""
+
+    def spell(self, word: str) -> str:
+        """A word for argparse: format=csv is its option --format=csv where the verb has one."""
+        option, equals, _ = word.partition("=")
+        return f"--{word}" if equals and f"--{option}" in self._option_string_actions else word
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (command line): expected {self.format_usage()[7:]}")

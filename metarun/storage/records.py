@@ -205,14 +205,31 @@ class Tasks(Record):
     clusters: list[list[Count]] | None = None  # the numbers of the classes, or of the table, that each is made of
 
 
+class Position(Record):
+    """How far a running process is, by its own clock. What is not known yet is None."""
+
+    doing: str = "training"  # or preparing data, compiling, validating, testing, drawing
+    began: float = 0.0  # of this session, in seconds since 1970
+    updated: float = 0.0  # when this was written
+    seconds_left: float | None = None  # of the whole run: training, validations and the test
+    tasks_per_second: float | None = None
+    memory_mb: Count | None = None  # peak, in MiB
+    metric: Metric | None = None
+    loss: float | None = None  # the last one logged, the mean meta-loss of one meta-batch
+    score: float | None = None  # the metric with it
+    validation: float | None = None  # the last one
+
+
 class Status(Record):
-    """status.json: running, done, failed or stopped; outer steps saved; the error; the process."""
+    """status.json: running, done, failed or stopped; outer steps done; the error; the process and its position."""
 
     status: Phase
     step: Count = 0
+    steps: Count | None = None  # outer steps that the run has in all; None in older runs
     error: str | None = None
     pid: int | None = None
     host: str | None = None
+    position: Position | None = None  # None in older runs
 
 
 class Git(Record):
