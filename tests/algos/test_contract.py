@@ -37,6 +37,7 @@ ALGORITHMS = {
     "lstm_generator": ["algo.eval_inner_steps=3", "algo.hidden=16", "algo.meta_lr=0.003"],
     "maml_pp": ["algo.inner_steps=2"],
     "meta_lstm": ["algo.inner_steps=3", "algo.meta_lr=0.01", "algo.meta_clip=null"],
+    "closed_form": ["algo.meta_lr=0.01"],
     "protonet": ["algo.meta_lr=0.01"],
     "reptile": ["algo.inner_lr=0.02", "algo.eval_inner_steps=10", "algo.meta_lr=0.5"],
 }
