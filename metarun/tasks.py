@@ -6,7 +6,7 @@ Integer targets are classes: outputs are logits, the loss is cross-entropy and t
 regressed: the loss and the metric are the squared error, averaged over a point's outputs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -28,16 +28,24 @@ class Task(NamedTuple):
     query_x: Tensor  # [Q, *input_shape]
     query_y: Tensor  # [Q] int64 classes, or [Q, outputs] float targets
     key: Tensor  # [] int64: the task's own number, from keys()
+    classes: Tensor | None = None  # [N] int64: the numbers that its classes have among all of the split; None: none
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Task":
+        """The task with function(tensor) in place of each tensor."""
+        return Task(*(None if tensor is None else function(tensor) for tensor in self))  # pyright: ignore
 
     def select(self, which: slice | int) -> "Task":
         """Some tasks of a batch, or with an integer one task."""
-        return Task(*(tensor[which] for tensor in self))
+        return self.map(lambda tensor: tensor[which])
 
     def to(self, where: torch.device | torch.dtype) -> "Task":
         """The same task on another device, or with its float tensors in another precision."""
-        if isinstance(where, torch.device):
-            return Task(*(tensor.to(where) for tensor in self))
-        return Task(*(tensor.to(where) if tensor.is_floating_point() else tensor for tensor in self))
+        everything = isinstance(where, torch.device)
+        return self.map(lambda tensor: tensor.to(where) if everything or tensor.is_floating_point() else tensor)
+
+    def examples(self) -> tuple[Tensor, ...]:
+        """What it is made of: inputs and targets of the support and the query set, four tensors."""
+        return self[:4]
 
     def points(self) -> tuple[Tensor, Tensor]:
         """Inputs and targets of the support and the query set together, of one task."""
@@ -147,7 +155,8 @@ class TaskSource(Protocol):
 
     The constructor checks the settings and reads nothing; `prepare` reads or makes the data. A source of classes may
     say in `split_sizes`, {split: number}, how many classes a split has; tasks of more ways are then refused. Its tasks
-    have the classes 0 to ways - 1, even where there are more outputs.
+    have the classes 0 to ways - 1, even where there are more outputs. For algorithms that learn the training classes
+    themselves, a task may have their numbers, in the order of its labels, each below `train_classes` of the source.
 
     A source whose tasks share classes or tables may have `clusters(seed, split, index)`, which gives of tasks [T, c]
     int64, at least 0: the numbers of the c classes, or with c = 1 of the table, that each is made of. Intervals are

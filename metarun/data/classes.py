@@ -188,34 +188,37 @@ class ClassSource:
                 words = f"fewer than {sum(self.sizes.of(split))} examples, shots + queries, and are left out"
                 log.warning("%s: %s of %s (%s) have %s", self.name, count_of(len(few), "class"), split, few[0], words)
 
-    def _classes_of(self, seed: int, split: Split, index: Tensor) -> Tensor:
-        """[T, N] int64: the numbers of the classes of each task."""
-        members, ways = self.members[split], self.ways.of(split)
+    def _places_of(self, seed: int, split: Split, index: Tensor) -> Tensor:
+        """[T, N] int64: the numbers that the classes of each task have among those of the split."""
+        ways = self.ways.of(split)
         if split not in self.group_sizes:
-            return members[seeds.distinct((seed, split, "classes"), index, 1, len(members), ways).squeeze(1)]
+            return seeds.distinct((seed, split, "classes"), index, 1, len(self.members[split]), ways).squeeze(1)
         per_group = self.group_sizes[split]
         group = seeds.distinct((seed, split, "groups"), index, 1, len(per_group), 1)[:, 0]  # [T, 1]
         drawn = seeds.distinct_of_sizes((seed, split, "classes"), index, per_group[group], int(per_group.max()), ways)
-        return members[(per_group.cumsum(0) - per_group)[group] + drawn.squeeze(1)]
+        return (per_group.cumsum(0) - per_group)[group] + drawn.squeeze(1)
 
     def clusters(self, seed: int, split: Split, index: Tensor) -> Tensor:
         """[T, N] int64: the numbers of the classes that each task is made of; see TaskSource."""
-        return self._classes_of(seed, split, index.to(self.members[split].device))
+        members = self.members[split]
+        return members[self._places_of(seed, split, index.to(members.device))]
 
     def sample(self, seed: int, split: Split, index: Tensor) -> Task:
         """See TaskSource."""
         index = index.to(self.examples.device)
         shots, queries = self.sizes.of(split)
         per_class, ways = shots + queries, self.ways.of(split)
-        classes = self._classes_of(seed, split, index)
+        numbers = self._places_of(seed, split, index)
+        classes = self.members[split][numbers]
         address = (seed, split, "drawings")  # as of the first source of classes
         places = seeds.distinct_of_sizes(address, index, self.counts[classes], self.most, per_class)
         examples = self.examples[self.starts[classes][..., None] + places]  # [T, N, K + Q, ...]
-        if self.rotations == "all" or (self.rotations == "train" and split == "train"):
+        if self._turns(split):
             quarter = seeds.words((seed, split, "rotations"), index, ways) % 4
             pixels = examples.flatten(-2)
             turned = self.turns[quarter][:, :, None, None].expand_as(pixels)
             examples = pixels.gather(-1, turned).view_as(examples)
+            numbers = 4 * numbers + quarter  # a class that is turned is another one
         examples = self.transform(examples, seed, split, index).to(self.device)
         labels = torch.arange(ways, device=self.device).expand(len(index), -1)
 
@@ -225,7 +228,16 @@ class ClassSource:
             return x, labels.repeat_interleave(examples.shape[2], dim=1)
 
         support, query = with_labels(examples[:, :, :shots]), with_labels(examples[:, :, shots:])
-        return Task(*support, *query, keys(seed, split, index).to(self.device))
+        return Task(*support, *query, keys(seed, split, index).to(self.device), numbers.to(self.device))
+
+    def _turns(self, split: Split) -> bool:
+        """Whether the classes of this split are turned."""
+        return self.rotations == "all" or (self.rotations == "train" and split == "train")
+
+    @property
+    def train_classes(self) -> int:
+        """The number of training classes, those that are turned included."""
+        return self.split_sizes["train"] * (4 if self._turns("train") else 1)
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""

@@ -281,7 +281,11 @@ def _cut(tasks: Task, classes: bool) -> Task:
         return x[rows, index], y[rows, index]
 
     support, query = cut(tasks.support_x, tasks.support_y), cut(tasks.query_x, tasks.query_y)
-    return Task(*support, *query, tasks.key) if support and query else tasks
+    return (
+        tasks._replace(support_x=support[0], support_y=support[1], query_x=query[0], query_y=query[1])
+        if support and query
+        else tasks
+    )
 
 
 @contextmanager
@@ -289,7 +293,8 @@ def _without_traces(experiment: Experiment, tasks: Task, meta: Params) -> Iterat
     """Refuses parts that change the tasks, the meta-parameters, or the learner's weights and buffers."""
     own = [part for part in (experiment.learner, experiment.algorithm) if not _is_metarun(part)]
     subject = own[0] if own else experiment.algorithm
-    kept = [*tasks._asdict().items(), *meta.items(), *experiment.algorithm.model.state_dict().items()]
+    kept = [*zip(Task._fields, tasks, strict=True), *meta.items(), *experiment.algorithm.model.state_dict().items()]
+    kept = [(name, value) for name, value in kept if value is not None]
     before = [value.clone() for _, value in kept]
     yield
     for (name, value), old in zip(kept, before, strict=True):
