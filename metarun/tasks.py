@@ -20,21 +20,35 @@ Split = Literal["train", "val", "test"]
 Metric = Literal["accuracy", "mse"]
 
 
-class Task(NamedTuple):
-    """One small learning problem. A batch of tasks is a Task whose tensors have T in front."""
-
+class _Task(NamedTuple):
     support_x: Tensor  # [S, *input_shape]
     support_y: Tensor  # [S] int64 classes, or [S, outputs] float targets
     query_x: Tensor  # [Q, *input_shape]
     query_y: Tensor  # [Q] int64 classes, or [Q, outputs] float targets
     key: Tensor  # [] int64: the task's own number, from keys()
-    classes: Tensor | None = None  # [N] int64: the numbers that its classes have among all of the split; None: none
+    classes: Tensor  # [N] int64: the numbers that its classes have among all of the split; [0]: they have none
+
+
+class Task(_Task):
+    """One small learning problem. A batch of tasks is a Task whose tensors have T in front.
+
+    `classes` need not be given. They are for algorithms that learn the training classes themselves.
+    """
+
+    def __new__(
+        cls, support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor, key: Tensor,
+        classes: Tensor | None = None,
+    ) -> "Task":  # fmt: skip
+        """A task; without `classes` they have no numbers."""
+        if classes is None and isinstance(key, Tensor):
+            classes = key.new_empty((*key.shape, 0))
+        return super().__new__(cls, support_x, support_y, query_x, query_y, key, classes)  # pyright: ignore
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Task":
         """The task with function(tensor) in place of each tensor."""
-        return Task(*(None if tensor is None else function(tensor) for tensor in self))  # pyright: ignore
+        return Task(*map(function, self))
 
-    def select(self, which: slice | int) -> "Task":
+    def select(self, which: slice | int | list[int]) -> "Task":
         """Some tasks of a batch, or with an integer one task."""
         return self.map(lambda tensor: tensor[which])
 

@@ -191,8 +191,7 @@ class Engine:
     def map_tasks(self, function: Callable[[Params, Task], Any], meta: Params, tasks: Task) -> Any:
         """function(meta, task) for each task, its results stacked along a new first axis."""
         if self.mode != "loop":
-            where = Task(*(None if tensor is None else 0 for tensor in tasks))  # pyright: ignore[reportArgumentType]
-            return vmap(function, in_dims=(None, where))(meta, tasks)
+            return vmap(function, in_dims=(None, 0))(meta, tasks)
         results = [function(meta, tasks.select(t)) for t in range(len(tasks.support_x))]
         if isinstance(results[0], Tensor):
             return torch.stack(results)

@@ -293,8 +293,7 @@ def _without_traces(experiment: Experiment, tasks: Task, meta: Params) -> Iterat
     """Refuses parts that change the tasks, the meta-parameters, or the learner's weights and buffers."""
     own = [part for part in (experiment.learner, experiment.algorithm) if not _is_metarun(part)]
     subject = own[0] if own else experiment.algorithm
-    kept = [*zip(Task._fields, tasks, strict=True), *meta.items(), *experiment.algorithm.model.state_dict().items()]
-    kept = [(name, value) for name, value in kept if value is not None]
+    kept = [*tasks._asdict().items(), *meta.items(), *experiment.algorithm.model.state_dict().items()]
     before = [value.clone() for _, value in kept]
     yield
     for (name, value), old in zip(kept, before, strict=True):

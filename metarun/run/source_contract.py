@@ -117,17 +117,22 @@ def _check_clusters(source: TaskSource, seed: int, split: Split) -> None:
 def _check_types(source: TaskSource, split: Split, task: Task, device: torch.device, n: int = TASKS) -> None:
     """Shapes, types and values of n tasks."""
     where = f"sample() of {split}"
-    if not isinstance(task, Task) or not all(isinstance(tensor, Tensor) for tensor in _tensors(task)):
+    if not isinstance(task, Task) or not all(isinstance(tensor, Tensor) for tensor in task):
         names = type(task).__name__ if not isinstance(task, tuple) else [type(part).__name__ for part in task]
         refuse(source, f"{where} gives {names}", f"a metarun.tasks.Task of tensors: {', '.join(Task._fields)}")
     classes, shape = source.metric == "accuracy", tuple(source.input_shape)
     ends = {"x": ("*input_shape", shape), "y": ("", ()) if classes else ("outputs", (source.outputs,))}
-    kinds = {"x": torch.float32, "y": torch.int64 if classes else torch.float32, "key": torch.int64}
-    for name, tensor in zip(Task._fields, _tensors(task), strict=False):
+    kinds = {
+        "x": torch.float32,
+        "y": torch.int64 if classes else torch.float32,
+        "key": torch.int64,
+        "classes": torch.int64,
+    }
+    for name, tensor in task._asdict().items():
         points, _, part = name.rpartition("_")
         words, end = ends.get(part, ("", ()))
-        # [n, points, *end], and [n] for the key
-        right = tensor.shape == (n, *tensor.shape[1:2], *end) if points else tensor.shape == (n,)
+        # [n, points, *end], [n, N] for the numbers of classes, and [n] for the key
+        right = tensor.shape == (n, *([] if part == "key" else tensor.shape[1:2]), *end)
         if not right or (points and (tensor.dim() < 2 or tensor.shape[1] < 1)):
             wanted = [str(n), *([points[0].upper()] if points else []), *map(str, end)]
             remedy = f" ({words} after the points)" if words else ""
@@ -150,8 +155,6 @@ def _check_types(source: TaskSource, split: Split, task: Task, device: torch.dev
         elif sizes != points:
             given = " and ".join(f"{points[name]} {name}_x for {sizes[name]} {name}_y" for name in sizes)
             refuse(source, f"{where} gives {given}", "a target for each point")
-    if task.classes is not None and (task.classes.dtype != torch.int64 or task.classes.shape[:1] != (n,)):
-        refuse(source, f"{where} gives classes of shape {list(task.classes.shape)}", f"int64 [{n}, N], or None")
     if task.key.min() < 0 or (n == TASKS and (task.key.diff() != 1).any()):
         rule = "numbers in a row, as the tasks are: metarun.tasks.keys(seed, split, index)"
         refuse(source, f"{where} gives keys {task.key[:3].tolist()}", rule)
@@ -206,14 +209,9 @@ def _rows(x: Tensor, y: Tensor) -> list[bytes]:
     return [a.tobytes() + b.tobytes() for a, b in pairs]
 
 
-def _tensors(task: Task) -> tuple[Any, ...]:
-    """Those that every task has."""
-    return task[:5]
-
-
 def _differing_field(a: Task, b: Task, exact: bool = True, but: tuple[str, ...] = ()) -> str | None:
     """The first tensor in which tasks differ; None where they are the same, with exact=False but for rounding."""
-    for name, x, y in zip(Task._fields, _tensors(a), _tensors(b), strict=False):
+    for name, x, y in zip(Task._fields, a, b, strict=True):
         if name in but:
             continue
         if x.shape != y.shape:

@@ -17,7 +17,6 @@ from helpers.oracles import (
 from metarun.algos.maml import MAML
 from metarun.engine.engine import Engine
 from metarun.errors import SettingError
-from metarun.tasks import Task
 
 CPU = torch.device("cpu")
 
@@ -80,7 +79,7 @@ def _loss(outputs, y):
 
 
 def _batches(tasks):
-    return [Task(*(tensor.roll(k, dims=0)[: 3 + k % 2] for tensor in tasks)) for k in range(5)]
+    return [tasks.map(lambda tensor, k=k: tensor.roll(k, dims=0)[: 3 + k % 2]) for k in range(5)]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -96,7 +95,7 @@ def test_five_outer_steps_agree_with_higher(learner, first_order):
     optimizer = _outer_adam(dict(theirs.named_parameters()))
     for batch in _batches(tasks):
         optimizer.zero_grad()
-        for sx, sy, qx, qy, _ in zip(*batch, strict=True):
+        for sx, sy, qx, qy in zip(*batch.examples(), strict=True):
             inner = torch.optim.SGD(theirs.parameters(), lr=0.3)
             with higher.innerloop_ctx(
                 theirs, inner, copy_initial_weights=False, track_higher_grads=not first_order
@@ -132,7 +131,7 @@ def test_five_outer_steps_agree_with_torchopt(learner):
             torchopt.extract_state_dict(theirs, by="reference"),
             torchopt.extract_state_dict(inner, by="reference"),
         )
-        for sx, sy, qx, qy, _ in zip(*batch, strict=True):
+        for sx, sy, qx, qy in zip(*batch.examples(), strict=True):
             for _ in range(2):
                 inner.step(_loss(theirs(sx), sy))
             (_loss(theirs(qx), qy) / len(batch.support_x)).backward()

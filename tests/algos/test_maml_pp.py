@@ -17,7 +17,6 @@ from metarun.algos.maml import MAML
 from metarun.algos.maml_pp import MAMLpp
 from metarun.engine.engine import Engine
 from metarun.errors import SettingError
-from metarun.tasks import Task
 
 CPU = torch.device("cpu")
 
@@ -119,7 +118,7 @@ def test_learned_rates_are_those_of_the_test_too():
     meta["rate.theta"] = rates
     steps = [(lambda theta, g, rate=rate: theta - rate * g, None) for rate in rates]
     expected = torch.stack(list(tune_by_hand(meta["learner.theta"], task, steps)))
-    curve = Engine().adaptation_curves(algorithm, meta, Task(*(t[None] for t in task)))[0]
+    curve = Engine().adaptation_curves(algorithm, meta, task.map(lambda t: t[None]))[0]
     torch.testing.assert_close(curve, expected, rtol=1e-10, atol=1e-12)
 
 

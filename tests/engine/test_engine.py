@@ -18,7 +18,6 @@ from metarun.engine.chunking import peak_bytes
 from metarun.engine.engine import Engine
 from metarun.errors import SettingError
 from metarun.models import Conv4
-from metarun.tasks import Task
 
 
 @pytest.mark.parametrize(
@@ -45,9 +44,9 @@ def test_a_task_alone_reordered_or_twice_gives_the_same(learner):
     algorithm = maml(model)
     whole = Engine().meta_gradient(algorithm, algorithm.init(), tasks)
     for order in ([2], [3, 1, 0, 2], [1, 1, 2]):
-        some = Engine().meta_gradient(algorithm, algorithm.init(), Task(*(tensor[order] for tensor in tasks)))
+        some = Engine().meta_gradient(algorithm, algorithm.init(), tasks.select(order))
         assert_same([some.losses, some.scores], [whole.losses[order], whole.scores[order]], 1e-12)
-    reordered = Engine().meta_gradient(algorithm, algorithm.init(), Task(*(tensor[[3, 1, 0, 2]] for tensor in tasks)))
+    reordered = Engine().meta_gradient(algorithm, algorithm.init(), tasks.select([3, 1, 0, 2]))
     assert_same(reordered.grads.values(), whole.grads.values(), 1e-12)
 
 
@@ -221,7 +220,7 @@ def test_each_thread_has_one_copy_of_the_algorithm(monkeypatch):
     try:
         learner = Watched(5)
         algorithm = MAMLpp(learner, inner_steps=2)
-        tasks = Task(*(tensor.repeat(6, *[1] * (tensor.ndim - 1)) for tensor in quadratic()[0]))
+        tasks = quadratic()[0].map(lambda tensor: tensor.repeat(6, *[1] * (tensor.ndim - 1)))
         engine = Engine(chunk=1)
         for progress in (0.0, 0.3, 0.6, 0.9):
             engine.meta_gradient(algorithm.at(progress), algorithm.init(), tasks)

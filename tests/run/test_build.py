@@ -129,6 +129,6 @@ def test_with_a_shared_head_a_run_is_tested_with_any_ways(tmp_path):
         assert result.mean[-1] > 1.2 / ways
     (own, _), (other, _) = build(), build("data.ways=6")
     with pytest.raises(
-        UsageError, match=r"6 \(data.ways\): expected 2, as in .*algo=protonet, or algo.head=shared with"
+        UsageError, match=r"6 \(data.ways\): expected 2, as in .*protonet, or algo.head=shared with"
     ):
         check_ways_of_eval(own.source, other)
