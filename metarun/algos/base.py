@@ -38,11 +38,14 @@ class Algorithm(ABC):
     Attributes:
         any_ways: whether test tasks may have more or fewer classes than training tasks; the learner's outputs are then
             as many as the largest have.
+        training_weights: names of meta-parameters that only training needs, such as those of an output for each of the
+            training classes. With other data they may have another shape.
         training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
         origin: the algorithm that this is a stage of (see `at`), by default itself. All stages have the same units.
     """
 
     any_ways = False
+    training_weights: ClassVar[tuple[str, ...]] = ()
     training_only: ClassVar[tuple[str, ...]] = ("meta_lr", "meta_lr_schedule", "meta_clip", "meta_optimizer")
 
     model: nn.Module = field(kw_only=False)

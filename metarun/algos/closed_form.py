@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metarun.algos.base import without_head
-from metarun.algos.feedforward import Feedforward
+from metarun.algos.feedforward import Feedforward, mask_absent
 from metarun.errors import SettingError, at_least, one_of, positive
 from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource
@@ -87,32 +87,34 @@ class ClosedForm(Feedforward):
     def answers(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] α times the margins of the classes, or in regression values; least for a class without support."""
         learner = {name: value for name, value in meta.items() if name not in (SCALE, PENALTY)}
-        features = self.predict(learner, torch.cat([task.support_x, task.query_x]), task.support_x)
-        features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
-        support, query = features.tensor_split([len(task.support_x)])
-        penalty = meta[PENALTY].exp()
-        if task.support_y.is_floating_point():
-            return query @ self.solve(support, task.support_y.T, penalty).T
-        members = F.one_hot(task.support_y, self.ways).T.to(support.dtype)  # [N, S]
-        logits = meta[SCALE].exp() * (query @ self.solve(support, members, penalty).T)
-        return logits.masked_fill(members.sum(dim=1) == 0, torch.finfo(logits.dtype).min)
+        x = self.predict(learner, torch.cat([task.support_x, task.query_x]), task.support_x)
+        support, query = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).tensor_split([len(task.support_x)])
+        classes = not task.support_y.is_floating_point()
+        targets = (F.one_hot(task.support_y, self.ways).to(x) if classes else task.support_y).T  # [N, S]
+        outputs = query @ solve_head(self.solver, support, targets, meta[PENALTY].exp(), self.newton_steps).T
+        if not classes:
+            return outputs
+        return mask_absent(meta[SCALE].exp() * outputs, targets.sum(dim=1))
 
-    def solve(self, x: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
-        """[N, D] the weights of each class, or output.
 
-        Args:
-            x: [S, D] features of the support set.
-            targets: [N, S] 1 where the point is of the class, else 0; or in regression its values.
-            penalty: [] λ.
-        """
-        if self.solver == "ridge":
-            return solve_ridge(x, targets, penalty, torch.ones_like(targets[:1]))
-        step = newton_step(_logistic if self.solver == "logistic" else _squared_hinge)
-        y, weights = 2 * targets - 1, x.new_zeros(len(targets), x.shape[1])
-        with torch.no_grad():
-            for _ in range(self.newton_steps):
-                weights = step(x, y, penalty, weights)
-        return step(x, y, penalty, weights)  # at the solution its gradient is that of the implicit function
+def solve_head(solver: str, x: Tensor, targets: Tensor, penalty: Tensor, newton_steps: int) -> Tensor:
+    """[N, D] the weights of each class, or output, by one of the solvers.
+
+    Args:
+        solver: `ridge`, `logistic` or `svm`.
+        x: [S, D] features of the support set.
+        targets: [N, S] 1 where the point is of the class, else 0; or in regression its values.
+        penalty: [] λ.
+        newton_steps: of the last two solvers.
+    """
+    if solver == "ridge":
+        return solve_ridge(x, targets, penalty, torch.ones_like(targets[:1]))
+    step = newton_step(_logistic if solver == "logistic" else _squared_hinge)
+    y, weights = 2 * targets - 1, x.new_zeros(len(targets), x.shape[1])
+    with torch.no_grad():
+        for _ in range(newton_steps):
+            weights = step(x, y, penalty, weights)
+    return step(x, y, penalty, weights)  # at the solution its gradient is that of the implicit function
 
 
 def solve_ridge(x: Tensor, y: Tensor, penalty: Tensor, weight: Tensor) -> Tensor:

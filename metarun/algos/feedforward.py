@@ -6,6 +6,7 @@ answers(θ, support, queries),     meta-loss = mean query loss of them
 from abc import abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from metarun.algos.base import Algorithm
@@ -34,3 +35,8 @@ class Feedforward(Algorithm):
     def predictions(self, meta: Params, task: Task) -> Tensor:
         """[1, Q, N] outputs: there are no inner steps."""
         return self.answers(meta, task)[None]
+
+
+def mask_absent(logits: Tensor, number: Tensor) -> Tensor:
+    """[Q, N] logits, the least number there is for classes of which the support set has no example ([N] how many)."""
+    return logits.masked_fill(number == 0, torch.finfo(logits.dtype).min)

@@ -7,7 +7,7 @@ tokens alone and there are no positions: a query is answered as if it were the o
 set plays no part. Of a task of classes the transformer is asked once for each class, with 1 as the target of its own
 points and 0 as that of the others. So classes are alike by construction, a task may have any number of them, and none
 of their numbers is learned. In regression the target is the value. The features are the learner's, without its last
-layer, and are meta-learned too; inputs that are vectors are standardised first, by the support set.
+layer, and are meta-learned too.
 
 References: Garnelo et al. 2018, "Conditional neural processes", arXiv 1807.01613; Müller et al. 2022, "Transformers can
 do Bayesian inference", arXiv 2112.10510 (prior-fitted networks); Hollmann et al. 2023, "TabPFN", arXiv 2207.01848. We
@@ -25,7 +25,7 @@ from torch.func import functional_call
 
 from metarun import seeds
 from metarun.algos.base import without_head
-from metarun.algos.feedforward import Feedforward
+from metarun.algos.feedforward import Feedforward, mask_absent
 from metarun.algos.inner import with_prefix, without_prefix
 from metarun.errors import SettingError, at_least, boolean
 from metarun.models.functional import Params
@@ -42,6 +42,8 @@ class InContext(Feedforward):
         heads: of its attention.
         permute_columns: whether training tasks see the columns of their vectors in an order of their own, so that none
             means the same in two tasks: for a test on other columns. What columns mean cannot be learned then.
+        standardise: whether each column of vectors has mean 0 and variance 1 over the support set: for a test on columns
+            of other scales. What their size means cannot be learned then.
     """
 
     any_ways = True
@@ -51,11 +53,12 @@ class InContext(Feedforward):
     layers: int = 4
     heads: int = 4
     permute_columns: bool = False
+    standardise: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         at_least(1, width=self.width, layers=self.layers, heads=self.heads)
-        boolean(permute_columns=self.permute_columns)
+        boolean(permute_columns=self.permute_columns, standardise=self.standardise)
         if self.width % self.heads:
             raise SettingError(self.width, "width", f"a multiple of heads, which are {self.heads}")
         self.model, head = without_head(self.model)
@@ -69,8 +72,9 @@ class InContext(Feedforward):
 
     def check(self, source: TaskSource, meta_batch: int) -> None:
         """See Algorithm."""
-        if self.permute_columns and len(source.input_shape) != 1:
-            raise SettingError(True, "algo.permute_columns", "false where examples are no vectors")
+        for name in ("permute_columns", "standardise"):
+            if getattr(self, name) and len(source.input_shape) != 1:
+                raise SettingError(True, f"algo.{name}", "false where examples are no vectors")
 
     def init(self) -> Params:
         """{name: tensor}: the learner's own weights, and the transformer's."""
@@ -89,7 +93,9 @@ class InContext(Feedforward):
 
     def answers(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] logits, least for a class without support; or values."""
-        support_x, query_x = standardise(task.support_x, task.query_x)
+        support_x, query_x = task.support_x, task.query_x
+        if self.standardise:
+            support_x, query_x = standardise_columns(support_x, query_x)
         x = self.predict(without_prefix("learner", meta), torch.cat([support_x, query_x]), support_x)
         classes = not task.support_y.is_floating_point()
         y = F.one_hot(task.support_y, self.outputs).T[..., None] if classes else task.support_y[None]
@@ -97,16 +103,14 @@ class InContext(Feedforward):
         if not classes:
             return outputs[0]
         logits = outputs[..., 0].T
-        return logits.masked_fill(y.sum(dim=(1, 2)) == 0, torch.finfo(logits.dtype).min)
+        return mask_absent(logits, y.sum(dim=(1, 2)))
 
 
-def standardise(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-    """Support and query vectors, [n, F], with mean 0 and variance 1 over the support set; others as they are.
+def standardise_columns(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    """Support and query vectors, [n, F], with mean 0 and variance 1 over the support set.
 
     A column that is the same in the whole support set is 0 there, and in a query at most 10 in size, as all are.
     """
-    if support.dim() != 2 or len(support) < 2:
-        return support, query
     mean = support.mean(dim=0)
     deviation = (support - mean).square().mean(dim=0).add(1e-6).sqrt()
     return (support - mean) / deviation, ((query - mean) / deviation).clamp(-10, 10)

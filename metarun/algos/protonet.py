@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metarun.algos.base import need_classes, without_head
-from metarun.algos.feedforward import Feedforward
+from metarun.algos.feedforward import Feedforward, mask_absent
 from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource
 
@@ -50,4 +50,4 @@ class ProtoNet(Feedforward):
         number = members.sum(dim=0)
         prototypes = members.T @ support / number.clamp(min=1)[:, None]
         logits = -(query[:, None] - prototypes).square().sum(dim=-1)
-        return logits.masked_fill(number == 0, torch.finfo(logits.dtype).min)
+        return mask_absent(logits, number)

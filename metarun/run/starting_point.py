@@ -127,7 +127,8 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any], other_d
         )
     shapes = {name: list(value.shape) for name, value in state.meta.items()}
     saved_shapes = {name: list(value.shape) for name, value in saved["meta"].items()}
-    if wrong := [name for name in {**shapes, **saved_shapes} if shapes.get(name) != saved_shapes.get(name)]:
+    tested = [name for name in {**shapes, **saved_shapes} if name not in experiment.algorithm.training_weights]
+    if wrong := [name for name in tested if shapes.get(name) != saved_shapes.get(name)]:
         name = wrong[0]
         raise RunDirError(
             f"{name} {shapes.get(name, 'absent')} (checkpoint): has {saved_shapes.get(name, 'absent')}, so it "

@@ -127,8 +127,11 @@ class Trained:
         config = _for_this_machine(config)
         device = set_up_device(config)
         algorithm, _ = build_algorithm(config, form, device)
-        expected = {name: (value.shape, value.dtype) for name, value in algorithm.init().items()}
-        if expected != {name: (value.shape, value.dtype) for name, value in self.meta.items()}:
+        expected, given = (
+            {name: (w.shape, w.dtype) for name, w in meta.items() if name not in algorithm.training_weights}
+            for meta in (algorithm.init(), self.meta)
+        )
+        if expected != given:
             raise RunDirError(
                 f"{self.path}: its weights are not those of its config; expected both of one run; take it anew"
             )

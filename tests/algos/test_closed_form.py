@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from metarun import seeds
-from metarun.algos.closed_form import ClosedForm
+from metarun.algos.closed_form import ClosedForm, solve_head
 from metarun.errors import SettingError
 from metarun.models import MLP, Conv4
 from metarun.tasks import Task
@@ -49,10 +49,10 @@ def test_the_head_is_that_of_scikit_learn(solver, features):
 
 
 def test_the_svm_is_at_the_minimum_of_its_convex_loss():
-    task, algorithm = _points(30), _solver("svm", 30)
+    task = _points(30)
     x = torch.cat([task.support_x, torch.ones(len(task.support_x), 1)], dim=1)
     members = torch.nn.functional.one_hot(task.support_y).T.double()
-    weights = algorithm.solve(x, members, torch.tensor(LAMBDA)).requires_grad_()
+    weights = solve_head("svm", x, members, torch.tensor(LAMBDA), 10).requires_grad_()
     hinge = (1 - (2 * members - 1) * (weights @ x.T)).clamp(min=0)
     (slope,) = torch.autograd.grad(hinge.square().sum() + LAMBDA * weights.square().sum(), weights)
     assert slope.abs().max() < 1e-12

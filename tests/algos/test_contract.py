@@ -34,6 +34,7 @@ ALGORITHMS = {
     **{name: ["algo.eval_inner_steps=3"] for name in ("maml", "fomaml", "anil", "pretrain")},
     "averaging": ["algo.eval_inner_steps=3", "algo.learners=3"],
     "lstm_generator": ["algo.eval_inner_steps=3", "algo.hidden=16", "algo.meta_lr=0.003"],
+    "boil": ["algo.eval_inner_steps=3"],
     "maml_pp": ["algo.inner_steps=2"],
     "meta_lstm": ["algo.inner_steps=3", "algo.meta_lr=0.01", "algo.meta_clip=null"],
     "closed_form": ["algo.meta_lr=0.01"],
@@ -43,14 +44,20 @@ ALGORITHMS = {
 # Settings that make another algorithm of one, tested on one source; training tasks have fewer classes than outputs.
 VARIANTS = {("unicorn", "tabular"): ["algo=maml", "algo.head=shared", "algo.eval_inner_steps=3", "data.eval_ways=3"]}
 MORE_STEPS = {("protonet", "sequences"): 500}  # untrained, an LSTM's features are good prototypes already
-REFUSED = {("protonet", "sinusoid"), *itertools.product(["oracle"], ["omniglot", "sequences", "tabular"])}
+REFUSED = {
+    *itertools.product(["protonet", "matching", "baseline"], ["sinusoid"]),
+    *itertools.product(["oracle"], ["omniglot", "sequences", "tabular"]),
+}
+REFUSED |= set(itertools.product(["baseline"], ["sequences", "tabular"]))
 # The labels of a task are arbitrary, so that there is nothing to find in all tasks together.
 LEARN_NOTHING_ACROSS_TASKS = set(itertools.product(["pretrain"], ["omniglot", "sequences", "tabular"]))
 OF_FILES = {"images", "torchvision", "table", "text"}  # of the user's, whose tasks are tested in tests/data
 GENERATED = [name for name in _choices("data") if name not in OF_FILES]
 COMBINATIONS = [c for c in itertools.product(_choices("algo"), GENERATED) if c not in REFUSED]
 COMBINATIONS += VARIANTS
-QUICKEST = dict.fromkeys(("protonet", "meta_lstm", "lstm_generator"), "tabular")  # of the others: sinusoid
+QUICKEST = dict.fromkeys(("protonet", "matching", "meta_lstm", "lstm_generator"), "tabular") | {
+    "baseline": "omniglot"
+}  # of the others: sinusoid
 
 
 def _words(algo, data, data_root):
@@ -63,7 +70,7 @@ def _words(algo, data, data_root):
 
 @pytest.mark.parametrize(("algo", "data"), sorted(REFUSED))
 def test_what_makes_no_sense_is_refused_in_a_line_that_says_why(algo, data, data_root):
-    with pytest.raises(UsageError, match=r"no meaning in regression|can tell the truth") as refusal:
+    with pytest.raises(UsageError, match=r"no meaning in regression|can tell the truth|have none in common") as refusal:
         build_experiment(compose(_words(algo, data, data_root)))
     assert "\n" not in str(refusal.value)
 

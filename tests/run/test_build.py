@@ -128,7 +128,5 @@ def test_with_a_shared_head_a_run_is_tested_with_any_ways(tmp_path):
         assert result.mean[0] == pytest.approx(1 / ways, abs=1e-6), "step 0 is exactly chance"
         assert result.mean[-1] > 1.2 / ways
     (own, _), (other, _) = build(), build("data.ways=6")
-    with pytest.raises(
-        UsageError, match=r"6 \(data.ways\): expected 2, as in .*protonet, or algo.head=shared with"
-    ):
+    with pytest.raises(UsageError, match=r"6 \(data.ways\): expected 2, as in .*protonet, or algo.head=shared with"):
         check_ways_of_eval(own.source, other)
