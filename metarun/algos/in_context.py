@@ -42,7 +42,7 @@ class InContext(Feedforward):
         heads: of its attention.
         permute_columns: whether training tasks see the columns of their vectors in an order of their own, so that none
             means the same in two tasks: for a test on other columns. What columns mean cannot be learned then.
-        standardise: whether each column of vectors has mean 0 and variance 1 over the support set: for a test on columns
+        standardise: whether each column of vectors has mean 0 and variance 1 over the support set: for tests on columns
             of other scales. What their size means cannot be learned then.
     """
 

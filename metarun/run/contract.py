@@ -192,7 +192,7 @@ def _check_meta_loss(algorithm: Algorithm, meta: Params, task: Task) -> None:
     grads = ()
     if loss.requires_grad:
         grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    if not any(grad is not None and (grad != 0).any() for grad in grads):
+    if algorithm.trains and not any(grad is not None and (grad != 0).any() for grad in grads):
         rule = "one that depends on the meta-parameters; leave out detach(), item() and no_grad()"
         refuse(algorithm, "meta_loss() has no gradient", rule)
 

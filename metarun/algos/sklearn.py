@@ -1,0 +1,141 @@
+"""Any estimator of scikit-learn, fitted on each support set. No meta-learning at all.
+
+    answers(x) = estimator.fit(support_x, support_y) at x:     predict_proba or decision_function, or predict
+
+It is what a reader would do with a small table, and the answer to whether meta-learning gains anything there.
+
+Reference: Pedregosa et al. 2011, "Scikit-learn: machine learning in Python", JMLR 12.
+"""
+
+import importlib.util
+import inspect
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarun.algos.feedforward import Feedforward
+from metarun.errors import SettingError, UsageError
+from metarun.models.functional import Params
+from metarun.tasks import Task, TaskSource
+from metarun.text import nearest
+
+
+@dataclass(eq=False, kw_only=True)
+class ScikitLearn(Feedforward):
+    """An estimator of scikit-learn in place of the learner, on inputs as vectors.
+
+    Args:
+        estimator: its class, such as sklearn.linear_model.Ridge; a regressor for regression, else a classifier.
+        settings: of its constructor, plain values by name; None: its own, and 0 for random_state.
+    """
+
+    trains = False
+
+    estimator: str | None = None
+    settings: dict[str, Any] | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if importlib.util.find_spec("sklearn") is None:
+            remedy = "the package scikit-learn: pip install 'metarun[sklearn]'"
+            raise SettingError("sklearn", "_target_", remedy)
+
+    @property
+    def name(self) -> str:
+        """See Algorithm."""
+        return f"scikit-learn's {(self.estimator or 'estimator').rpartition('.')[2]}"
+
+    def check(self, source: TaskSource, meta_batch: int) -> None:
+        """See Algorithm: chooses logistic regression or ridge where no estimator is given."""
+        kind = "classifier" if source.metric == "accuracy" else "regressor"
+        self.outputs = source.outputs
+        if self.estimator is None:
+            names = {"classifier": "LogisticRegression", "regressor": "Ridge"}
+            self.estimator = f"sklearn.linear_model.{names[kind]}"
+        if self.estimator not in (known := _estimators(kind)):
+            close = nearest(self.estimator, known)
+            raise SettingError(self.estimator, "algo.estimator", f"a {kind} of scikit-learn, by its full name{close}")
+        cls, settings = known[self.estimator], dict(self.settings or {})
+        if "random_state" in inspect.signature(cls).parameters:
+            settings.setdefault("random_state", 0)
+        try:
+            cls(**settings)._validate_params()
+        except (TypeError, ValueError) as error:
+            rule = f"settings that {self.estimator} takes: {' '.join(str(error).split())}"
+            raise SettingError(self.settings, "algo.settings", rule) from error
+        self.make = partial(cls, **settings)
+
+    def init(self) -> Params:
+        """{name: tensor}: a number that nothing depends on."""
+        return {"nothing": torch.zeros(())}
+
+    def answers(self, meta: Params, task: Task) -> Tensor:
+        """[Q, N] logarithms of probabilities, or margins, or predicted values; least for a class without support."""
+        inputs = (task.support_x, task.support_y, task.query_x)
+        return _Fit.apply(self, *inputs) + 0 * meta["nothing"]  # pyright: ignore[reportReturnType]
+
+    def fit(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
+        """The answers of one task."""
+        support, query = support_x.reshape(len(support_x), -1), query_x.reshape(len(query_x), -1)
+        if support_y.dtype.kind == "f":
+            targets = support_y[:, 0] if support_y.shape[1] == 1 else support_y
+            return self.make().fit(support, targets).predict(query).reshape(len(query), -1)
+        fitted = self.make().fit(support, support_y)
+        logits = np.full((len(query), self.outputs), np.finfo(np.float32).min)
+        if hasattr(fitted, "predict_proba"):
+            found = np.log(fitted.predict_proba(query).clip(1e-12))
+        elif hasattr(fitted, "decision_function"):
+            found = fitted.decision_function(query)
+            found = np.stack([-found, found], axis=1) / 2 if found.ndim == 1 else found
+        else:
+            found = np.log((fitted.predict(query)[:, None] == fitted.classes_).clip(1e-12))
+        logits[:, fitted.classes_] = found
+        return logits
+
+
+@cache
+def _estimators(kind: str) -> dict[str, type]:
+    """The estimators of a kind by name, public names first: sklearn.linear_model.Ridge, not its private module's."""
+    from sklearn.utils import all_estimators
+
+    found = {}
+    for name, cls in all_estimators(type_filter=kind):
+        public = ".".join(part for part in cls.__module__.split(".") if not part.startswith("_"))
+        found[f"{public}.{name}"] = cls
+    return found
+
+
+class _Fit(torch.autograd.Function):
+    """A fit outside of torch: task by task, and without a gradient."""
+
+    @staticmethod
+    def forward(algorithm: ScikitLearn, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        arrays = (tensor.detach().cpu().numpy() for tensor in (support_x, support_y, query_x))
+        try:
+            return torch.from_numpy(algorithm.fit(*arrays)).to(query_x)
+        except ValueError as error:  # such as more neighbours than points
+            why = " ".join(str(error).split())
+            raise UsageError(
+                f"{algorithm.estimator} (algo.estimator): cannot be fitted to a support set: {why}"
+            ) from error
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+        return None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, algorithm: ScikitLearn, *inputs: Tensor) -> tuple[Tensor, int]:
+        rows = [
+            [tensor.movedim(dim, 0)[t] if dim is not None else tensor
+             for tensor, dim in zip(inputs, in_dims[1:], strict=True)]
+            for t in range(info.batch_size)
+        ]  # fmt: skip
+        return torch.stack([_Fit.apply(algorithm, *row) for row in rows]), 0  # pyright: ignore
