@@ -117,6 +117,11 @@ class RunDir:
         """Where the run computed."""
         return self.read("environment.json", Environment)
 
+    def reproduction_of(self) -> str | None:
+        """The directory of the run that this one repeats, as `metarun reproduce` made it; None of any other run."""
+        environment = self.environment()
+        return environment.reproduces if environment else None
+
     def test_tasks(self) -> Tasks | None:
         """The metric of every test task."""
         return self.read("test_tasks.json", Tasks)
