@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metarun import __version__
-from metarun.commands import adapt, check, export, report, reproduce, resume, table
+from metarun.commands import adapt, check, export, ls, report, reproduce, resume, table
 from metarun.commands import eval as evaluate
 from metarun.commands import help as help_
 from metarun.commands.common import set_up_logging
@@ -34,7 +34,7 @@ from metarun.text import nearest, printable, reason
 # A verb is a module with add_arguments(parser) and main(args).
 VERBS = {
     **{"eval": evaluate, "adapt": adapt, "export": export, "resume": resume, "reproduce": reproduce},
-    **{"check": check, "table": table, "report": report},
+    **{"check": check, "ls": ls, "table": table, "report": report},
 }
 PATIENCE = 10  # seconds
 

@@ -131,9 +131,12 @@ def read_beginning(path: Path, count: int) -> bytes:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[int, int]]:
     """The handle of a regular file, for reading, and its bytes."""
-    if path.is_symlink():
-        raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path))
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
+    except OSError as error:
+        if not path.is_symlink():
+            raise
+        raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path)) from error
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
