@@ -120,7 +120,7 @@ def test_only_an_exported_learner_is_replaced(file, tmp_path):
     with pytest.raises(UsageError, match=r"ends in \.safetensors"):
         write_exported(tmp_path / "weights.pt", FACTS, TENSORS, "")
     with pytest.raises(MetarunError, match="is a file"):
-        write_exported(tmp_path / "no/x.safetensors", FACTS, TENSORS, "")
+        write_exported(file / "x.safetensors", FACTS, TENSORS, "")
     assert {path.name for path in tmp_path.iterdir()} == {file.name}
     with pytest.raises(RunDirError):
         read_exported(tmp_path / "absent.safetensors")
