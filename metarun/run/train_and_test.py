@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metarun.config.keys import differing_keys, policy
+from metarun.config.keys import policy
 from metarun.config.own_code import explaining
 from metarun.config.schema import Config
 from metarun.engine.device import memory_mb
@@ -88,10 +88,7 @@ def _execute(
     reproduces: Path | None,
 ) -> Summary:
     """See execute(); on rank 0, in a directory that is claimed."""
-    old = rundir.config() if rundir.holds_run else None
-    if old is None:
-        rundir.check_free()
-    changes = differing_keys(old.plain(), config.plain()) if old else []
+    old, changes = starting_point.held_run(rundir, config)
     if old is not None and (summary := starting_point.finished_summary(rundir, config, changes)) is not None:
         log.info("%s is finished; this is its result", rundir.short)
         Processes().from_rank_zero(None)
@@ -102,6 +99,8 @@ def _execute(
         log.info("%s has no checkpoint: starting from the first outer step", rundir.short)
     step = start.state.step if start else 0
     with rundir.logging(), _recording_failure(rundir, step) as state_of, explaining():
+        if old is None and rundir.holds_run:
+            rundir.forget()
         rundir.begin(config, overrides, choices, hydra)
         rundir.write_status("running", step)
         start = start or starting_point.first_step(config)
