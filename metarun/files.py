@@ -47,10 +47,20 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         os.close(handle)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def check_parent(path: Path) -> None:
+    """Raises OSError where the folder of a file can neither be written nor made."""
+    folder = next(above for above in path.absolute().parents if above.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file", str(path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{folder} cannot be written", str(path))
+
+
+def write_atomically(path: Path, content: bytes, sync: bool = True) -> None:
     """The file has this content afterwards, or is as it was; never anything in between.
 
-    One process at a time may write a path: run directories and caches are locked by who writes there.
+    One process at a time may write a path: run directories and caches are locked by who writes there. Without `sync`
+    the disk is not waited for, and when power is lost the file may be empty.
 
     Raises:
         OSError: it cannot be written; names the file.
@@ -61,11 +71,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         file = Appended(temporary, os.O_EXCL)
         try:
             file.write(content)
-            file.sync()
+            if sync:
+                file.sync()
         finally:
             file.close()
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except BaseException as error:
         _unlink(temporary)
         if isinstance(error, OSError):
@@ -131,9 +143,12 @@ def read_beginning(path: Path, count: int) -> bytes:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[int, int]]:
     """The handle of a regular file, for reading, and its bytes."""
-    if path.is_symlink():
-        raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path))
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
+    except OSError as error:
+        if not path.is_symlink():
+            raise
+        raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path)) from error
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
