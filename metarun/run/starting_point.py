@@ -158,4 +158,7 @@ def restore(experiment: Experiment, state: State, saved: dict[str, Any], other_d
             f"frozen weights or buffers {now[:12] or 'none'} ({model.own_class}): the checkpoint was trained with "
             f"{saved['frozen'][:12]}; expected the same; give the learner those of then, or start another run"
         )
+    for name in experiment.algorithm.training_weights:
+        if list(state.meta[name].shape) != saved_shapes.get(name):  # of other training classes, and never used again
+            state.meta[name] = saved["meta"][name].to(experiment.device)
     loop.restore(state, saved)

@@ -1,0 +1,62 @@
+"""Estimators in tasks against the same estimators by hand."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import LinearSVC
+
+from metarun.config.compose import compose
+from metarun.engine.engine import Engine
+from metarun.errors import UsageError
+from metarun.run.build import build_experiment
+
+
+def _experiment(*words):
+    experiment = build_experiment(compose(("algo=sklearn", *words)))
+    experiment.source.prepare(experiment.device)
+    return experiment, experiment.source.sample(0, "test", torch.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("words", "by_hand"),
+    [
+        (["data=sinusoid", "algo.settings={alpha:10}"], lambda x, y, q: Ridge(alpha=10).fit(x, y).predict(q)),
+        (["data=tabular"], lambda x, y, q: np.log(LogisticRegression(random_state=0).fit(x, y).predict_proba(q))),
+        (
+            ["data=tabular", "algo.estimator=sklearn.svm.LinearSVC", "data.ways=3"],
+            lambda x, y, q: LinearSVC(random_state=0).fit(x, y).decision_function(q),
+        ),
+    ],
+    ids=["regression", "probabilities", "margins"],
+)
+def test_answers_are_those_of_the_estimator_in_every_engine(words, by_hand):
+    experiment, tasks = _experiment(*words)
+    for mode in ("loop", "vmap"):
+        found = Engine(mode).map_tasks(experiment.algorithm.predictions, experiment.algorithm.init(), tasks)
+        for t in range(3):
+            task = tasks.select(t)
+            expected = by_hand(task.support_x.numpy(), task.support_y.numpy(), task.query_x.numpy())
+            np.testing.assert_allclose(found[t, 0].numpy().squeeze(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["algo.estimator=sklearn.linear_model.Rigde"], "did you mean sklearn.linear_model.Ridge"),
+        (["algo.estimator=os.system"], "a regressor of scikit-learn, by its full name"),
+        (["algo.estimator=sklearn.svm.SVC"], "a regressor of scikit-learn, by its full name"),
+        (["algo.settings={alfa:1}"], "settings that sklearn.linear_model.Ridge takes"),
+        (["algo.settings={alpha:-1}"], "settings that sklearn.linear_model.Ridge takes.*alpha"),
+    ],
+)
+def test_what_is_no_estimator_is_refused(words, says):
+    with pytest.raises(UsageError, match=says):
+        build_experiment(compose(("algo=sklearn", *words)))
+
+
+def test_an_estimator_that_cannot_be_fitted_says_why():
+    words = ("data=tabular", "algo.estimator=sklearn.neighbors.KNeighborsClassifier", "algo.settings={n_neighbors:99}")
+    experiment, tasks = _experiment(*words)
+    with pytest.raises(UsageError, match=r"cannot be fitted to a support set: Expected n_neighbors <= n_samples_fit"):
+        experiment.engine.adaptation_curves(experiment.algorithm, experiment.algorithm.init(), tasks)
