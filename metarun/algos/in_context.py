@@ -49,8 +49,8 @@ class InContext(Feedforward):
     any_ways = True
     training_only: ClassVar = (*Feedforward.training_only, "permute_columns")
 
-    width: int = 64
-    layers: int = 4
+    width: int = 32
+    layers: int = 3
     heads: int = 4
     permute_columns: bool = False
     standardise: bool = False
