@@ -32,9 +32,9 @@ def _block(language, word):
 
 
 def test_an_algorithm_of_ones_own_runs_as_it_stands(tmp_path):
-    (tmp_path / "my_algo.py").write_text(_block("python", "class Matching"))
+    (tmp_path / "my_algo.py").write_text(_block("python", "class Directions"))
     (tmp_path / "choices/algo").mkdir(parents=True)
-    (tmp_path / "choices/algo/matching.yaml").write_text(_block("yaml", "my_algo"))
+    (tmp_path / "choices/algo/directions.yaml").write_text(_block("yaml", "my_algo"))
     trust, *words = _block("bash", "my_algo").split()
     words = [sys.executable, "-m", *words, "hydra.run.dir=run"]
     environment = {**os.environ, **dict([trust.split("=")])}
