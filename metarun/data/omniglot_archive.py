@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from metarun.data.found import check_download
 from metarun.data.packing import Chunks, Packed, describe_files, load_packed
 from metarun.errors import DataError, MetarunError
 from metarun.files import LOCK, NoLocksError, locked, read
@@ -82,6 +83,7 @@ def _sources(root: Path, download: bool) -> dict[str, Path]:
             "or folders of these names; set data.root or METARUN_DATA, or allow data.download=true"
         )
     if missing:
+        check_download(root)
         _download(root)
     return {name: source for name in SETS if (source := _find(home, name)) is not None}
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from metarun.data.classes import log
 from metarun.data.decode import Size, fit_image, resize
+from metarun.data.found import check_download
 from metarun.data.images import LARGEST_SIZE, ImageSource
 from metarun.data.packing import Chunks, Packed, cache, expand, load_packed
 from metarun.errors import DataError, MetarunError, SettingError, boolean
@@ -179,6 +180,8 @@ class TorchvisionSet(ImageSource):
         given = DEFAULTS.get(self.dataset, {}) | self.options
         given |= {"root": str(self.root)} if "root" in takes else {}
         there = {self.root, *self.root.iterdir()} if self.root.is_dir() else set()
+        if self.download:
+            check_download(self.root)
         given |= {"download": self.download} if "download" in takes or issubclass(cls, datasets.MNIST) else {}
         try:
             if "train" in takes or issubclass(cls, datasets.MNIST):

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from metarun.results.explained import Explained
@@ -8,7 +6,9 @@ from metarun.results.explained import Explained
 def test_it_prints_words_for_people_and_a_record_for_programs(metarun):
     code, out, err = metarun("explain", "algo=maml")
     assert (code, err) == (0, "")
-    assert "L_query(θ_K)" in out and "arXiv" in out and "algo.inner_lr=<by data>" in out
+    assert "L_query(θ_K)" in out
+    assert "arXiv" in out
+    assert "algo.inner_lr=<by data>" in out
     _, out, _ = metarun("explain", "algo.inner_lr")
     assert "0.4 with data=omniglot" in out
     assert "conf/algo/reptile.yaml:4 1e-3 (algo=reptile)" in out
@@ -24,7 +24,10 @@ def test_a_choice_of_the_users_own_is_explained(metarun, tmp_path):
         "  height: 3 # in metres\n"
     )
     code, out, _ = metarun("explain", "data=waves", "-cd", "mine")
-    assert code == 0 and "Waves of mine." in out and "data.height=3  in metres" in out and "model=mlp" in out
+    assert code == 0
+    assert "Waves of mine." in out
+    assert "data.height=3  in metres" in out
+    assert "model=mlp" in out
     assert "in metres" in metarun("explain", "height", "--config-dir", "mine")[1]
 
 
@@ -33,9 +36,12 @@ def test_a_choice_of_the_users_own_is_explained(metarun, tmp_path):
 )
 def test_a_wrong_key_is_a_line_and_exit_2(metarun, key, says):
     code, out, err = metarun("explain", key)
-    assert (code, out) == (2, "") and says in err and err.count("\n") == 1
+    assert (code, out) == (2, "")
+    assert says in err
+    assert err.count("\n") == 1
 
 
 def test_a_verb_is_explained_by_its_help(metarun):
     code, out, _ = metarun("explain", "eval")
-    assert code == 0 and out == metarun("eval", "--help")[1] == metarun("help", "eval")[1] == metarun("eval", "-h")[1]
+    assert code == 0
+    assert out == metarun("eval", "--help")[1] == metarun("help", "eval")[1] == metarun("eval", "-h")[1]
