@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun import __version__
-from metarun.commands import adapt, check, export, report, reproduce, resume, table
+from metarun.commands import adapt, check, complete, completion, export, report, reproduce, resume, table
 from metarun.commands import eval as evaluate
 from metarun.commands import explain as explain_
 from metarun.commands import help as help_
@@ -38,6 +38,7 @@ from metarun.text import nearest, printable, reason
 VERBS = {
     **{"eval": evaluate, "adapt": adapt, "export": export, "resume": resume, "reproduce": reproduce},
     **{"check": check, "table": table, "report": report, "explain": explain_},
+    "completion": completion,
 }
 PATIENCE = 10  # seconds
 
@@ -48,11 +49,15 @@ def main(argv: list[str] | None = None) -> int:
     It may be called several times and in any thread, also from a notebook; the streams, the environment, the log and
     torch's settings are as before then. In a thread that is not the main one, signals are left to the main one.
     """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["complete"]:  # of a shell, in the middle of somebody's line
+        complete.main(argv[1:], VERBS)
+        return 0
     with _borrowing_the_process():
         try:
             Path.cwd()
             with stop_at_once("nothing that was saved is lost"):
-                _dispatch(sys.argv[1:] if argv is None else list(argv))
+                _dispatch(argv)
             sys.stdout.flush()  # or Python would find out, after all is over, that it cannot
             return 0
         except SystemExit as exit_:  # argparse and Hydra, when they have printed what was asked for

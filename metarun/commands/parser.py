@@ -97,7 +97,8 @@ class Parser(argparse.ArgumentParser):
         rows = [(_name(action), action.help) for action in self.positionals]
         rows += [(name, action.help) for name, action in self._options().items()]
         width = min(max((len(name) for name, _ in rows), default=0), 28)
-        lines = [title, "", textwrap.fill(self.synopsis(), WIDTH, initial_indent="    ", subsequent_indent=" " * 8)]
+        usage = textwrap.wrap(f"usage: {self.synopsis()}", WIDTH, subsequent_indent=" " * 11)
+        lines = [title, "", *usage]
         lines += ["", more.strip()] if more.strip() else []
         lines += ["", "Arguments:"] if rows else []
         for name, said in rows:
