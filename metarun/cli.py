@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metarun import __version__
-from metarun.commands import adapt, check, complete, completion, export, report, reproduce, resume, table
+from metarun.commands import adapt, check, complete, completion, doctor, export, report, reproduce, resume, table
 from metarun.commands import eval as evaluate
 from metarun.commands import explain as explain_
 from metarun.commands import help as help_
@@ -38,7 +38,7 @@ from metarun.text import nearest, printable, reason
 VERBS = {
     **{"eval": evaluate, "adapt": adapt, "export": export, "resume": resume, "reproduce": reproduce},
     **{"check": check, "table": table, "report": report, "explain": explain_},
-    "completion": completion,
+    **{"doctor": doctor, "completion": completion},
 }
 PATIENCE = 10  # seconds
 

@@ -161,13 +161,7 @@ class TorchvisionSet(ImageSource):
 
     def _parts(self) -> list[Any]:
         """The parts of the data set, made by torchvision."""
-        try:
-            from torchvision import datasets
-        except (ImportError, RuntimeError) as error:
-            raise DataError(
-                f"torchvision cannot be imported ({reason(error)}): it has to be the build that goes with the "
-                "installed torch; reinstall both together: pip install --force-reinstall torch torchvision"
-            ) from error
+        datasets = import_datasets()
         classes = {name: getattr(datasets, name) for name in datasets.__all__ if name not in NO_DATA_SETS}
         known = [name for name, cls in classes.items() if inspect.isclass(cls) and issubclass(cls, Dataset)]
         cls = classes[self.dataset] if self.dataset in known else None
@@ -218,3 +212,15 @@ class TorchvisionSet(ImageSource):
         if not found and refusal is not None:
             raise refusal
         return found
+
+
+def import_datasets() -> Any:
+    """The module torchvision.datasets. Raises DataError: it cannot be imported."""
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:
+        raise DataError(
+            f"torchvision cannot be imported ({reason(error)}): it has to be the build that goes with the "
+            "installed torch; reinstall both together: pip install --force-reinstall torch torchvision"
+        ) from error
+    return datasets
