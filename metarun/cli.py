@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from metarun import __version__
-from metarun.commands import adapt, check, complete, completion, doctor, export, report, reproduce, resume, table
+from metarun.commands import (
+    adapt,
+    check,
+    complete,
+    completion,
+    doctor,
+    export,
+    ls,
+    report,
+    reproduce,
+    resume,
+    table,
+)
 from metarun.commands import eval as evaluate
 from metarun.commands import explain as explain_
 from metarun.commands import help as help_
@@ -36,9 +48,18 @@ from metarun.text import nearest, printable, reason
 
 # A verb is a module with add_arguments(parser) and main(args).
 VERBS = {
-    **{"eval": evaluate, "adapt": adapt, "export": export, "resume": resume, "reproduce": reproduce},
-    **{"check": check, "table": table, "report": report, "explain": explain_},
-    **{"doctor": doctor, "completion": completion},
+    "eval": evaluate,
+    "adapt": adapt,
+    "export": export,
+    "resume": resume,
+    "reproduce": reproduce,
+    "check": check,
+    "ls": ls,
+    "table": table,
+    "report": report,
+    "explain": explain_,
+    "doctor": doctor,
+    "completion": completion,
 }
 PATIENCE = 10  # seconds
 
@@ -161,7 +182,7 @@ def _dispatch(argv: list[str]) -> None:
     if argv == ["--version"]:
         print(f"metarun {__version__}")
     elif name == "help" or (is_setting and asks):
-        help_.main()
+        help_.main(VERBS)
     elif name in VERBS:
         parser = Parser(name, VERBS[name])
         print(parser.format_help(), end="") if asks else VERBS[name].main(parser.read(argv[1:]))

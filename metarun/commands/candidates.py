@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from metarun.commands.parser import Parser
+from metarun.commands.help import summarize
+from metarun.commands.parser import PLACES, Parser
 from metarun.config.catalogue import SECTIONS, Catalogue
 from metarun.config.class_text import class_text
 from metarun.config.folders import ConfigFolders
@@ -67,12 +68,8 @@ def find_candidates(words: list[str], current: str, verbs: Mapping[str, Any]) ->
     else:
         found = _settings(current, words, catalogue)
         if not words:
-            found = [*(Candidate(name, _summary(verb)) for name, verb in verbs.items()), *found]
+            found = [*(Candidate(name, summarize(verb)) for name, verb in verbs.items()), *found]
     return [candidate for candidate in found if candidate.text.startswith(current)]
-
-
-def _summary(verb: Any) -> str:
-    return (verb.__doc__ or "").partition(": ")[2].partition("\n")[0]
 
 
 def _folder_of_choices(words: list[str]) -> Path | None:
@@ -87,14 +84,15 @@ def _after_verb(
     name: str, words: list[str], current: str, verbs: Mapping[str, Any], catalogue: Catalogue
 ) -> Iterable[Candidate]:
     if name == "help":
-        return [Candidate(verb, _summary(module)) for verb, module in verbs.items()]
+        return [Candidate(verb, summarize(module)) for verb, module in verbs.items()]
     parser = Parser(name, verbs[name])
     own = tuple(getattr(verbs[name], "KEYS", ()))  # of a verb whose words are no settings of a config
     key, equals, value = current.partition("=")
     if equals and key in parser.settings:
         action = parser.settings[key]
-        choices = map(str, action.choices) if action.choices else ()
-        return _listed(key, value, choices) if action.choices else _values_in_files(key, value)
+        if names := action.choices or getattr(verbs[name], "VALUES", {}).get(key) or catalogue.folders.options(key):
+            return _listed(key, value, map(str, names))
+        return _values_in_files(key, value) if key in PATHS or str(action.metavar).startswith(PLACES) else ()
     if equals and key in own:
         return _values_in_files(key, value)
     places = [word for word in words if "=" not in word and word[:1] != "-"]

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from metarun.config.keys import keys_that, policy
+from metarun.config.keys import differing_keys, keys_that, policy
 from metarun.config.schema import Config
 from metarun.engine import loop
 from metarun.engine.chunking import Chunks
@@ -40,14 +40,32 @@ class StartingPoint:
     metrics: str = ""  # the text of metrics.jsonl then
 
 
-def finished_summary(rundir: RunDir, config: Config, changes: list[str]) -> Summary | None:
-    """The summary of a run that has nothing left to do. Raises RunDirError: it may not go on with these changes."""
+def held_run(rundir: RunDir, config: Config) -> tuple[Config | None, list[str]]:
+    """The config of the run that a directory holds, and the keys that differ; (None, []) where a new one may begin.
+
+    That is so, too, where a run of another config has failed before its first outer step: nothing of it would be lost.
+
+    Raises:
+        RunDirError: it holds another run; or what is there cannot be read.
+    """
+    if not rundir.holds_run:
+        rundir.check_free()
+        return None, []
+    old = rundir.config()
+    changes = differing_keys(old.plain(), config.plain())
     if fixed := [key for key in changes if not policy(key).resume]:
+        if not rundir.has_progress:
+            return None, []
         raise RunDirError(
             f"{rundir.short}: holds a run with another config, different in {', '.join(fixed)}; only "
             f"{', '.join(keys_that('resume'))} may change; for another run choose another hydra.run.dir, or: "
             f"metarun -cp {rundir.typed}/.hydra key=value"
         )
+    return old, changes
+
+
+def finished_summary(rundir: RunDir, config: Config, changes: list[str]) -> Summary | None:
+    """The summary of a run that has nothing left to do, given the keys of its config that were changed."""
     status = rundir.status()
     if status is None or status.status != "done" or any(policy(key).length for key in changes):
         return None

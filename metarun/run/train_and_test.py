@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metarun.config.keys import differing_keys, policy
+from metarun.config.keys import policy
 from metarun.config.own_code import explaining
 from metarun.config.schema import Config
 from metarun.engine.device import memory_mb
@@ -48,12 +48,13 @@ def execute(
     hydra: Any = None,
     bar: bool = True,
     judge: Callable[[int, float], bool] | None = None,
+    reproduces: Path | None = None,
 ) -> Summary | None:
     """Runs a config in a directory: from the start, or on from its newest checkpoint, or not at all if it is done.
 
     Overrides, Hydra's choices by group and its own config are saved; a run that goes on keeps those of its beginning.
     `bar` is whether to show a progress bar on a terminal; `judge` says after an outer step, by its validation, whether
-    the run is given up.
+    the run is given up; `reproduces` is the directory of the run that it repeats, if it repeats one.
 
     Returns:
         The summary; None on ranks above 0.
@@ -73,7 +74,7 @@ def execute(
                 session.test()
             return None
         with rundir.claimed():
-            return _execute(config, rundir, overrides, choices, hydra, bar, judge)
+            return _execute(config, rundir, overrides, choices, hydra, bar, judge, reproduces)
 
 
 def _execute(
@@ -84,12 +85,10 @@ def _execute(
     hydra: Any,
     bar: bool,
     judge: Callable[[int, float], bool] | None,
+    reproduces: Path | None,
 ) -> Summary:
     """See execute(); on rank 0, in a directory that is claimed."""
-    old = rundir.config() if rundir.holds_run else None
-    if old is None:
-        rundir.check_free()
-    changes = differing_keys(old.plain(), config.plain()) if old else []
+    old, changes = starting_point.held_run(rundir, config)
     if old is not None and (summary := starting_point.finished_summary(rundir, config, changes)) is not None:
         log.info("%s is finished; this is its result", rundir.short)
         Processes().from_rank_zero(None)
@@ -100,11 +99,13 @@ def _execute(
         log.info("%s has no checkpoint: starting from the first outer step", rundir.short)
     step = start.state.step if start else 0
     with rundir.logging(), _recording_failure(rundir, step) as state_of, explaining():
+        if old is None and rundir.holds_run:
+            rundir.forget()
         rundir.begin(config, overrides, choices, hydra)
         rundir.write_status("running", step)
         start = start or starting_point.first_step(config)
         state_of.append(start.state)
-        session = _begin(config, rundir, start, changes, bar)
+        session = _begin(config, rundir, start, changes, bar, reproduces)
         session.judge = judge
         with session.listening():
             session.agree()
@@ -167,7 +168,9 @@ def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
         raise error
 
 
-def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], bar: bool) -> Session:
+def _begin(
+    config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], bar: bool, reproduces: Path | None
+) -> Session:
     """The session of rank 0, with its listeners; environment.json has it then."""
     experiment, state = start.experiment, start.state
     if with_other_digits := [key for key in changes if policy(key).digits]:
@@ -189,7 +192,7 @@ def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[s
         metric,
         meta_batch=config.meta_batch,
         memory_mb=lambda: memory_mb(experiment.device),
-        session=_record_environment(config, rundir, start, changes),
+        session=_record_environment(config, rundir, start, changes, reproduces),
         step=state.step,
         metrics=start.metrics,
     )
@@ -204,11 +207,14 @@ def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[s
     return session
 
 
-def _record_environment(config: Config, rundir: RunDir, start: StartingPoint, changes: list[str]) -> int:
+def _record_environment(
+    config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], reproduces: Path | None
+) -> int:
     """Writes environment.json, or adds to it where a run goes on; returns how many sessions there were before."""
     now, before = describe_session(config, start.experiment, start.state.chunks), rundir.environment()
     if before is None:
-        rundir.write("environment.json", Environment(**now.model_dump()))
+        original = str(reproduces) if reproduces else None
+        rundir.write("environment.json", Environment(**now.model_dump(), reproduces=original))
         return 0
     if not start.state.step:  # nothing is left of what the sessions before may have made of other data and code
         before = before.model_copy(update={name: getattr(now, name) for name in Identity.model_fields})

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +19,14 @@ from metarun.text import reason, short_path, typed_path
 
 OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
+LARGEST_TEXT = 64_000
 # All that metarun makes in a run directory.
 FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb")
 FILES = (
     *("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
-    *("curve.png", "examples.png"),
+    *("curve.png", "examples.png", "tags.txt"),
 )
+TAG = re.compile(r"[^\W_][\w.:@+-]{0,62}")  # a word that no shell and no option can mistake
 
 R = TypeVar("R", bound=Record)
 
@@ -114,9 +117,26 @@ class RunDir:
         """Where the run computed."""
         return self.read("environment.json", Environment)
 
+    def reproduction_of(self) -> str | None:
+        """The directory of the run that this one repeats, as `metarun reproduce` made it; None of any other run."""
+        environment = self.environment()
+        return environment.reproduces if environment else None
+
     def test_tasks(self) -> Tasks | None:
         """The metric of every test task."""
         return self.read("test_tasks.json", Tasks)
+
+    def tags(self) -> list[str]:
+        """The words that its user gave it, in order; what is no such word in their file is passed over."""
+        try:
+            words = read(self.path / "tags.txt", LARGEST_TEXT).decode(errors="replace").split()
+        except OSError:
+            return []
+        return sorted({word for word in words if TAG.fullmatch(word)})
+
+    def write_tags(self, tags: Iterable[str]) -> None:
+        """Replaces the words that its user gave it, a line for each."""
+        write_atomically(self.path / "tags.txt", "".join(f"{tag}\n" for tag in sorted(set(tags))).encode())
 
     def write(self, name: str, record: Record) -> None:
         """Replaces a JSON file of the run."""
@@ -136,6 +156,19 @@ class RunDir:
             if hydra is not None:
                 write_atomically(folder / "hydra.yaml", dump({"hydra": hydra}).encode())
         write_atomically(folder / "config.yaml", dump(config.plain()).encode())
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether there is something that another run would lose: an outer step, a checkpoint or a result."""
+        status = self.status()
+        rows = self.metrics.exists() and self.metrics.stat().st_size > 0
+        checkpoints = next(self.checkpoints.glob("step-*"), None) if self.checkpoints.is_dir() else None
+        return rows or checkpoints is not None or self.summary() is not None or bool(status and status.step)
+
+    def forget(self) -> None:
+        """Removes what a run without progress has left, so that another one may begin here; its log stays."""
+        for name in (*FILES, ".hydra/hydra.yaml", ".hydra/config.yaml"):  # the last one makes it a run
+            (self.path / name).unlink(missing_ok=True)
 
     def check_free(self) -> None:
         """Refuses a directory that holds no run, but files of the names that a run would write, or other people's.
@@ -223,16 +256,25 @@ class _LogFile(logging.Handler):
         super().close()
 
 
-def make_dated_folder(parent: Path) -> Path:
-    """Makes and returns `parent/<date>/<time>`, which no other process gets too. Raises RunDirError: it cannot."""
+def name_dated_folder(parent: Path) -> Path:
+    """`parent/<date>/<time>`, by the clock."""
+    return parent / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+
+
+def make_dated_folder(parent: Path, path: Path | None = None) -> Path:
+    """Makes and returns `parent/<date>/<time>`, which no other process gets too: `path`, if that is still free.
+
+    Raises:
+        RunDirError: it cannot be made.
+    """
     while True:
-        path = parent / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+        path, mine = None, path or name_dated_folder(parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-            return path
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            mine.mkdir()
+            return mine
         except FileExistsError as error:
-            if not path.is_dir():  # but a file is in the way
+            if not mine.is_dir():  # but a file is in the way
                 raise describe_os_error(error, OTHER) from error
         except OSError as error:
             raise describe_os_error(error, OTHER) from error

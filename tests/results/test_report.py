@@ -109,7 +109,7 @@ def test_the_page_says_what_the_runs_say(page):
         "What was swept", "Test tasks, looked at", "Time and memory", "Environment and commands", "Left out",
     ):  # fmt: skip
         assert heading in words, heading
-    assert "58.3" in words, "the mean of 0.25, 0.5 and 1"
+    assert "58" in words.split(), "the mean of 0.25, 0.5 and 1"
     assert "5 runs of 4 configurations" in words
     assert f"metarun -cp {page.parent}/runs/0/.hydra" in words
     assert "python -m metarun meta_steps=4" in words, "what was typed, as it was"
@@ -200,8 +200,8 @@ def test_cells_have_their_colours_and_papers(run):
     write_report(rows, [], Path("report.html"))
     text = Path("report.html").read_text()
     for cell in (
-        '<span class="outside">above by 0.5</span>', '<span class="inside">inside</span>', ">+1 ± 0.1</td>",
-        '<span class="best">best</span>', '>2<div class="below">Name 2020</div>', '>2 ± 0.5<div class="below">(3)</div>',
+        '<span class="outside">above by 0.50</span>', '<span class="inside">inside</span>', ">+1.00 ± 0.10</td>",
+        '<span class="best">best</span>', '>2<div class="below">Name 2020</div>', '>2.00 ± 0.50<div class="below">(3)</div>',
     ):  # fmt: skip
         assert cell in text, cell
 
@@ -219,9 +219,20 @@ def test_a_file_that_is_no_report_is_left_alone(finished):
     with pytest.raises(RunDirError, match="no report"):
         _write(str(finished), out="notes.md")
     assert Path("notes.md").read_text() == "mine"
-    with pytest.raises(RunDirError, match="a place that can be written"):
-        _write(str(finished), out="nowhere/page.html")
+    with pytest.raises(RunDirError, match=r"notes\.md is a file.*a place that can be written"):
+        _write(str(finished), out="notes.md/page.html")
     assert _write(str(finished)) == _write(str(finished)), "a report may be written again"
+
+
+def test_the_folder_of_a_report_is_made_and_a_place_that_cannot_be_is_refused_before_the_work(metarun, finished):
+    Path("notes.md").write_text("mine")
+    code, out, err = metarun("report", "no folder", "out=notes.md/page.html")
+    assert (code, out) == (4, "")
+    assert "notes.md is a file" in err
+    assert metarun("report", "no folder", "out=new/page.html")[0] == 2
+    assert not Path("new").exists(), "nothing is left behind"
+    assert metarun("report", str(finished), "out=new/deep/page.html")[0] == 0
+    assert Path("new/deep/page.html").is_file()
 
 
 def test_what_is_no_file_is_left_alone(finished):
