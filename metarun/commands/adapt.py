@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from metarun.run.adapted import Adapted
     from metarun.run.trained import Trained
 
+PRINTS = "metarun.storage.records.Adapted"
 KEYS = ("support", "query", "inner_steps", "together", "invert", "save", "out", "format")
 CSV, PAGE = "predictions.csv", "adapt.html"
 

@@ -122,7 +122,8 @@ def _place(
         return map(Candidate, map(str, action.choices))
     if str(action.metavar) == "KEY":
         choices = [f"{g}={name}" for g in catalogue.groups() for name in catalogue.folders.options(g)]
-        keys = [*catalogue.groups(), *catalogue.all_settings(), *HYDRA, *verbs]
+        keys = [*catalogue.groups(), *catalogue.all_settings(), *HYDRA, *verbs, "json"]
+        keys += [f"json.{name}" for name, verb in verbs.items() if hasattr(verb, "PRINTS")]
         return [Candidate(text) for text in [*keys, *(choices if "=" in current else ())]]
     if str(action.metavar).startswith(("DIR", "RUN")):
         return _runs(current, folders=action.nargs in ("*", "+"))

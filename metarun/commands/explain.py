@@ -1,13 +1,15 @@
 """metarun explain: what a setting means, by the comments in conf/ and the docstrings of the classes that read it.
 
-KEY is a key (algo.inner_lr, or inner_lr where one key ends so), a choice (algo=maml, maml), a group (algo) or a verb.
-Without one the groups and the keys of the root are listed.
+KEY is a key (algo.inner_lr, or inner_lr where one key ends so), a choice (algo=maml, maml), a group (algo), a verb, or
+json.VERB and json.FILE: the fields of what format=json prints, and of a run's JSON files. Without one the groups and
+the keys of the root are listed.
 
 Examples:
     metarun explain algo.inner_lr        its default, type, choices, and the algorithms that have it
     metarun explain algo=maml            formula, paper and settings of an algorithm
     metarun explain data=images          settings of a task source
     metarun explain mine -cd my/conf     a choice of your own
+    metarun explain json.summary         the fields of summary.json; json alone lists what there is
 """
 
 from __future__ import annotations
@@ -39,13 +41,18 @@ def main(args: argparse.Namespace) -> None:
     from metarun.config.catalogue import Catalogue
     from metarun.config.folders import ConfigFolders
     from metarun.results.explained import explain
+    from metarun.results.shapes import PREFIX, explain_shape
 
-    found = explain(args.key, Catalogue(ConfigFolders(extra=find_choices(args.config_dir))))
+    catalogue = Catalogue(ConfigFolders(extra=find_choices(args.config_dir)))
+    is_shape = args.key.partition(".")[0] == PREFIX
+    found = explain_shape(args.key) if is_shape else explain(args.key, catalogue)
     print(found.to_json().decode().rstrip() if args.format == "json" else printable(describe(found)))
 
 
 def describe(found: Explained) -> str:
     """The words for people."""
+    if found.settings and found.choices and found.settings[0].type:
+        return _describe_shape(found)
     lines = [_wrap(f"{found.name}  ", found.means or "no comment")] if found.name else []
     if found.text:
         lines += ["", textwrap.indent(found.text, "    "), ""]
@@ -73,6 +80,18 @@ def describe(found: Explained) -> str:
         may = "may change in metarun resume" if found.resume else "fixed once a run has begun"
         acts = "acts in metarun eval" if found.evaluate else "has no effect on metarun eval"
         lines.append(_wrap("    changes   ", f"{may}; {acts}"))
+    return "\n".join(lines)
+
+
+def _describe_shape(found: Explained) -> str:
+    """A record, and the records that it is made of, each with its fields."""
+    lines = [_wrap(f"{found.name}  ", f"{found.means} Fields that are null are left out.")]
+    for record in found.choices:
+        lines += ["", _wrap(f"{record.name}  ", record.means)]
+        fields = [field for field in found.settings if field.name.partition(".")[0] == record.name]
+        rows = [(f"{field.name.partition('.')[2]}: {field.type}", field.means) for field in fields]
+        width = min(max((len(name) for name, _ in rows), default=0), 40)
+        lines += [_wrap(f"    {name:<{width}}  ", means) for name, means in rows]
     return "\n".join(lines)
 
 

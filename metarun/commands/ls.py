@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from metarun.results.listing import Listed
     from metarun.results.selection import Wanted
 
+PRINTS = "metarun.results.listing_text.Listing"
 FOLDERS = ("outputs", "multirun")  # where runs and sweeps lie that were given no folder
 STATES = ("running", "done", "failed", "stopped", "stale", "damaged")
 MOST = 40  # lines of a table, unless limit=N says otherwise

@@ -35,6 +35,7 @@ class Named(Record):
     name: str  # such as maml, or algo.inner_lr
     means: str = ""
     default: str | None = None  # of a key, as YAML has it; None: it has none, or settings of its own
+    type: str = ""  # of a field of a record
 
 
 class Where(Record):
