@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metarun import __version__
-from metarun.commands import adapt, check, export, ls, report, reproduce, resume, table
+from metarun.commands import adapt, check, export, ls, report, reproduce, resume, rm, table, tag
 from metarun.commands import eval as evaluate
 from metarun.commands import explain as explain_
 from metarun.commands import help as help_
@@ -43,6 +43,8 @@ VERBS = {
     "ls": ls,
     "table": table,
     "report": report,
+    "tag": tag,
+    "rm": rm,
     "explain": explain_,
 }
 PATIENCE = 10  # seconds
@@ -179,9 +181,11 @@ class _Parser(argparse.ArgumentParser):
     """Raises where argparse would print and exit."""
 
     def spell(self, word: str) -> str:
-        """A word for argparse: format=csv is its option --format=csv where the verb has one."""
-        option, equals, _ = word.partition("=")
-        return f"--{word}" if equals and f"--{option}" in self._option_string_actions else word
+        """A word for argparse: format=csv is --format=csv where the verb has that option, -WORD is --remove=WORD."""
+        options, (option, equals, _) = self._option_string_actions, word.partition("=")
+        if "--remove" in options and word[:1] == "-" and word[:2] != "--" and word not in options:
+            return f"--remove={word[1:]}"
+        return f"--{word}" if equals and f"--{option}" in options else word
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (command line): expected {self.format_usage()[7:]}")

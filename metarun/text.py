@@ -80,6 +80,16 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
+def format_bytes(count: int) -> str:
+    """Bytes for people, such as '1.2 MB': units of 1000."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}" if size < 999.5 else f"{size:.0f} {unit}"
+
+
 def spell_class(cls: type) -> str:
     """The name of a class as one types it in `_target_`, such as net.Flat."""
     return f"{cls.__module__}.{cls.__qualname__}"

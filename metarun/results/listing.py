@@ -11,12 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from metarun.config.keys import key_of, leaves
 from metarun.config.saved import read_choices, read_words
 from metarun.errors import MetarunError
 from metarun.files import read, read_beginning
+from metarun.results.run_names import is_evaluation
 from metarun.results.runs import find_runs
 from metarun.storage.liveness import is_alive
 from metarun.storage.records import Count, Metric, Position, Record, Status, Summary
@@ -55,6 +56,12 @@ class Listed(Record):
     tags: list[str] = Field(default=[])  # in the order of the alphabet
     evaluations: Count = 0  # folders in RUN/eval
     reproduces: str | None = None  # the run that it repeats, by `metarun reproduce`
+    _path: Path = PrivateAttr(default=Path())
+
+    @property
+    def path(self) -> Path:
+        """Its directory itself: `folder` has signs in it where the name is no text."""
+        return self._path
 
 
 def list_runs(folders: Iterable[str]) -> list[Listed]:
@@ -68,13 +75,9 @@ def list_runs(folders: Iterable[str]) -> list[Listed]:
         whole = folder.resolve()
         for path in find_runs(folder) if os.path.isdir(folder) else []:
             here = whole / path.relative_to(folder)
-            if here not in found and not _is_evaluation(path):
+            if here not in found and not is_evaluation(path):
                 found[here] = read_listed(path)
     return sorted(found.values(), key=lambda run: (-(run.began or 0), run.folder))
-
-
-def _is_evaluation(path: Path) -> bool:
-    return os.path.isfile(path / "config.yaml") and not os.path.exists(path / ".hydra")
 
 
 def read_listed(path: Path) -> Listed:
@@ -88,12 +91,16 @@ def read_listed(path: Path) -> Listed:
             why = reason(error) if isinstance(error, OSError) else str(error).removeprefix(f"{rundir.path}{os.sep}")
             why = " ".join(why.split()).encode(errors="replace").decode()  # a path may be no text
             broken = broken or {"status": "damaged", "reason": why}
-    return Listed(**known | broken)
+    listed = Listed(**known | broken)
+    listed._path = path
+    return listed
 
 
 def _read_state(rundir: RunDir) -> dict[str, Any]:
     """How far the run is, how it ended, and what it came to."""
     os.listdir(rundir.path)  # or a folder without permission would look empty
+    if not rundir.holds_run:
+        return {"status": "damaged", "reason": ".hydra/config.yaml: missing; what is left here is no run"}
     status, summary = rundir.status(), rundir.summary()
     if status is None and summary is None:
         return {"status": "damaged", "reason": "status.json: missing; the run had hardly begun"}
