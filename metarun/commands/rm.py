@@ -28,19 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Says what would go, asks, and removes it."""
     from metarun.commands.ls import describe_nothing
-    from metarun.results.listing import list_runs
+    from metarun.results.listing import list_paths
 
     wanted, yes = read_wanted(args), _read_yes(args.yes)
     check_folders(args.folders)
     for name in args.folders:
         if os.path.islink(name.rstrip("/")):
             raise UsageError(f"{name!r} (command line): is a symbolic link; expected the folder that it leads to")
-    there = list_runs(args.folders)
-    found = [run for run in there if wanted.takes(run)]
-    runs = {run.path: run for run in found if run.status != "running"}
+    there = list_paths(args.folders)
+    found = {path: run for path, run in there if wanted.takes(run)}
+    runs = {path: run for path, run in found.items() if run.status != "running"}
     if not runs:
         why = f"{count_of(len(found), 'run')} there, and running" if found else ""
-        print(printable(why or describe_nothing(there, wanted, args.folders)))
+        print(printable(why or describe_nothing([run for _, run in there], wanted, args.folders)))
         return
     contents = {path: _look_into(path) for path in runs}
     _describe(runs, contents, len(found) - len(runs))

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from metarun.config.keys import key_of, leaves
 from metarun.config.saved import read_choices, read_words
@@ -56,12 +56,6 @@ class Listed(Record):
     tags: list[str] = Field(default=[])  # in the order of the alphabet
     evaluations: Count = 0  # folders in RUN/eval
     reproduces: str | None = None  # the run that it repeats, by `metarun reproduce`
-    _path: Path = PrivateAttr(default=Path())
-
-    @property
-    def path(self) -> Path:
-        """Its directory itself: `folder` has signs in it where the name is no text."""
-        return self._path
 
 
 def list_runs(folders: Iterable[str]) -> list[Listed]:
@@ -69,15 +63,20 @@ def list_runs(folders: Iterable[str]) -> list[Listed]:
 
     Evaluations belong to their run, and are not listed. A folder that is not there holds no runs.
     """
-    found: dict[Path, Listed] = {}
+    return [run for _, run in list_paths(folders)]
+
+
+def list_paths(folders: Iterable[str]) -> list[tuple[Path, Listed]]:
+    """The same, with the directory of each run: its name may be no text, and `folder` is."""
+    found: dict[Path, tuple[Path, Listed]] = {}
     for name in folders:
         folder = Path(name)
         whole = folder.resolve()
         for path in find_runs(folder) if os.path.isdir(folder) else []:
             here = whole / path.relative_to(folder)
             if here not in found and not is_evaluation(path):
-                found[here] = read_listed(path)
-    return sorted(found.values(), key=lambda run: (-(run.began or 0), run.folder))
+                found[here] = path, read_listed(path)
+    return sorted(found.values(), key=lambda entry: (-(entry[1].began or 0), entry[1].folder))
 
 
 def read_listed(path: Path) -> Listed:
@@ -91,9 +90,7 @@ def read_listed(path: Path) -> Listed:
             why = reason(error) if isinstance(error, OSError) else str(error).removeprefix(f"{rundir.path}{os.sep}")
             why = " ".join(why.split()).encode(errors="replace").decode()  # a path may be no text
             broken = broken or {"status": "damaged", "reason": why}
-    listed = Listed(**known | broken)
-    listed._path = path
-    return listed
+    return Listed(**known | broken)
 
 
 def _read_state(rundir: RunDir) -> dict[str, Any]:
