@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metarun import __version__
-from metarun.commands import adapt, check, export, ls, report, reproduce, resume, rm, show, table, tag
+from metarun.commands import adapt, check, diff, export, ls, report, reproduce, resume, rm, show, table, tag
 from metarun.commands import eval as evaluate
 from metarun.commands import explain as explain_
 from metarun.commands import help as help_
@@ -42,6 +42,7 @@ VERBS = {
     "check": check,
     "ls": ls,
     "show": show,
+    "diff": diff,
     "table": table,
     "report": report,
     "tag": tag,

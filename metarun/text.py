@@ -84,10 +84,10 @@ def format_bytes(count: int) -> str:
     """Bytes for people, such as '1.2 MB': units of 1000."""
     size, unit = float(count), "B"
     for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
+        if size < 999.5:
             break
         size, unit = size / 1000, larger
-    return f"{size:.3g} {unit}" if size < 999.5 else f"{size:.0f} {unit}"
+    return f"{size:.3g} {unit}"
 
 
 def spell_class(cls: type) -> str:

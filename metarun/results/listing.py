@@ -173,7 +173,7 @@ def _read_settings(rundir: RunDir) -> dict[str, Any]:
         changed = {key for session in environment.continued for key in session.changed}
         values = dict(leaves(rundir.config().plain())) if changed else {}
         differs |= {key: str(values.get(key)) for key in sorted(changed)}
-    return {"differs": differs, "reproduces": getattr(environment, "reproduces", None)}
+    return {"differs": differs, "reproduces": environment.reproduces if environment else None}
 
 
 def _count_evaluations(folder: Path) -> int:

@@ -80,8 +80,8 @@ class Shown(Record):
 def show_run(path: Path) -> Shown:
     """All of the run, or the evaluation, in this folder. What is damaged is left out; `run.reason` says so."""
     evaluation = is_evaluation(path)
-    rundir, origin = RunDir(path), RunDir(path.resolve().parents[2] if evaluation else path)
-    run = _list_evaluation(path, origin) if evaluation else read_listed(path)
+    rundir, origin = RunDir(path), _origin(path) if evaluation else RunDir(path)
+    run = list_evaluation(path) if evaluation else read_listed(path)
     status, summary = _try(rundir.status), _try(rundir.summary)
     words = [] if evaluation else _try(rundir.overrides) or []
     metric, curve = (None, []) if evaluation else _read_curve(rundir)
@@ -126,8 +126,14 @@ def _changes_of(path: Path, origin: RunDir) -> dict[str, Changed] | None:
     return {key: Changed(value=b.get(key), default=a.get(key)) for key in keys}
 
 
-def _list_evaluation(path: Path, origin: RunDir) -> Listed:
-    """An evaluation in the shape of a run."""
+def _origin(evaluation: Path) -> RunDir:
+    """The run of an evaluation, which lies in RUN/eval/<date>/<time>."""
+    return RunDir(evaluation.resolve().parent.parent.parent)
+
+
+def list_evaluation(path: Path) -> Listed:
+    """An evaluation as a run is listed."""
+    origin = _origin(path)
     listed = read_listed(origin.path)
     summary = _try(RunDir(path).summary)
     changes = {key: str(changed.value) for key, changed in (_changes_of(path, origin) or {}).items()}
