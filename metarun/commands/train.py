@@ -57,7 +57,7 @@ from metarun.config.schema import Config, check
 from metarun.config.search import PLUGIN
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
 from metarun.errors import DataError, DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
-from metarun.storage.rundir import RunDir, make_dated_folder
+from metarun.storage.rundir import RunDir, make_dated_folder, name_dated_folder
 from metarun.text import reason, short_path
 
 log = logging.getLogger("metarun")
@@ -98,8 +98,12 @@ def main(argv: list[str]) -> None:
             refuse_several_processes("a sweep")
             _sweep(args.overrides, folders, *check_jobs(args, folders))
         else:
-            [run], _ = check_jobs(args, folders)
-            args.overrides = spell_for_hydra(run.words) + _defaults(run.words) + _run_folder(run)
+            dated = name_dated_folder(Path("outputs"))
+            from metarun.run.progress import Announcement
+
+            with Announcement() as words:
+                [run], _ = check_jobs(args, folders, partial(_announce, words, dated))
+            args.overrides = spell_for_hydra(run.words) + _defaults(run.words) + _run_folder(run, dated)
             _hand_over(partial(_run_hydra, args, parser, job, str(folders.paths()[0]), "config"))
 
 
@@ -128,8 +132,12 @@ class Job(NamedTuple):
     hydra: DictConfig
 
 
-def check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> tuple[list[Job], Search | None]:
+def check_jobs(
+    args: argparse.Namespace, folders: ConfigFolders, begin: Callable[[Job, Any], None] = lambda *_: None
+) -> tuple[list[Job], Search | None]:
     """Composes, builds and checks every job, and makes the data of each ready, before the first one starts.
+
+    `begin` is called with a job and its experiment before its data is made ready, which may take long.
 
     Returns:
         The jobs, and the search, where the words are one: its jobs stand for trials that are still to be chosen.
@@ -160,11 +168,12 @@ def check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> tuple[list[J
     from metarun.run.build import build_experiment, prepare_experiment
 
     sources, metrics = {}, set()
-    for job_words, config, _ in jobs:
+    for job in jobs:
+        job_words, config, _ = job
         key = dump({"data": config.source, "device": config.device})
         try:
             with explaining():
-                source = prepare_experiment(config, source=sources.get(key)).source
+                source = prepare_experiment(config, source=sources.get(key), begin=partial(begin, job)).source
         except (UsageError, DataError) as error:
             raise type(error)(f"{error} (in {' '.join(job_words)})" if args.multirun else str(error)) from error
         sources[key] = source
@@ -207,14 +216,26 @@ def _defaults(overrides: list[str]) -> list[str]:
     ]
 
 
-def _run_folder(run: Job) -> list[str]:
-    """The word that gives a run its folder, where neither a word nor a file has."""
+def _announce(words: Any, dated: Path, run: Job, experiment: Any) -> None:
+    """Says what will run, unless its folder cannot be; `dated` is its folder where none is given."""
+    from metarun.run.starting_point import held_run, is_finished
+
+    if is_rank_zero():
+        rundir = RunDir(Path(run.hydra.run.dir) if is_given(run.hydra.run, "dir") else dated)
+        rundir.check_place()
+        _, changes = held_run(rundir, run.config)
+        if not is_finished(rundir, changes):
+            words.begin(run.config, rundir.path, experiment)
+
+
+def _run_folder(run: Job, dated: Path) -> list[str]:
+    """The word that gives a run its folder, where neither a word nor a file has: `dated`, if that is still free."""
     if not is_rank_zero():  # Hydra wants a folder, and this process needs none
         folder = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         run.words[:] = [word for word in run.words if key_of(word) != "hydra.run.dir"]
         return [f"hydra.run.dir={folder}"]
-    return [] if is_given(run.hydra.run, "dir") else [f"hydra.run.dir={make_dated_folder(Path('outputs'))}"]
+    return [] if is_given(run.hydra.run, "dir") else [f"hydra.run.dir={make_dated_folder(Path('outputs'), dated)}"]
 
 
 def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Search | None) -> None:
