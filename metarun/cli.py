@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metarun import __version__
-from metarun.commands import adapt, check, export, report, reproduce, resume, table
+from metarun.commands import adapt, check, export, ls, report, reproduce, resume, table
 from metarun.commands import eval as evaluate
+from metarun.commands import explain as explain_
 from metarun.commands import help as help_
 from metarun.commands.common import set_up_logging
 from metarun.config.own_code import explain, place_of
@@ -33,8 +34,16 @@ from metarun.text import nearest, printable, reason
 
 # A verb is a module with add_arguments(parser) and main(args).
 VERBS = {
-    **{"eval": evaluate, "adapt": adapt, "export": export, "resume": resume, "reproduce": reproduce},
-    **{"check": check, "table": table, "report": report},
+    "eval": evaluate,
+    "adapt": adapt,
+    "export": export,
+    "resume": resume,
+    "reproduce": reproduce,
+    "check": check,
+    "ls": ls,
+    "table": table,
+    "report": report,
+    "explain": explain_,
 }
 PATIENCE = 10  # seconds
 

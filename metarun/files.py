@@ -127,17 +127,33 @@ def read(path: Path, most: int) -> bytes:
     Raises:
         OSError: it cannot be read; or is a link, a pipe or a device; or has more than `most` bytes.
     """
-    if path.is_symlink():
-        raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path))
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
+    with _opened(path) as (handle, size):
+        if size > most:
+            raise OSError(errno.EFBIG, f"has {size} bytes, over {most}", str(path))
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(size)  # not `most`, for which Python would set memory aside
+
+
+def read_beginning(path: Path, count: int) -> bytes:
+    """The first `count` bytes of a file, or all that it has. Raises OSError: it cannot be read, or is no file."""
+    with _opened(path) as (handle, _):
+        return os.read(handle, count)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, int]]:
+    """The handle of a regular file, for reading, and its bytes."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
+    except OSError as error:
+        if not path.is_symlink():
+            raise
+        raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path)) from error
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if facts.st_size > most:
-            raise OSError(errno.EFBIG, f"has {facts.st_size} bytes, over {most}", str(path))
-        with open(handle, "rb", closefd=False) as file:
-            return file.read(facts.st_size)  # not `most`, for which Python would set memory aside
+        yield handle, facts.st_size
     finally:
         os.close(handle)
 

@@ -4,9 +4,11 @@ import difflib
 import json
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+DIGITS = 7  # of float32
 
 
 def spell(value: Any) -> str:
@@ -39,10 +41,37 @@ def count_of(number: int, noun: str) -> str:
 
 
 def format_metric(metric: str, value: float, ci95: float | None = None) -> str:
-    """A metric for people: accuracy in %, mean squared error as it is; with its interval if there is one."""
-    if metric == "accuracy":
-        return f"{100 * value:.1f}" + (f" ± {100 * ci95:.1f}" if ci95 is not None else "") + " %"
-    return f"{value:.4g}" + (f" ± {ci95:.2g}" if ci95 is not None else "")
+    """A metric for people: accuracy in %, mean squared error as it is; with its interval if there is one.
+
+    Such as '98.70 ± 0.43 %' and '0.378 ± 0.049'; see format_alike().
+    """
+    numbers = format_alike(metric, [value] if ci95 is None else [value, ci95], ci95)
+    return " ± ".join(numbers) + (" %" if metric == "accuracy" else "")
+
+
+def format_alike(metric: str, values: Sequence[float], ci95: float | None = None) -> list[str]:
+    """Values of a metric without a unit, all with the decimals that two significant digits of the interval have.
+
+    The interval is that of the first value.
+
+    Without an interval, or with one of no width, an accuracy has one decimal, and a squared error four digits. Very
+    large and very small errors have a power of ten in common: 3.00e-07 ± 0.21e-07.
+    """
+    scale = 100 if metric == "accuracy" else 1
+    scaled = [scale * value for value in values]
+    if not ci95:
+        return [f"{value:.1f}" if metric == "accuracy" else f"{value:.4g}" for value in scaled]
+    decimals = 1 - _power_of(scale * ci95, 1)
+    power = _power_of(max(abs(scaled[0]), scale * ci95), max(0, decimals))
+    decimals = min(decimals, DIGITS - 1 - power)  # an interval that rounding alone makes is 0
+    if -5 < power < 6:
+        return [f"{round(value, decimals):.{max(0, decimals)}f}" for value in scaled]
+    return [f"{value / 10.0**power:.{max(0, decimals + power)}f}e{power:+03d}" for value in scaled]
+
+
+def _power_of(value: float, decimals: int) -> int:
+    """The power of ten of a number's first digit, once it is rounded to so many decimals in that notation."""
+    return int(f"{value:.{min(decimals, 15)}e}".partition("e")[2])
 
 
 def format_duration(seconds: float) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from metarun.results.compare import Row
 from metarun.results.runs import LeftOut
-from metarun.text import format_metric
+from metarun.storage.records import Metric
+from metarun.text import format_alike, format_metric
 
 CSV = (
     *("metric", "mean", "ci95_tasks", "ci95_seeds", "validation", "tasks", "seeds", "published", "published_ci95"),
@@ -92,9 +93,10 @@ def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     if not any(map(any, found.values())):
         more = [f" and {len(row.runs) - 1} more" if len(row.runs) > 1 else "" for row in rows]
         found["run"] = [f"{row.runs[0].rundir.short}{words}" for row, words in zip(rows, more, strict=True)]
-    found[metric + (" (%)" if metric == "accuracy" else "")] = [_number(metric, row.mean) for row in rows]
-    found["± tasks"] = [_number(metric, row.ci95_tasks, 1) for row in rows]
-    found["± seeds"] = ["" if row.ci95_seeds is None else _number(metric, row.ci95_seeds, 1) for row in rows]
+    numbers = [(row.mean, row.ci95_tasks, row.ci95_seeds) for row in rows]
+    written = [format_optional(metric, values, values[1]) for values in numbers]
+    names = (metric + (" (%)" if metric == "accuracy" else ""), "± tasks", "± seeds")
+    found |= {name: list(cells) for name, cells in zip(names, zip(*written, strict=True), strict=True)}
     found |= {
         "tasks": [str(row.runs[0].summary.test.tasks) for row in rows],
         "seeds": [str(len(row.runs)) for row in rows],
@@ -129,11 +131,10 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else cell(value)
 
 
-def _number(metric: str, value: float, digits: int = 0) -> str:
-    """A mean, or with `digits` an interval, without its unit."""
-    if metric == "accuracy":
-        return f"{100 * value:.{2 if digits and 100 * value < 0.1 else 1}f}"
-    return f"{value:.{2 if digits else 4}g}"
+def format_optional(metric: Metric, values: Sequence[float | None], ci95: float) -> list[str]:
+    """See format_alike(); '' for a value that there is not."""
+    written = iter(format_alike(metric, [value for value in values if value is not None], ci95))
+    return ["" if value is None else next(written) for value in values]
 
 
 def _published(row: Row) -> str:
@@ -150,14 +151,16 @@ def _published(row: Row) -> str:
 def _verdict(row: Row) -> str:
     if row.verdict is None or row.verdict.where == "inside":
         return "inside" if row.verdict else ""
-    far = _number(row.metric, abs(row.verdict.away), 1)
+    away = abs(row.verdict.away)
+    (far,) = format_alike(row.metric, [away], min(away, row.ci95_tasks))
     return f"{row.verdict.where} by {far}" + (", intervals meet" if row.verdict.meet else "")
 
 
 def _after(row: Row, step: int) -> str:
     if not row.published or step not in row.by_step:
         return ""
-    return f"{format_metric(row.metric, *row.by_step[step])} ({_number(row.metric, row.published.by_step[step])})"
+    theirs = format_metric(row.metric, row.published.by_step[step]).removesuffix(" %")
+    return f"{format_metric(row.metric, *row.by_step[step])} ({theirs})"
 
 
 def _difference(row: Row) -> str:
@@ -166,4 +169,5 @@ def _difference(row: Row) -> str:
     if row.to_best.mean == row.to_best.ci95 == 0:
         return "equal on every task"
     sign = "−" if row.to_best.mean < 0 else "+"
-    return f"{sign}{_number(row.metric, abs(row.to_best.mean))} ± {_number(row.metric, row.to_best.ci95, 1)}"
+    size = format_metric(row.metric, abs(row.to_best.mean), row.to_best.ci95)
+    return f"{sign}{size.removesuffix(' %')}"

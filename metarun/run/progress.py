@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -32,8 +33,9 @@ class Announcement:
 
     def begin(self, config: Config, folder: Path, experiment: Experiment) -> None:
         """This is what will run; its data need not be ready."""
-        self._line = _opening_words(config, experiment, folder)
-        self._timer.start()
+        with suppress(Exception):  # of a source of one's own, whose facts are yet to be checked
+            self._line = _opening_words(config, experiment, folder)
+            self._timer.start()
 
     def __enter__(self) -> Self:
         """Waits for begin()."""

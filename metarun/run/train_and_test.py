@@ -51,12 +51,14 @@ def execute(
     hydra: Any = None,
     bar: bool = True,
     judge: Callable[[int, float], bool] | None = None,
+    reproduces: Path | None = None,
 ) -> Summary | None:
     """Runs a config in a directory: from the start, or on from its newest checkpoint, or not at all if it is done.
 
     Overrides, Hydra's choices by group and its own config are saved; a run that goes on keeps those of its beginning.
     `bar` is whether the console shows how far it is, by a bar on a terminal or else by lines; `judge` says after an
-    outer step, by its validation, whether the run is given up.
+    outer step, by its validation, whether the run is given up; `reproduces` is the directory of the run that it
+    repeats, if it repeats one.
 
     Returns:
         The summary; None on ranks above 0.
@@ -76,7 +78,7 @@ def execute(
                 session.test()
             return None
         with rundir.claimed():
-            return _execute(config, rundir, overrides, choices, hydra, bar, judge)
+            return _execute(config, rundir, overrides, choices, hydra, bar, judge, reproduces)
 
 
 def _execute(
@@ -87,6 +89,7 @@ def _execute(
     hydra: Any,
     bar: bool,
     judge: Callable[[int, float], bool] | None,
+    reproduces: Path | None,
 ) -> Summary:
     """See execute(); on rank 0, in a directory that is claimed."""
     old, changes = starting_point.held_run(rundir, config)
@@ -112,7 +115,7 @@ def _execute(
         if start is None:
             with words:
                 start = starting_point.first_step(config, begin)
-        session = _begin(config, rundir, start, changes, reporter)
+        session = _begin(config, rundir, start, changes, reporter, reproduces)
         session.judge = judge
         with session.listening():
             session.agree()
@@ -170,7 +173,14 @@ def _recording_failure(rundir: RunDir, reporter: Reporter) -> Iterator[None]:
         raise error
 
 
-def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], reporter: Reporter) -> Session:
+def _begin(
+    config: Config,
+    rundir: RunDir,
+    start: StartingPoint,
+    changes: list[str],
+    reporter: Reporter,
+    reproduces: Path | None,
+) -> Session:
     """The session of rank 0, with its listeners; environment.json has it then."""
     experiment, state = start.experiment, start.state
     if with_other_digits := [key for key in changes if policy(key).digits]:
@@ -194,7 +204,7 @@ def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[s
         metric,
         meta_batch=config.meta_batch,
         memory_mb=lambda: memory_mb(experiment.device),
-        session=_record_environment(config, rundir, start, changes),
+        session=_record_environment(config, rundir, start, changes, reproduces),
         step=state.step,
         metrics=start.metrics,
     )
@@ -209,11 +219,14 @@ def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[s
     return session
 
 
-def _record_environment(config: Config, rundir: RunDir, start: StartingPoint, changes: list[str]) -> int:
+def _record_environment(
+    config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], reproduces: Path | None
+) -> int:
     """Writes environment.json, or adds to it where a run goes on; returns how many sessions there were before."""
     now, before = describe_session(config, start.experiment, start.state.chunks), rundir.environment()
     if before is None:
-        rundir.write("environment.json", Environment(**now.model_dump()))
+        original = str(reproduces) if reproduces else None
+        rundir.write("environment.json", Environment(**now.model_dump(), reproduces=original))
         return 0
     if not start.state.step:  # nothing is left of what the sessions before may have made of other data and code
         before = before.model_copy(update={name: getattr(now, name) for name in Identity.model_fields})

@@ -276,6 +276,7 @@ class Environment(Session):
     """environment.json: the run's first session, and the sessions that went on with it."""
 
     continued: list[Session] = []  # in order
+    reproduces: str | None = None  # the directory of the run that this one repeats; None where it repeats none
 
 
 class Task(Record):

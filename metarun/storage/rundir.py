@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +19,14 @@ from metarun.text import reason, short_path, typed_path
 
 OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
+LARGEST_TEXT = 64_000
 # All that metarun makes in a run directory.
 FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb")
 FILES = (
     *("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
-    *("curve.png", "examples.png"),
+    *("curve.png", "examples.png", "tags.txt"),
 )
+TAG = re.compile(r"[^\W_][\w.:@+-]{0,62}")  # a word that no shell and no option can mistake
 
 R = TypeVar("R", bound=Record)
 
@@ -117,9 +120,26 @@ class RunDir:
         """Where the run computed."""
         return self.read("environment.json", Environment)
 
+    def reproduction_of(self) -> str | None:
+        """The directory of the run that this one repeats, as `metarun reproduce` made it; None of any other run."""
+        environment = self.environment()
+        return environment.reproduces if environment else None
+
     def test_tasks(self) -> Tasks | None:
         """The metric of every test task."""
         return self.read("test_tasks.json", Tasks)
+
+    def tags(self) -> list[str]:
+        """The words that its user gave it, in order; what is no such word in their file is passed over."""
+        try:
+            words = read(self.path / "tags.txt", LARGEST_TEXT).decode(errors="replace").split()
+        except OSError:
+            return []
+        return sorted({word for word in words if TAG.fullmatch(word)})
+
+    def write_tags(self, tags: Iterable[str]) -> None:
+        """Replaces the words that its user gave it, a line for each."""
+        write_atomically(self.path / "tags.txt", "".join(f"{tag}\n" for tag in sorted(set(tags))).encode())
 
     def write(self, name: str, record: Record, sync: bool = True) -> None:
         """Replaces a JSON file of the run; `sync` as in files.write_atomically."""

@@ -28,7 +28,7 @@ def test_results_are_a_table_and_a_picture(run):
     row = replace(make_row([alter(run, [1.0, 3.0])], {"algo": "MAML"}, Difference(best=True)), published=paper)
     row = replace(row, verdict=Verdict("above", 0.5, False))
     section = sections._show_results("mse", _entries(row, make_row([alter(run, [2.0, 4.0])], {"algo": "X"})))
-    assert section.table.columns["verdict"] == ["above by 0.5", ""]
+    assert section.table.columns["verdict"] == ["above by 0.50", ""]
     assert {"mse", "± tasks", "published"} <= section.table.numbers
     assert "algo" not in section.table.numbers
     alt, caption = _only(section)

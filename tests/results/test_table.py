@@ -37,10 +37,13 @@ def test_markdown_is_for_people(rows):
         "experiment | algo.inner_lr | mse | ± tasks | ± seeds | tasks | seeds | after 0 | after 1 | published | verdict"
     )
     assert lines[0] == f"| {head} | to the best | paper |"
-    start, end = "| x/one | 0.1 | 2.333 | 3.8 |  | 3 | 1 | 7 ± 1 (9) | 2.5 ± 0.5 (2.6) | 2.5 | ", "Name 2020, table 1 |"
+    start, end = (
+        "| x/one | 0.1 | 2.3 | 3.8 |  | 3 | 1 | 7.0 ± 1.0 (9) | 2.50 ± 0.50 (2.6) | 2.5 | ",
+        "Name 2020, table 1 |",
+    )
     assert lines[2] == f"{start}above by 0.75, intervals meet | best | {end}"
     assert lines[3].startswith("| a\\|b |  | 4.5 |")
-    assert "| +1.5 ± 0.25 |" in lines[3]
+    assert "| +1.50 ± 0.25 |" in lines[3]
     assert "after 0, after 1: after that many inner steps" in lines[5]
     assert "rows tested on other tasks have a best of their own" in lines[5]
     assert lines[-1] == "- runs/x: why"
@@ -90,9 +93,9 @@ def test_what_is_published_has_the_digits_of_the_paper(run, mean, ci95, expected
     assert columns([row])["published"] == [expected]
 
 
-def test_a_small_difference_has_two_digits(run):
+def test_a_difference_has_the_decimals_of_its_interval(run):
     row = make_row([alter(run, [0.5, 1.0], metric="accuracy")], {}, Difference(-0.0512, 0.0004))
-    assert columns([row])["to the best"] == ["−5.1 ± 0.04"]
+    assert columns([row])["to the best"] == ["−5.120 ± 0.040"]
 
 
 def test_the_verb_prints_a_table_of_folders(metarun, finished):
@@ -101,8 +104,8 @@ def test_the_verb_prints_a_table_of_folders(metarun, finished):
     Path("runs/torn/.hydra").mkdir(parents=True)
     code, out, err = metarun("table", "runs")
     assert code == 0, err
-    assert "| 0.1 | 2.333 |" in out
-    assert "| +1.667 ± " in out
+    assert "| 0.1 | 2.3 | 3.8 |" in out
+    assert "| +1.7 ± " in out
     assert "- runs/torn: " in out
     code, out, err = metarun("table", "runs", "format=csv")
     assert len(out.splitlines()) == 3

@@ -17,7 +17,7 @@ def test_queries_with_a_known_class_are_judged_and_the_others_answered():
     assert judged.mean + judged.ci95 > 1, "three answers say little"
     lines = describe(adapted)
     assert lines[0] == "4 queries answered from 2 examples of 2 classes, after 1 inner step"
-    assert "accuracy 66.7 ± " in lines[1]
+    assert "accuracy 67 ± 67 %" in lines[1]
     assert "over 3 of them" in lines[1]
     assert "0.png: cat (75%)" in lines
     assert classified([None] * 4).judged is None

@@ -136,6 +136,6 @@ def test_what_stands_behind_a_test(kind, number, in_task, expected):
 
 def test_closing_words():
     lines = words.closing_words(_summary(), {"files": "outputs/x"}).splitlines()
-    assert lines[2] == "test          accuracy 50.0 ± 10.0 % (mean and 95% interval over 9 tasks)"
+    assert lines[2] == "test          accuracy 50 ± 10 % (mean and 95% interval over 9 tasks)"
     assert lines[3] == "by step       0: 50.0 %  1: 50.0 % (after that many inner steps)"
     assert lines[-1] == "files         outputs/x"
