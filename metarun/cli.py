@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metarun import __version__
-from metarun.commands import adapt, check, export, ls, report, reproduce, resume, table
+from metarun.commands import adapt, check, export, ls, report, reproduce, resume, table, watch
 from metarun.commands import eval as evaluate
 from metarun.commands import explain as explain_
 from metarun.commands import help as help_
@@ -41,6 +41,7 @@ VERBS = {
     "reproduce": reproduce,
     "check": check,
     "ls": ls,
+    "watch": watch,
     "table": table,
     "report": report,
     "explain": explain_,
