@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -30,14 +31,14 @@ from metarun.commands.folders import as_typed, choose_folders, exclude_words, is
 from metarun.commands.search import DIVERGED, PRUNED, Search
 from metarun.commands.search_space import cover
 from metarun.commands.sweep import (
-    FAILURES,
     check_together,
     choices_of,
-    note_failure,
+    describe_end,
     refuse_ranges,
     refuse_twins,
     run_sweep,
 )
+from metarun.commands.sweep_progress import NOTES, SweepProgress, note
 from metarun.config.compose import (
     HYDRA,
     complete,
@@ -58,7 +59,7 @@ from metarun.config.search import PLUGIN
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
 from metarun.errors import DataError, DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
 from metarun.storage.rundir import RunDir, make_dated_folder, name_dated_folder
-from metarun.text import reason, short_path
+from metarun.text import count_of, reason, short_path
 
 log = logging.getLogger("metarun")
 HYDRA_DEFAULTS = {
@@ -248,9 +249,10 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
             raise RunDirError(f"{short_path(folder)}: holds a run; {rule}")
     else:
         folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
-    failures = folder / f".failures-{secrets.token_hex(8)}"
+    notes = folder / f".notes-{secrets.token_hex(8)}"
     words = [word for word in jobs[0].words if key_of(word) != "hydra.sweep.dir"]
     tasks = [[word for word in job.words if not key_of(word).startswith("hydra.")] for job in jobs]
+    shared = search.fixed if search else set.intersection(*map(set, tasks)) if len(tasks) > 1 else ()
     named = is_given(sweep, "subdir") or "hydra.sweep.subdir" in map(key_of, words)
     if search:
         search.take_over()
@@ -262,9 +264,12 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
         for task, name in zip(tasks, names, strict=True):
             task[:] = [*spell_for_hydra(task), f"hydra.sweep.subdir={quote_path(name)}"]
     words += [*_defaults(words), f"hydra.sweep.dir={quote_path(folder)}", "hydra.mode=MULTIRUN"]
-    words += [f"+hydra.job.env_set.{FAILURES}={quote_path(failures)}"]
+    words += [f"+hydra.job.env_set.{NOTES}={quote_path(notes)}"]
     launch = partial(_launch, words, folders, tasks, typed)
-    run_sweep(partial(_hand_over, launch), folder, failures, search)
+    number = search.n_trials * len(search.seeds) if search else len(jobs)
+    log.info("%s in %s", count_of(number, "job"), short_path(folder))
+    progress = SweepProgress(notes, number, shared, describe_end)
+    run_sweep(partial(_hand_over, launch), folder, progress, search)
 
 
 def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typed: list[str]) -> None:
@@ -332,8 +337,11 @@ def job(composed: DictConfig) -> float | str | None:
     choices = choices_of(hydra)
     plain = _plain(composed)
     own = OmegaConf.to_container(hydra, resolve=False)
+    began = time.time()
     if sweep:
-        log.info("job %s: %s", hydra.job.num, " ".join(words))
+        note(hydra.job.num, words, folder)
+    ended: dict[str, str] = {}
+    end: float | str | None
     try:
         judge = judge_of_job(hydra.sweeper.get("pruner"), HYDRA) if sweep else None
         with explaining():
@@ -343,10 +351,12 @@ def job(composed: DictConfig) -> float | str | None:
     except Exception as error:
         if not sweep or isinstance(error, StoppedError):
             raise SystemExit(getattr(error, "code", 1)) from error
-        if isinstance(error, PrunedError):
-            return PRUNED
-        note_failure(words, folder, error)
+        end = PRUNED if isinstance(error, PrunedError) else None
+        ended = {} if end else {"error": str(error) or type(error).__name__}
         if isinstance(error, DivergedError):
-            return DIVERGED if error.objective is None else error.objective
-        return None
-    return summary.objective if summary else None  # on a rank above 0
+            end = DIVERGED if error.objective is None else error.objective
+    else:
+        end = summary.objective if summary else None  # on a rank above 0
+    if sweep:
+        note(hydra.job.num, words, folder, began=began, seconds=time.time() - began, **ended)
+    return end

@@ -58,8 +58,7 @@ def main(args: argparse.Namespace) -> None:
             text = "".join(f"{line[:columns]}\x1b[K\n" for line in frame.split("\n"))
             print(f"{again}{text}\x1b[J", end="", flush=True)
             time.sleep(max(0.0, args.every - (time.monotonic() - begin)))
-    except KeyboardInterrupt:
-        pass
-    except StoppedError as error:
-        if error.code != 128 + signal.SIGINT:
+    except (KeyboardInterrupt, StoppedError) as error:
+        if getattr(error, "code", 128 + signal.SIGINT) != 128 + signal.SIGINT:
             raise
+        print()  # below the ^C of the terminal
