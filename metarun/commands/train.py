@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -100,10 +100,8 @@ def main(argv: list[str]) -> None:
             _sweep(args.overrides, folders, *check_jobs(args, folders))
         else:
             dated = name_dated_folder(Path("outputs"))
-            from metarun.run.progress import Announcement
-
-            with Announcement() as words:
-                [run], _ = check_jobs(args, folders, partial(_announce, words, dated))
+            with ExitStack() as stack:
+                [run], _ = check_jobs(args, folders, partial(_announce, stack, dated))
             args.overrides = spell_for_hydra(run.words) + _defaults(run.words) + _run_folder(run, dated)
             _hand_over(partial(_run_hydra, args, parser, job, str(folders.paths()[0]), "config"))
 
@@ -217,8 +215,13 @@ def _defaults(overrides: list[str]) -> list[str]:
     ]
 
 
-def _announce(words: Any, dated: Path, run: Job, experiment: Any) -> None:
-    """Says what will run, unless its folder cannot be; `dated` is its folder where none is given."""
+def _announce(stack: ExitStack, dated: Path, run: Job, experiment: Any) -> None:
+    """Says what will run, at the end of a stack; `dated` is its folder where none is given.
+
+    Raises:
+        RunDirError: its folder is another run's, or cannot be made.
+    """
+    from metarun.run.progress import Announcement
     from metarun.run.starting_point import held_run, is_finished
 
     if is_rank_zero():
@@ -226,7 +229,7 @@ def _announce(words: Any, dated: Path, run: Job, experiment: Any) -> None:
         rundir.check_place()
         _, changes = held_run(rundir, run.config)
         if not is_finished(rundir, changes):
-            words.begin(run.config, rundir.path, experiment)
+            stack.enter_context(Announcement()).begin(run.config, rundir.path, experiment)
 
 
 def _run_folder(run: Job, dated: Path) -> list[str]:

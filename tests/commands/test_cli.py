@@ -143,7 +143,7 @@ BAD += [  # and what has to be there first
     (["reproduce", "run"], 4, ["summary.json", "missing", "metarun resume run"], _without("summary.json")),
     (["reproduce", "run"], 4, ["not finished", "metarun resume run"], _without("status.json")),
     (["reproduce", "run"], 4, ["environment.json", "missing", "restore it"], _without("environment.json")),
-    (["resume", "run", "meta_steps=9"], 4, ["status.json", "remove it"], _empty("status.json")),
+    (["resume", "run", "meta_steps=9"], 4, ["status.json", "remove it"], _spoiled(lambda run: (run / "status.json").write_text("{"))),
     (["resume", "run"], 4, ["summary.json", "cannot be read"], _empty("summary.json")),
     (["hydra.run.dir=run"], 4, ["run: holds ", "but no run", "choose another"], _without(".hydra")),
     (OMNIGLOT, 3, ["/nowhere", "METARUN_DATA"], _environment(METARUN_DATA="/nowhere")),
