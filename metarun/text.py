@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -93,6 +94,14 @@ def format_bytes(count: int) -> str:
 def spell_class(cls: type) -> str:
     """The name of a class as one types it in `_target_`, such as net.Flat."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal on which something can be drawn: some have no size, and are like a pipe."""
+    try:
+        return stream.isatty() and all(os.get_terminal_size(stream.fileno()))
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def short_path(path: Path) -> Path:

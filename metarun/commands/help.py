@@ -18,11 +18,12 @@ metarun: a command-line experiment runner for meta-learning
     metarun resume DIR [key=value ...]    continue an interrupted run, or print the result of a finished one
     metarun reproduce DIR [key=value]     run a finished run again and compare: exit 0 if bitwise identical, else 6
     metarun check [key=value ...]         see that the parts of a run fit together, your own above all; trains nothing
+    metarun watch [DIR...]                the runs that go on, live, from any shell; once=true: as they are now
     metarun table DIR... [format=csv]     runs beside each other, with what the papers report: markdown, csv or json
     metarun report DIR... [out=FILE]      the same as an HTML page with pictures
     metarun -cp DIR/.hydra [key=value]    a new run from a saved config
 
-    metarun VERB --help                   more about eval, adapt, export, resume, reproduce, check, table or report
+    metarun VERB --help                   more about a verb, such as eval or watch
     metarun --cfg job                     print the config; works with key=value too
     metarun --hydra-help                  Hydra's own options
     metarun --version

@@ -3,7 +3,7 @@
 import inspect
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,18 +38,23 @@ _checked: set[str] = set()  # parts of configs that have passed in this process
 
 
 def prepare_experiment(
-    config: Config, splits: Sequence[Split] = SPLITS, source: TaskSource | None = None
+    config: Config,
+    splits: Sequence[Split] = SPLITS,
+    source: TaskSource | None = None,
+    begin: Callable[[Experiment], None] = lambda _: None,
 ) -> Experiment:
     """Builds everything that a config names, and makes its source ready; its parts are seen to keep their contract.
 
     `source` is that of an earlier experiment with the same data, which is ready already. What passed is not checked
-    again in this process, so that a sweep over seeds checks once.
+    again in this process, so that a sweep over seeds checks once. `begin` is called before the source is made ready,
+    which may take long.
 
     Raises:
         UsageError: a setting is refused, or a part does not keep its contract.
         DataError: the data is missing, incomplete or altered.
     """
     experiment = build_experiment(config, splits)
+    begin(experiment)
     if source is None:
         experiment.source.prepare(experiment.device)
     else:
