@@ -228,7 +228,7 @@ def draw_bars(alt: str, metric: Metric, bars: Sequence[Bar]) -> Picture:
             look: dict[str, Any] = {"color": color, "marker": mark_of(bar.number), "ms": 6, "capsize": 3, "lw": 2}
             axes.errorbar(bar.mean, place, xerr=bar.ci95, **look)
             if len(bar.seeds) > 1:
-                axes.plot(bar.seeds, [place - 0.24] * len(bar.seeds), "o", ms=3.5, color=color, alpha=0.6, mew=0)
+                axes.plot(bar.seeds, [place - 0.2] * len(bar.seeds), "o", ms=4, color=color, alpha=0.6, mew=0)
             if paper := bar.published:
                 look = {"color": LIGHT.faint, "marker": "D", "ms": 5, "mfc": "none", "mec": LIGHT.ink, "capsize": 2}
                 axes.errorbar(paper.mean, place + 0.25, xerr=paper.ci95, lw=1.2, **look)

@@ -19,7 +19,7 @@ CSV = (
     *("paper", "verdict", "difference_to_published", "difference_to_best", "difference_ci95", "runs"),
 )
 LEGEND = {
-    "val": "best validation, which chose the checkpoint (mean over seeds); in brackets: of the run that is tested again.",
+    "val": "best validation, by which the checkpoint was chosen; in brackets that of the run that is evaluated.",
     "± tasks": "95% interval over test tasks, for these trained models.",
     "± seeds": "95% interval over seeds of training (Student's t), by which test tasks go too.",
     "verdict": "where the mean lies to the published interval (to ours, where none is published).",
