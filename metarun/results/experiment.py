@@ -58,7 +58,8 @@ def folders(rows: Sequence[Row]) -> tuple[str, list[str]]:
     """The folder that all runs lie in, and within it the folders of each row, as a shell has them: seed={0,1,2}."""
     paths = [[run.rundir.path for run in row.runs] for row in rows]
     every = [path for found in paths for path in found]
-    above = Path(os.path.commonpath(every)) if len(every) > 1 else every[0].parent
+    above = Path(os.path.commonpath(every))
+    above = above.parent if above in every else above
     return str(short_path(above)), [_spell_folders([str(p.relative_to(above)) for p in found]) for found in paths]
 
 

@@ -1,7 +1,6 @@
 """Rows: which runs make one, how they are told apart, compared, and judged. On lists, not run directories."""
 
 import math
-import statistics
 from dataclasses import replace
 
 import pytest
