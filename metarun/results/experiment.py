@@ -90,8 +90,11 @@ def keys_of(rows: Sequence[Row]) -> list[str]:
     return sorted(values, key=lambda key: (key not in NAMES, -len(values[key])))
 
 
-def name_rows(rows: Sequence[Row]) -> list[str]:
-    """The words that tell each row from the others, the most telling first; where nothing has to, its algorithm."""
+def name_rows(rows: Sequence[Row], most: int | None = None) -> list[str]:
+    """The words that tell each row from the others, the most telling first; where nothing has to, its algorithm.
+
+    A name of more than `most` letters has the values of its keys alone.
+    """
     keys = keys_of(rows)
     telling = [key for key in keys if any(row.keys.get(key, ...) != rows[0].keys.get(key, ...) for row in rows)]
     experiments = [row.keys.get("experiment") for row in rows]
@@ -101,14 +104,17 @@ def name_rows(rows: Sequence[Row]) -> list[str]:
         if experiment and experiments.count(experiment) == 1:
             found.append(str(experiment))
             continue
-        parts = [_name_part(key, row) for key in keys if key in row.keys and (key in telling or key == "experiment")]
-        found.append(", ".join(parts) or row.runs[0].summary.algorithm or words.name_of(row.runs[0].summary))
+        own = [key for key in keys if key in row.keys and (key in telling or key == "experiment")]
+        name = ", ".join(spell_setting(key, row.keys[key]) for key in own)
+        if most is not None and len(name) > most:
+            name = ", ".join(spell_value(row.keys[key]) for key in own)
+        found.append(name or row.runs[0].summary.algorithm or words.name_of(row.runs[0].summary))
     return found
 
 
-def _name_part(key: str, row: Row) -> str:
-    name = "" if key in NAMES else f"{key.rpartition('.')[2]} "
-    return name + spell_value(row.keys[key])
+def spell_setting(key: str, value: object) -> str:
+    """A setting in a name: the value, with the last part of the key unless the value says what it is."""
+    return spell_value(value) if key in NAMES else f"{key.rpartition('.')[2]} {spell_value(value)}"
 
 
 def spell_value(value: object) -> str:

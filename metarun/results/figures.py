@@ -51,7 +51,7 @@ class Size:
         return max(1, min(most, len(names), self.line // (max(len(self.shorten(name)) for name in names) + 8)))
 
 
-PAGE, PHONE = Size(7.2, 34, 96), Size(3.5, 15, 48)
+PAGE, PHONE = Size(7.2, 34, 96), Size(3.5, 18, 54)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def draw(alt: str, height: Callable[[Size], float], paint: Callable[[Figure, Siz
 def draw_lines(
     alt: str, metric: Metric, xlabel: str, panels: Mapping[str, Sequence[Series]], swept: bool = False
 ) -> Picture:
-    """Curves with their intervals as bands, in panels by title that share their axes.
+    """Curves with their intervals as bands, in panels by title that share the axis below.
 
     `swept` is whether the points are the values of a setting, which are ticks where they are few; rates have a
     logarithmic axis.
@@ -156,7 +156,7 @@ def draw_lines(
 
     def paint(figure: Figure, size: Size) -> None:
         shape = (len(panels), 1) if size.narrow else (1, len(panels))
-        grid = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False).ravel()
+        grid = figure.subplots(*shape, sharex=True, squeeze=False).ravel()
         for axes, (title, series) in zip(grid, panels.items(), strict=True):
             for line in series:
                 _paint_line(axes, line, band=len(series) <= MOST_BANDS)
@@ -164,10 +164,10 @@ def draw_lines(
             if not size.narrow or axes is grid[-1]:
                 axes.set(xlabel=xlabel)
             axes.grid(axis="y")
+            format_axis(axes, "y", metric)
+            if metric == "mse":
+                axes.set_ylim(top=min(axes.get_ylim()[1], top_of_frame(series)))
         _format_places(grid[0], places, counts, logarithmic, swept and len(places) <= MOST_TICKS)
-        format_axis(grid[0], "y", metric)
-        if metric == "mse":
-            grid[0].set_ylim(top=min(grid[0].get_ylim()[1], top_of_frame(every)))
         names = [size.shorten(line.name) for line in legend]
         handles = [
             Line2D([], [], color=color_of(n), ls=_dashes_of(n), marker=mark_of(n), ms=4, label=name, lw=1.8)

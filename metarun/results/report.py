@@ -9,6 +9,7 @@ from metarun.files import write_atomically
 from metarun.results import experiment, table
 from metarun.results.compare import Row
 from metarun.results.experiment import name_rows
+from metarun.results.figures import PAGE
 from metarun.results.page import is_page, render
 from metarun.results.runs import LeftOut, Run, leave_out
 from metarun.results.sections import MOST_DRAWN, SECTIONS, Entry
@@ -80,10 +81,10 @@ def _enter(rows: list[Row], left_out: list[LeftOut]) -> list[Entry]:
     drawn = sorted(row.number for row in order[:MOST_DRAWN])
     colors = {number: color for color, number in enumerate(drawn)}
     found = []
-    for row, name in zip(rows, name_rows(rows), strict=True):
+    for row, *names in zip(rows, name_rows(rows), name_rows(rows, PAGE.name - 4), strict=True):
         color = colors.get(row.number)
         events = [] if color is None else _read_events(row, left_out)
-        found.append(Entry(row, name.encode(errors="replace").decode(), color, events))
+        found.append(Entry(row, *(name.encode(errors="replace").decode() for name in names), color, events))
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from metarun import intervals
 from metarun.results import figures, table
 from metarun.results.compare import Row, make_row
-from metarun.results.experiment import NAMES, keys_of, spell_value
+from metarun.results.experiment import keys_of, spell_setting, spell_value
 from metarun.results.figures import Bar, Picture, Series
 from metarun.results.notes import notes
 from metarun.results.runs import Run, find_runs, read_runs
@@ -24,17 +24,18 @@ SHOTS = {"data.shots", "data.eval_shots"}
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table with its name, the events of its runs, and its colour's number; None if it is not drawn."""
+    """A row of the table with its name and a short one, the events of its runs, its colour; None: it is not drawn."""
 
     row: Row
     name: str
+    short: str
     number: int | None
     events: list[list[Event]]
 
     @property
     def label(self) -> str:
-        """Its number and its name."""
-        return f"{self.row.number} {self.name}"
+        """Its number and its short name."""
+        return f"{self.row.number} {self.short}"
 
     @property
     def color(self) -> int:
@@ -210,8 +211,8 @@ def _show_swept(metric: Metric, entries: list[Entry]) -> Section:
         groups: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             if type(row.keys.get(key)) in (int, float):
-                rest = {k: spell_value(v) for k, v in row.keys.items() if k != key}
-                groups[", ".join(v if k in NAMES else f"{k} {v}" for k, v in rest.items())].append(row)
+                rest = [spell_setting(k, v) for k, v in row.keys.items() if k != key]
+                groups[", ".join(rest)].append(row)
         many = [
             (name, sorted(found, key=lambda row: row.keys[key])) for name, found in groups.items() if len(found) > 2
         ]

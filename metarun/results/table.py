@@ -169,8 +169,7 @@ def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     metric, keys = rows[0].metric, keys_of(rows)
     found = {"row": [str(row.number) for row in rows]}
     found |= {key: [spell_value(row.keys.get(key, "")) for row in rows] for key in keys}
-    numbers = [(row.model_validation, row.mean, row.ci95_tasks, row.ci95_seeds) for row in rows]
-    written = [_write_numbers(row, values) for row, values in zip(rows, numbers, strict=True)]
+    written = [_write_numbers(row) for row in rows]
     names = ("val", metric + (" (%)" if metric == "accuracy" else ""), "± tasks", "± seeds")
     found |= {name: list(cells) for name, cells in zip(names, zip(*written, strict=True), strict=True)}
     found |= {
@@ -192,13 +191,13 @@ def legend(columns: Iterable[str]) -> str:
     return " ".join([*words, *(f"{name}: {text}" for name, text in LEGEND.items() if name in columns)])
 
 
-def _write_numbers(row: Row, values: Sequence[float | None]) -> list[str]:
-    """Validation, mean and intervals, all with the decimals of the interval over tasks; '' for what there is not."""
-    validation, mean, *widths = values
-    known = [value for value in (mean, *widths, validation) if value is not None]
-    written = iter(format_alike(row.metric, known, row.ci95_tasks))
-    mean, *widths, validation = ["" if value is None else next(written) for value in (mean, *widths, validation)]
-    return [f"({validation})" if validation and row.validation is None else validation, mean, *widths]
+def _write_numbers(row: Row) -> list[str]:
+    """Validation, mean and intervals, these with the decimals of the interval over tasks; '' for what there is not."""
+    validation = "" if row.model_validation is None else format_alike(row.metric, [row.model_validation])[0]
+    validation = f"({validation})" if validation and row.validation is None else validation
+    numbers = [row.mean, row.ci95_tasks] + ([] if row.ci95_seeds is None else [row.ci95_seeds])
+    written = format_alike(row.metric, numbers, row.ci95_tasks)
+    return [validation, *written, *([""] if row.ci95_seeds is None else [])]
 
 
 def _published(row: Row) -> str:

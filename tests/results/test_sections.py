@@ -17,7 +17,7 @@ from metarun.storage.rundir import RunDir
 
 def _entries(*rows, events=()):
     rows = [replace(row, number=n + 1) for n, row in enumerate(rows)]
-    return [Entry(row, f"row {n}", n, [list(events)]) for n, row in enumerate(rows)]
+    return [Entry(row, f"row {n}", f"row {n}", n, [list(events)]) for n, row in enumerate(rows)]
 
 
 def _only(section):
@@ -43,7 +43,7 @@ def test_validations_are_averaged_over_seeds(run):
         [Event(5, "val", 1.0 + seed, None, 0.1, [1.0]), Event(10, "val", 0.5, None, 0.1, [1.0])] for seed in (0, 1)
     ]
     row = make_row([alter(run, [1.0, 3.0]), alter(run, [1.0, 3.0], seed=1)], {})
-    alt, _ = _only(sections._show_learning("mse", [Entry(row, "a", 0, events)]))
+    alt, _ = _only(sections._show_learning("mse", [Entry(row, "a", "a", 0, events)]))
     assert alt == "Learning curves: 1 a ends at 0.5"
     nothing = sections._show_learning("mse", _entries(row, events=[Event(5, "train", 1.0)]))
     assert not nothing.pictures
