@@ -96,8 +96,11 @@ def test_folders_of_runs_and_lists_of_values(metarun, finished, tested):
     tested.clear()
     assert metarun("eval", "runs/a", "data.shots=2", "test_tasks=3", "again=true")[0] == 0
     assert tested == [3]
-    edit("runs/a/checkpoints", "step-00000004.json", lambda m: m.update(sha256="0" * 64))
-    assert metarun("eval", "runs/a", "data.shots=2", "test_tasks=3")[0] == 4
+    for evaluated in found:
+        edit(evaluated.folder, "summary.json", lambda s: s["checkpoint"].update(sha256="0"))
+    tested.clear()
+    assert metarun("eval", "runs/algo=maml", "data.shots=7", "test_tasks=3")[0] == 0
+    assert tested == [3], "that was another checkpoint of the same step"
     for name in ("runs/a/checkpoints", "runs/a/eval"):
         code, _, err = metarun("eval", name)
         assert (code, f"{name}: is a part of a run; expected the run: metarun eval runs/a\n" in err) == (4, True)
