@@ -217,10 +217,10 @@ def _as_usage_errors(words: Iterable[str], folders: ConfigFolders) -> Iterator[N
         yield
     except MissingConfigException as error:
         raise UsageError(_describe_missing(error, folders)) from error
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:  # the last is OmegaConf's too
-        raise UsageError(_describe(error, tuple(words), folders)) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{reason(error)} (--config-dir): expected YAML files of plain settings") from error
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:  # the last two are theirs too
+        raise UsageError(_describe(error, tuple(words), folders)) from error
 
 
 def _describe_missing(error: MissingConfigException, folders: ConfigFolders) -> str:
