@@ -21,7 +21,7 @@ OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
 LARGEST_TEXT = 64_000
 # All that metarun makes in a run directory.
-FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb")
+FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb", "mlflow")
 FILES = (
     *("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
     *("curve.png", "examples.png", "tags.txt"),
