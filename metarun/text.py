@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -93,9 +94,27 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
+def format_bytes(count: int) -> str:
+    """Bytes for people, such as '1.2 MB': units of 1000."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 999.5:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}"
+
+
 def spell_class(cls: type) -> str:
     """The name of a class as one types it in `_target_`, such as net.Flat."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal on which something can be drawn: some have no size, and are like a pipe."""
+    try:
+        return stream.isatty() and all(os.get_terminal_size(stream.fileno()))
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def short_path(path: Path) -> Path:

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,9 +100,10 @@ def print_left_out(left_out: Iterable[LeftOut]) -> None:
 
 
 class _Console(logging.StreamHandler):
-    """Writes to stderr; a path or a value of a stranger cannot steer the terminal.
+    """Writes to stderr, beside a bar; a path or a value of a stranger cannot steer the terminal.
 
-    What a task source says is written once: it is made ready to be checked, and again for each job.
+    What a task source says is written once: it is made ready to be checked, and again for each job. A record may say so
+    of itself by `once`; and by `aloud` that it is for the log alone, for a bar shows it.
     """
 
     def __init__(self, said: set[str]):
@@ -110,10 +111,16 @@ class _Console(logging.StreamHandler):
         self.said = said
 
     def filter(self, record: logging.LogRecord) -> Any:
-        line = record.getMessage() if Path(record.pathname).parent.name == "data" else ""
+        once = getattr(record, "once", Path(record.pathname).parent.name == "data")
+        line = record.getMessage() if once else ""
         again = line in self.said
         self.said |= {line} if line else set()
-        return not again and super().filter(record)
+        return not again and getattr(record, "aloud", True) and super().filter(record)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars = sys.modules.get("tqdm")
+        with bars.tqdm.external_write_mode(self.stream) if bars else nullcontext():
+            super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))

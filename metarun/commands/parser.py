@@ -60,9 +60,11 @@ class Parser(argparse.ArgumentParser):
         return all(str(action.metavar).startswith(PLACES) for action in self.positionals)
 
     def _spell(self, word: str) -> str:
-        """A word for argparse: format=csv is its option --format=csv where the verb has one."""
-        option, equals, _ = word.partition("=")
-        if equals and f"--{option}" in self._option_string_actions:
+        """A word for argparse: format=csv is --format=csv where the verb has that option, -WORD is --remove=WORD."""
+        options, (option, equals, _) = self._option_string_actions, word.partition("=")
+        if "--remove" in options and word[:1] == "-" and word[:2] != "--" and word not in options:
+            return f"--remove={word[1:]}"
+        if equals and f"--{option}" in options:
             return f"--{word}"
         if equals and option.isidentifier() and self.takes_places and not Path(word).exists():
             known = ", ".join(f"{name}=" for name in self.settings) or "no settings"
@@ -81,6 +83,8 @@ class Parser(argparse.ArgumentParser):
 
     def synopsis(self) -> str:
         """The command in one line, such as `metarun table DIR [DIR ...] [format=markdown|csv|json]`."""
+        if self.usage:
+            return self.usage
         return " ".join([self.prog, *map(_place, self.positionals), *(f"[{name}]" for name in self._options())])
 
     def _options(self) -> dict[str, argparse.Action]:

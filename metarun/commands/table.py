@@ -5,6 +5,8 @@ import argparse
 from metarun.commands.common import add_folders, compare_folders, print_left_out
 from metarun.text import printable
 
+PRINTS = "metarun.results.table.Table"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Folders with runs, and a format."""

@@ -161,7 +161,11 @@ def is_there(key: str, plain: dict[str, Any]) -> bool:
 
 
 def check_unlisted(key: str, value: Any, plain: dict[str, Any]) -> None:
-    """Raises UsageError unless the class that a dotted key belongs to takes such a setting."""
+    """Raises UsageError unless the class that a dotted key belongs to takes such a setting.
+
+    A part of metarun's own has no more than its YAML file lists, but for a task source: an older saved config may lack
+    what came later.
+    """
     where, _, name = key.rpartition(".")
     try:
         node = find_parent(where, plain)[where.rpartition(".")[2]]
@@ -180,7 +184,9 @@ def check_unlisted(key: str, value: Any, plain: dict[str, Any]) -> None:
 
 
 def _is_complete(section: str, target: str) -> bool:
-    """Whether this is the class of one of metarun's own choices, whose YAML files list all settings."""
+    """Whether this is the class of one of metarun's own choices, whose YAML files list all that can be set."""
+    if section == "data":
+        return False
     files = (conf_dir() / section).glob("*.yaml")
     return any(f"_target_: {target}\n" in file.read_text(encoding="utf-8") for file in files)
 
@@ -221,10 +227,10 @@ def _as_usage_errors(words: Iterable[str], folders: ConfigFolders) -> Iterator[N
         yield
     except MissingConfigException as error:
         raise UsageError(_describe_missing(error, folders)) from error
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:  # the last is OmegaConf's too
-        raise UsageError(_describe(error, tuple(words), folders)) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{reason(error)} (--config-dir): expected YAML files of plain settings") from error
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:  # the last two are theirs too
+        raise UsageError(_describe(error, tuple(words), folders)) from error
 
 
 def _describe_missing(error: MissingConfigException, folders: ConfigFolders) -> str:

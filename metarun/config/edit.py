@@ -28,7 +28,7 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
         word, key, value = str(override.input_line), override.get_key_element(), override.value()
         if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
             raise UsageError(f"{word!r} (command line): expected key=value for a key of the saved config")
-        if "." not in key and policy(key).by_name and value is not None:
+        if "." not in key and policy(key).by_name and (value is not None or key == "logger"):
             new[key] = copy.deepcopy(plain_config((word,))[key])
         else:
             changes.append((key, value))

@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import re
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from metarun.data.found import check_download
 from metarun.data.packing import Chunks, Packed, describe_files, load_packed
 from metarun.errors import DataError, MetarunError
 from metarun.files import LOCK, NoLocksError, locked, read
-from metarun.text import reason
+from metarun.text import is_terminal, reason
 
 SIZE = 28
 LARGEST_IMAGE = 65536  # bytes; the largest PNG of Omniglot has under 1 kB
@@ -130,7 +131,9 @@ def _decode(sources: dict[str, Path], files: dict[str, dict[str, list[str]]], ex
     digests: dict[str, hashlib._Hash] = {}
     with ExitStack() as stack:
         readers = {name: _reader(source, stack) for name, source in sources.items()}
-        bar = tqdm(sorted(set_of), "packing Omniglot, once", unit="character", disable=None, leave=False)
+        bar = tqdm(
+            sorted(set_of), "packing Omniglot, once", unit="character", disable=not is_terminal(sys.stderr), leave=False
+        )
         for character in bar:
             name, alphabet = set_of[character], character.partition("/")[0]
             drawings = [_image(sources[name], file, readers[name]) for file in files[name][character]]

@@ -9,6 +9,7 @@ closed-form solvers"), and `fc100` (Oreshkin et al. 2018, "TADAM"), by superclas
 import hashlib
 import inspect
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from metarun.data.images import LARGEST_SIZE, ImageSource
 from metarun.data.packing import Chunks, Packed, cache, expand, load_packed
 from metarun.errors import DataError, MetarunError, SettingError, boolean
 from metarun.tasks import Split
-from metarun.text import nearest, reason
+from metarun.text import is_terminal, nearest, reason
 
 PARTS = ("train", "trainval", "val", "valid", "test")  # values of `split` in torchvision; `extra` ones are left out
 NO_DATA_SETS = ("VisionDataset", "DatasetFolder", "ImageFolder")  # of which the former make others; see data/images.py
@@ -114,7 +115,13 @@ class TorchvisionSet(ImageSource):
         by_class: dict[str, list[np.ndarray]] = {}
         digests: dict[str, list[str]] = {}
         for part in known:
-            for n in tqdm(range(len(part)), f"packing {self.dataset}", unit="image", disable=None, leave=False):
+            for n in tqdm(
+                range(len(part)),
+                f"packing {self.dataset}",
+                unit="image",
+                disable=not is_terminal(sys.stderr),
+                leave=False,
+            ):
                 image, label = self._read(part, n)
                 if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
                     rule = "an integer, the class of an image"

@@ -37,7 +37,7 @@ BAD = [
     (["model.hidden=40"], ["40", "model.hidden", "a list"]),
     (["model.hidden=[a]"], ["integer"]),
     (["data.shotts=3"], ["did you mean shots?"]),
-    (["data.ways=5"], ["data.ways", "data has train_tasks, shots, queries"]),
+    (["data.ways=5"], ["data.ways", "data (Sinusoid) has train_tasks, shots, queries"]),
     (["algo=meta_lstm", "algo.inner_lr=0.1"], ["algo.inner_lr", "no such key"]),
     (["algo=maml_pp", "algo.first_order=true"], ["algo.first_order", "did you mean first_order_until?"]),
     (["engine=loop", "engine.chunk=3"], ["engine.chunk", "no such key"]),
