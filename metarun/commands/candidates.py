@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from metarun.commands.help import summarize
+from metarun.commands.ls import STATES
 from metarun.commands.parser import PLACES, Parser
 from metarun.config.catalogue import SECTIONS, Catalogue
 from metarun.config.class_text import class_text
@@ -33,6 +34,9 @@ VALUES = {
     "hydra/sweeper": ("basic", "optuna"),
     "hydra/sweeper/sampler": ("tpe", "random", "cmaes", "grid"),
     "hydra/sweeper/pruner": ("median", "halving"),
+    "status": STATES,  # of verbs
+    "sort": ("began", "val", "test", "step", "status", "algo", "data", "folder"),
+    "yes": ("true",),
 }
 RUNS = ("DIR", "RUN")  # metavars of run directories begin so
 NOT_OF_RUN = ("experiment", "sweep", "zip", "algo", "model", "seed")  # keys that a saved run takes no more
@@ -91,7 +95,7 @@ def _after_verb(
     key, equals, value = current.partition("=")
     if equals and key in parser.settings:
         action = parser.settings[key]
-        if names := action.choices or getattr(verbs[name], "VALUES", {}).get(key) or catalogue.folders.options(key):
+        if names := action.choices or VALUES.get(key) or catalogue.folders.options(key):
             return _listed(key, value, map(str, names))
         return _values_in_files(key, value) if key in PATHS or str(action.metavar).startswith(PLACES) else ()
     if equals and key in own:

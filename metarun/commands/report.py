@@ -1,4 +1,9 @@
-"""metarun report: runs beside each other, as an HTML page with pictures."""
+"""metarun report: runs beside each other, as an HTML page with pictures.
+
+Examples:
+    metarun report outputs
+    metarun report outputs/sweeps out=pages/sweeps.html
+"""
 
 import argparse
 from pathlib import Path

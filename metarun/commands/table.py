@@ -1,4 +1,9 @@
-"""metarun table: runs beside each other, with what the papers report."""
+"""metarun table: runs beside each other, with what the papers report.
+
+Examples:
+    metarun table outputs
+    metarun table outputs/sweeps/a outputs/sweeps/b format=csv > runs.csv
+"""
 
 import argparse
 
