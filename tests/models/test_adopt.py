@@ -327,10 +327,10 @@ def test_frozen_weights_are_no_meta_parameters_and_stay():
 
 def test_batch_norm_in_eval_mode_has_a_scalar_in_its_digest():
     net = Net(nn.BatchNorm2d(4), images=True)
-    net.norm.eval()  # num_batches_tracked has no dimensions
+    net.layer.eval()  # num_batches_tracked has no dimensions
     model = adopt(net, SHAPE)
     digest = frozen_digest(model)
-    net.norm.num_batches_tracked += 1
+    net.layer.num_batches_tracked += 1
     assert frozen_digest(model) != digest
 
 
