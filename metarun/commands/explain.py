@@ -54,6 +54,8 @@ def describe(found: Explained) -> str:
     if found.settings and found.choices and found.settings[0].type:
         return _describe_shape(found)
     lines = [_wrap(f"{found.name}  ", found.means or "no comment")] if found.name else []
+    if "\n" in found.means:
+        lines = [found.name, "", textwrap.indent(found.means, "    ")]
     if found.text:
         lines += ["", textwrap.indent(found.text, "    "), ""]
     if not found.name:
@@ -73,7 +75,8 @@ def describe(found: Explained) -> str:
         lines += _list(found.settings)
     if found.files and "=" not in found.name:
         lines += _describe_files(found)
-    lines += [_wrap("    read by   ", f"{reader.name}: {reader.means}") for reader in found.readers if reader.means]
+    for reader in found.readers:
+        lines.append(_wrap("    read by   ", f"{reader.name}: {reader.means}" if reader.means else reader.name))
     if found.files and "=" in found.name:
         lines.append(_wrap("    file      ", found.files[0].file))
     if found.resume is not None:
