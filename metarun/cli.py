@@ -51,7 +51,7 @@ from metarun.errors import (
 from metarun.run.signals import stop_at_once
 from metarun.text import nearest, printable, reason
 
-# A verb is a module of metarun.commands with add_arguments(parser) and main(args).
+# A verb is a module with add_arguments(parser) and main(args).
 VERBS = {
     "eval": evaluate,
     "adapt": adapt,
