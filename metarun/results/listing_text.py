@@ -50,8 +50,9 @@ def as_text(runs: Sequence[Listed], width: int | None) -> str:
     now = time.time()
     states = [describe_state(run) for run in runs]
     without_reason = [state.partition(": ")[0] for state in states]
-    own = {"algo", "data", *shared}
-    settings = [" ".join(_words({k: v for k, v in _settings(run).items() if k not in own})) for run in runs]
+    own = [{k: v for k, v in _settings(run).items() if k not in ("algo", "data", *shared)} for run in runs]
+    short = _shorten_keys({key for settings in own for key in settings}) if width is not None else {}
+    settings = [" ".join(f"{short.get(key, key)}={value}" for key, value in words.items()) for words in own]
     columns = [
         Column("status", states, least=max(len("status"), *map(len, without_reason)), most=LONGEST),
         *([] if "algo" in shared else [Column("algo", [run.algorithm for run in runs], least=6)]),
@@ -61,7 +62,7 @@ def as_text(runs: Sequence[Listed], width: int | None) -> str:
         Column("test", [_number(run, run.test, run.ci95) for run in runs], right=True),
         Column("age", [describe_age(now - run.began) if run.began else "" for run in runs], right=True),
         Column("tags", [" ".join(run.tags) for run in runs], least=4),
-        Column("folder", [run.folder for run in runs], least=18, keep_end=True),
+        Column("folder", [run.folder for run in runs], least=20, keep_end=True),
     ]
     lines = format_grid([column for column in columns if any(column.cells)], width)
     return "\n".join([*lines, *(["", f"all: {' '.join(_words(shared))}"] if shared else [])])
@@ -83,6 +84,13 @@ def _settings(run: Listed) -> dict[str, str]:
     """What tells a run from others, by key: its choices and what was typed for it."""
     choices = {"algo": run.algorithm, "data": run.source, "experiment": run.experiment, "repeats": run.reproduces}
     return {key: value for key, value in choices.items() if value} | run.differs
+
+
+def _shorten_keys(keys: set[str]) -> dict[str, str]:
+    """The last parts of dotted keys, where no two are the same: a terminal has little room."""
+    last = {key: key.rpartition(".")[2] for key in keys}
+    counts = Counter(last.values())
+    return {key: name for key, name in last.items() if counts[name] == 1}
 
 
 def _words(settings: dict[str, str]) -> list[str]:

@@ -76,6 +76,7 @@ def test_before_the_first_run_it_says_how_to_begin(metarun):
         *(("nowhere", "expected a folder with runs"), ("seed=1", "status=, algo="), ("limit=0", "at least 1, or all")),
         *(("limit=-1", "at least 1"), ("status=killed", "stale"), ("sort=loss", "expected one of began")),
         *(("since=monday", "7d"), ("format=xml", "text"), ("a\0b", "expected a folder")),
+        *(("failed", "did you mean status=failed?"), ("outputs/day/a/.hydra", "metarun show")),
     ],
 )
 def test_a_word_that_is_none_of_its_own_is_one_line(runs, word, line):

@@ -44,6 +44,13 @@ def test_settings_that_all_share_are_said_once():
     assert "maml" in alone
 
 
+def test_on_a_terminal_keys_are_short_where_they_stay_apart():
+    runs = [listed(differs={"algo.inner_lr": n, "data.shots": n, "algo.shots": "1" + n}) for n in "12"]
+    first = as_text(runs, 200).splitlines()[1]
+    assert " inner_lr=1 data.shots=1 algo.shots=11 " in first
+    assert "algo.inner_lr=1" in as_text(runs, None)
+
+
 def test_how_it_is_with_a_run():
     position = Position(doing="validating", seconds_left=65.0)
     running = listed(status="running", step=5, steps=20, position=position, seconds_left=65.0)
