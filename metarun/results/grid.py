@@ -72,7 +72,7 @@ def format_grid(columns: Sequence[Column], width: int | None) -> list[str]:
 
 
 def _set(cell: str, column: Column, room: int) -> str:
-    cell = cut(cell, room, column.keep_end)
+    cell = cut(cell.replace("\n", " "), room, column.keep_end)
     blank = " " * (room - width_of(cell))
     return blank + cell if column.right else cell + blank
 

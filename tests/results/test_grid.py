@@ -35,6 +35,10 @@ def test_what_is_too_long_in_any_case_is_cut_in_a_pipe_too():
     assert heading == "status     folder"
 
 
+def test_a_cell_stays_in_its_line():
+    assert format_grid([Column("error", ["two\nlines"])], None) == ["error", "two lines"]
+
+
 def test_where_nothing_gives_way_lines_are_longer_and_whole():
     assert format_grid([Column("a", ["whole"])], 2) == ["a", "whole"]
 
