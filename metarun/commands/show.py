@@ -1,4 +1,4 @@
-"""metarun show: all about one run: what was typed, what it came to, its curve, where it computed, how to go on."""
+"""metarun show: all about one run: what was typed, results, curve, where it computed, how to go on."""
 
 import argparse
 import os

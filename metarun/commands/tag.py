@@ -1,4 +1,4 @@
-"""metarun tag: give a run words of your own, by which `metarun ls tag=WORD` finds it; without words, its tags."""
+"""metarun tag: give a run words of your own, by which metarun ls tag=WORD finds it; or print them."""
 
 import argparse
 
