@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 STATES = ("running", "done", "failed", "stopped", "stale", "damaged")
 MOST = 40  # lines of a table, unless limit=N says otherwise
 
+PRINTS = "metarun.results.listing_text.Listing"  # with format=json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Folders, what is wanted of the runs in them, the order, the number and the format."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from metarun.errors import RunDirError, UsageError
 from metarun.text import count_of, printable, typed_path
 
+PRINTS = "metarun.results.showing.Shown"  # with format=json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run and a format."""
