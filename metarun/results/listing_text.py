@@ -6,13 +6,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import Field
 
 from metarun.results.grid import Column, format_grid
 from metarun.results.listing import Listed
 from metarun.storage.records import Count, Record
-from metarun.text import count_of, format_duration, format_metric
+from metarun.text import count_of, format_duration, format_metric, short_path
 
 LONGEST = 60  # letters of a status with its reason; JSON has all of it
 FLAT = [name for name in Listed.model_fields if name != "position"]  # the columns of CSV
@@ -82,7 +83,8 @@ def describe_state(run: Listed) -> str:
 
 def _settings(run: Listed) -> dict[str, str]:
     """What tells a run from others, by key: its choices and what was typed for it."""
-    choices = {"algo": run.algorithm, "data": run.source, "experiment": run.experiment, "repeats": run.reproduces}
+    choices = {"algo": run.algorithm, "data": run.source, "experiment": run.experiment}
+    choices["repeats"] = str(short_path(Path(run.reproduces))) if run.reproduces else None
     return {key: value for key, value in choices.items() if value} | run.differs
 
 

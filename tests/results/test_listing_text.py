@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import time
 
 from metarun.results.listing import Listed
@@ -39,6 +40,7 @@ def test_settings_that_all_share_are_said_once():
     assert "seed=2" in second
     assert shared == "all: algo=maml data=omniglot meta_steps=4"
     assert "algo" not in heading.split()
+    assert "repeats=outputs/a" in as_text([listed(reproduces=os.path.abspath("outputs/a"))], None)
     alone = as_text(RUNS[:1], None)
     assert "meta_steps=4" in alone
     assert "maml" in alone
