@@ -113,5 +113,5 @@ def describe_age(seconds: float) -> str:
 
 def count_states(runs: Sequence[Listed]) -> str:
     """How many there are of each status: '12 runs: 9 done, 3 failed'."""
-    counts = Counter(run.status for run in runs)
-    return f"{count_of(len(runs), 'run')}: {', '.join(f'{n} {status}' for status, n in counts.most_common())}"
+    counts = sorted(Counter(run.status for run in runs).items(), key=lambda entry: (-entry[1], entry[0]))
+    return f"{count_of(len(runs), 'run')}: {', '.join(f'{number} {status}' for status, number in counts)}"

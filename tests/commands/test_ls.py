@@ -58,7 +58,7 @@ def test_the_table_says_how_many_there_are_and_how_many_are_not_shown(runs):
 
 def test_an_empty_answer_says_what_it_looked_for(runs):
     assert runs("ls", "algo=mmal")[1].splitlines() == [
-        "no runs with algo=mmal in outputs and multirun; there are 3 runs: 1 stopped, 1 failed, 1 done",
+        "no runs with algo=mmal in outputs and multirun; there are 3 runs: 1 done, 1 failed, 1 stopped",
         "algo: maml, reptile",
     ]
 
