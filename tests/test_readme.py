@@ -157,8 +157,9 @@ def test_a_run_is_loaded_as_the_readme_has_it(drawings, tmp_path, monkeypatch, c
     assert metarun_package.load("shapes.safetensors").classes_.tolist() == [f"letter {n}" for n in range(5)]
 
 
-def test_the_table_of_results_is_that_of_the_saved_runs(metarun):
-    """scripts/publish.py writes it."""
+def test_the_table_of_results_is_that_of_the_saved_runs(metarun, monkeypatch):
+    """scripts/publish.py writes it, at the root of the repository."""
+    monkeypatch.chdir(ROOT)
     begin, end = "<!-- metarun table outputs/published -->\n", "<!-- end -->\n"
     code, out, err = metarun("table", str(ROOT / "outputs" / "published"))
     assert code == 0, err

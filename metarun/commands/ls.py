@@ -8,13 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from metarun.errors import UsageError
+from metarun.results.run_names import FOLDERS
 from metarun.text import nearest, printable, reason
 
 if TYPE_CHECKING:
     from metarun.results.listing import Listed
     from metarun.results.selection import Wanted
 
-FOLDERS = ("outputs", "multirun")  # where runs and sweeps lie that were given no folder
 STATES = ("running", "done", "failed", "stopped", "stale", "damaged")
 MOST = 40  # lines of a table, unless limit=N says otherwise
 
@@ -96,10 +96,10 @@ def main(args: argparse.Namespace) -> None:
         hidden = f"; {len(found) - len(runs)} more with limit=all" if len(found) > len(runs) else ""
         print(f"\n{count_states(found)}; {ORDERS[order][1]}{hidden}")
     else:
-        print(printable(_describe_nothing(there, wanted, args.folders)))
+        print(printable(describe_nothing(there, wanted, args.folders)))
 
 
-def _describe_nothing(there: list[Listed], wanted: Wanted, folders: list[str]) -> str:
+def describe_nothing(there: list[Listed], wanted: Wanted, folders: list[str]) -> str:
     """What was looked for where, and what there is instead."""
     where = " and ".join(folders or FOLDERS)
     if not there:

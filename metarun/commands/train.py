@@ -39,6 +39,7 @@ from metarun.commands.sweep import (
     run_sweep,
 )
 from metarun.commands.sweep_progress import NOTES, SweepProgress, note
+from metarun.commands.words import as_settings
 from metarun.config.compose import (
     HYDRA,
     complete,
@@ -79,17 +80,20 @@ def main(argv: list[str]) -> None:
     """Checks every job of a command line, then hands it over to Hydra."""
     parser = get_args_parser()
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue]
+    argv = as_settings(argv, parser._option_string_actions)
     args = parser.parse_intermixed_args(argv)  # overrides may stand before and after options
     if args.experimental_rerun:
         _refuse("--experimental-rerun", "would unpickle a file, which can run code; use metarun reproduce DIR")
     if args.config_name:
         _refuse(f"--config-name {args.config_name}", "metarun has one config; choose experiment=name")
+    if args.shell_completion:
+        _refuse("--shell-completion", "is Hydra's, and knows no verbs; see metarun completion bash, zsh or fish")
     if args.config_dir:  # its files may have changed since an earlier call in this process
         forget_composed()
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
         folders = find_folders(args, temporary)
         args.config_path, args.overrides = None, as_typed(list(args.overrides))
-        if args.cfg or args.resolve or args.hydra_help or args.info or args.shell_completion:
+        if args.cfg or args.resolve or args.hydra_help or args.info:
             if args.cfg:
                 args.overrides = complete(args.overrides, folders)
                 compose(args.overrides, folders)  # what is shown is what would run

@@ -114,8 +114,10 @@ def _above(rows: list[str], number: int) -> str:
 
 
 def _typed(value: yaml.Node, rows: list[str]) -> str:
+    """A value as it is typed; of one that takes several lines, in one, without comments."""
     start, end = value.start_mark, value.end_mark
     if start.line == end.line:
         return rows[start.line][start.column : end.column]
-    parts = [rows[start.line][start.column :], *rows[start.line + 1 : end.line + 1]]
-    return " ".join(re.sub(r"(^|\s)#.*", "", part).strip() for part in parts).strip()[:200]
+    last = [rows[end.line][: end.column]] if end.line < len(rows) else []
+    parts = [rows[start.line][start.column :], *rows[start.line + 1 : end.line], *last]
+    return " ".join(" ".join(re.sub(r"(^|\s)#.*", "", part) for part in parts).split())

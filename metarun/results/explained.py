@@ -12,7 +12,7 @@ from pydantic import Field
 from metarun.config.catalogue import SECTIONS, Catalogue, Choice, Setting
 from metarun.config.class_text import ClassText, class_text
 from metarun.config.folders import conf_dir
-from metarun.config.keys import KEYS, policy
+from metarun.config.keys import HYDRA, KEYS, policy
 from metarun.errors import UsageError
 from metarun.storage.records import Count, Record
 from metarun.text import nearest, short_path
@@ -26,15 +26,6 @@ TYPES = {
 }
 GIVEN = ("model", "input_shape", "outputs")  # which the run gives to a constructor
 MODEL = "the learner; each task source chooses its usual one"
-HYDRA = {  # keys of Hydra's own that are useful here
-    "hydra.run.dir": "folder of a run; else outputs/<date>/<time>",
-    "hydra.sweep.dir": "folder of a sweep's runs; else outputs/sweeps/<date>/<time>",
-    "hydra.sweep.subdir": "folder of each run in that of its sweep; else what its words say",
-    "hydra/launcher": "where a sweep's runs compute: basic, one after the other; joblib, ray, submitit_slurm (extras)",
-    "hydra.launcher.n_jobs": "with hydra/launcher=joblib, runs at a time",
-    "hydra/sweeper/sampler": "of sweep=optuna: tpe, random, cmaes or grid",
-    "hydra/sweeper/pruner": "of sweep=optuna: null, median or halving: ends bad trials early",
-}
 INTERPOLATION = re.compile(r"\$\{((?:suggested|needs)\.\w+)\}")
 
 

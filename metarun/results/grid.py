@@ -15,6 +15,7 @@ class Column:
 
     Attributes:
         least: to how many letters it may be cut; None: it stays whole.
+        most: to how many letters it is cut in any case.
         keep_end: cut at the front, as of a path.
         right: set to the right, as of numbers.
     """
@@ -22,13 +23,15 @@ class Column:
     heading: str
     cells: Sequence[str]
     least: int | None = None
+    most: int | None = None
     keep_end: bool = False
     right: bool = False
 
     @property
     def width(self) -> int:
-        """Letters of its widest cell."""
-        return max(map(width_of, (self.heading, *self.cells)))
+        """Letters of its widest cell, as far as that is not cut."""
+        widest = max(map(width_of, (self.heading, *self.cells)))
+        return widest if self.most is None else min(widest, self.most)
 
 
 def terminal_width() -> int | None:

@@ -14,6 +14,7 @@ from metarun.results.listing import Listed
 from metarun.storage.records import Count, Record
 from metarun.text import count_of, format_duration, format_metric
 
+LONGEST = 60  # letters of a status with its reason; JSON has all of it
 FLAT = [name for name in Listed.model_fields if name != "position"]  # the columns of CSV
 
 
@@ -52,7 +53,7 @@ def as_text(runs: Sequence[Listed], width: int | None) -> str:
     own = {"algo", "data", *shared}
     settings = [" ".join(_words({k: v for k, v in _settings(run).items() if k not in own})) for run in runs]
     columns = [
-        Column("status", states, least=max(len("status"), *map(len, without_reason))),
+        Column("status", states, least=max(len("status"), *map(len, without_reason)), most=LONGEST),
         *([] if "algo" in shared else [Column("algo", [run.algorithm for run in runs], least=6)]),
         *([] if "data" in shared else [Column("data", [run.source for run in runs], least=5)]),
         Column("settings", settings, least=8),

@@ -23,7 +23,7 @@ from metarun.engine.processes import Processes, joined
 from metarun.errors import PrunedError, RunDirError, StoppedError, describe_os_error
 from metarun.intervals import Evaluation
 from metarun.run import starting_point
-from metarun.run.build import build_logger, choose_chunks, device_of
+from metarun.run.build import build_loggers, choose_chunks, device_of
 from metarun.run.environment import describe_session
 from metarun.run.loggers import Guarded
 from metarun.run.pace import COMPILING, DRAWING, MEASURING
@@ -210,10 +210,9 @@ def _begin(
     )
     session = Session(config, experiment, state, start.best, rundir, recorder, reporter)
     session.listeners += [recorder, reporter]
-    if logger := build_logger(config):
-        guarded = Guarded(logger, metric)
-        source, *_ = facts(experiment)
-        title = f"{experiment.algorithm.name} on {describe_source(source)}"
+    source, *_ = facts(experiment)
+    title = f"{experiment.algorithm.name} on {describe_source(source)}"
+    for guarded in (Guarded(logger, metric) for logger in build_loggers(config)):
         guarded.open(rundir.path, title, config.plain(), state.step)
         session.listeners.append(guarded)
     return session

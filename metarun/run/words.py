@@ -92,6 +92,7 @@ def settings(summary: Summary) -> dict[str, str]:
             found["trained on"] = describe_source(trained.source)
         other = [describe_inner(trained.inner)] if trained.inner else []
         other += [f"{_spell_name(name)} {words}" for name, words in trained.details.items()]
+        other += [f"{trained.norm} statistics in batch norm"] if trained.norm else []
         found |= {"trained with": "; ".join(other)} if other else {}
     if summary.checkpoint:
         found["checkpoint"] = _describe_checkpoint(summary)

@@ -21,7 +21,7 @@ OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
 LARGEST_TEXT = 64_000
 # All that metarun makes in a run directory.
-FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb")
+FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb", "mlflow")
 FILES = (
     *("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
     *("curve.png", "examples.png", "tags.txt"),
@@ -184,10 +184,10 @@ class RunDir:
             (self.path / name).unlink(missing_ok=True)
 
     def check_free(self) -> None:
-        """Refuses a directory that holds no run, but files of the names that a run would write.
+        """Refuses a directory that holds no run, but files of the names that a run would write, or other people's.
 
-        They are another program's, or their config is gone. A status.json alone is left by a run that failed before it
-        had saved its config.
+        Those are another program's, or their config is gone. A status.json alone is left by a run that failed before it
+        had saved its config; hidden files and logs of a shell or of a cluster may lie there before a run begins.
 
         Raises:
             RunDirError: there are such files.
@@ -198,6 +198,10 @@ class RunDir:
                 f"{self.short}: holds {found[0]} but no run (.hydra/config.yaml); expected an empty directory, or "
                 "one of a run; choose another hydra.run.dir"
             )
+        if found := [path.name for path in sorted(self.path.iterdir()) if not _may_lie_there(path)]:
+            names = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
+            rule = "expected an empty directory, or one of a run; choose another hydra.run.dir"
+            raise RunDirError(f"{self.short}: holds {names} but no run: {rule}")
 
     def check_place(self) -> None:
         """Raises RunDirError where the directory can neither be written nor made."""
@@ -248,6 +252,11 @@ class RunDir:
         finally:
             log.removeHandler(handler)
             handler.close()
+
+
+def _may_lie_there(path: Path) -> bool:
+    """Whether a file is one that a new run may find in its directory."""
+    return path.name == "status.json" or path.name[0] == "." or path.suffix in (".log", ".out", ".err")
 
 
 class _LogFile(logging.Handler):

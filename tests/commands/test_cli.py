@@ -51,7 +51,7 @@ BAD = [  # words, exit code, what the line has to say: the value, the rule, the 
     (["-m", "seed=1", "hydra.run.dir=x"], 2, ["hydra.run.dir=x", "hydra.sweep.dir"]),
     (["hydra.sweep.dir=x"], 2, ["hydra.sweep.dir=x", "hydra.run.dir"]),
     (["evl", "x"], 2, ["did you mean eval?"]),
-    (["eval"], 2, ["metarun eval", "DIR [key=value ...]"]),
+    (["eval"], 2, ["metarun eval", "RUN [RUN ...] [key=value ...]"]),
     (["table"], 2, ["metarun table", "DIR [DIR ...]"]),
     (["table", ".", "format=xml"], 2, ["'xml'", "'markdown', 'csv', 'json'"]),
     (["table", "nowhere"], 2, ["nowhere", "a folder with runs"]),
