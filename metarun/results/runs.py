@@ -209,7 +209,7 @@ def read_run(path: Path) -> Run:
         status = rundir.status() or Status(status="running")
         if status.error:
             raise RunDirError(f"{status.status} at outer step {status.step}: {status.error}")
-        raise RunDirError(f"no result yet, outer step {status.step} was saved; {again}")
+        raise RunDirError(f"no result yet, after outer step {status.step}; {again}")
     if origin is rundir and summary.steps not in (None, config.outer_steps):
         steps = config.outer_steps
         raise RunDirError(f"was finished after {summary.steps} outer steps, and is to go on to {steps}; {again}")
