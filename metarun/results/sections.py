@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from metarun import intervals
 from metarun.results import figures, table
 from metarun.results.compare import Row, make_row
-from metarun.results.experiment import keys_of, spell_setting, spell_value
+from metarun.results.experiment import keys_of, spell_setting
 from metarun.results.figures import Bar, Picture, Series
 from metarun.results.notes import notes
 from metarun.results.runs import Run, find_runs, read_runs
@@ -149,21 +149,42 @@ def _show_adaptation(metric: Metric, entries: list[Entry]) -> Section:
 
 def _show_shots(metric: Metric, entries: list[Entry]) -> Section:
     """The test metric over shots: of rows that differ in nothing else, and of evaluations that a row's runs have."""
-    lines: dict[str, dict[int, tuple[float, float]]] = {}
-    for entry in entries:
-        rest = {key: value for key, value in entry.row.keys.items() if key not in SHOTS and key != "eval"}
-        name = ", ".join(spell_value(value) for value in rest.values()) or entry.row.runs[0].summary.algorithm
-        points = lines.setdefault(name, {})
-        if (shots := shots_of(entry.row.runs[0])) is not None and entry.row.runs[0].changes.keys() <= SHOTS:
-            points.setdefault(shots, (entry.row.mean, entry.row.ci95_tasks))
-        for shots, point in _read_shots(metric, entry.row) if entry.number is not None else ():
-            points.setdefault(shots, point)
-    many = [(name, sorted(points.items())) for name, points in lines.items() if len(points) > 1]
-    series = [Series(name, n, [(x, *point) for x, point in points]) for n, (name, points) in enumerate(many)]
+    found = [entry for entry in entries if entry.row.runs[0].changes.keys() <= SHOTS]
+    keys = [key for key in keys_of([entry.row for entry in found]) if key not in (*SHOTS, "eval")]
+    keys = [key for key in keys if len({repr(entry.row.keys.get(key)) for entry in found}) > 1]
+    lines: dict[str, dict[int, Row]] = {}
+    for entry in found:
+        row, own = entry.row, [spell_setting(key, entry.row.keys[key]) for key in keys if key in entry.row.keys]
+        points = lines.setdefault(", ".join(own) or row.runs[0].summary.algorithm, {})
+        for shots, result in _read_shots(metric, row, search=entry.number is not None).items():
+            points.setdefault(shots, result)
+    many = [(name, sorted(points.items())) for name, points in lines.items() if len(points) > 1][:MOST_DRAWN]
+    series = [
+        Series(name, n, [(shots, row.mean, row.ci95_tasks) for shots, row in points])
+        for n, (name, points) in enumerate(many)
+    ]
     spoken = [_speak_points(metric, line, " shots") for line in series]
-    caption = "The same training, tested with other numbers of shots, or trained with them (see the table)."
+    caption = "The same tasks but for the shots, over the seeds that were tested with all of them (metarun eval)."
     pictures = _draw_lines(metric, "Results by shots", spoken, "shots in test", {"": series}, [caption], entries, True)
     return Section("shots", "More and fewer shots", pictures=pictures)
+
+
+def _read_shots(metric: Metric, row: Row, search: bool) -> dict[int, Row]:
+    """A row by shots in the test: its own, or with `search` the evaluations too that its runs have, of those seeds."""
+    by_seed = []
+    for trained in row.runs:
+        tests = [trained]
+        if search and not trained.evaluation:
+            again, _ = read_runs(find_runs(trained.rundir.path / "eval"))
+            tests += [run for run in again if run.summary.metric == metric and run.changes.keys() <= SHOTS]
+        found: dict[int, Run] = {}
+        for run in tests:
+            if (shots := shots_of(run)) is not None:
+                found.setdefault(shots, run)
+        by_seed.append(found)
+    several = [found for found in by_seed if len(found) > 1] or by_seed
+    common = [shots for shots in several[0] if all(shots in found for found in several)]
+    return {shots: make_row([found[shots] for found in several], {}) for shots in common}
 
 
 def shots_of(run: Run) -> int | None:
@@ -171,17 +192,6 @@ def shots_of(run: Run) -> int | None:
     data = run.config.data
     shots = data.get("shots") if data.get("eval_shots") is None else data["eval_shots"]
     return shots if isinstance(shots, int) else None
-
-
-def _read_shots(metric: Metric, row: Row) -> list[tuple[int, tuple[float, float]]]:
-    """Mean and interval by shots, of evaluations of all runs of a row that change nothing but shots."""
-    found: dict[int, dict[int, Run]] = defaultdict(dict)
-    for place, first in enumerate(row.runs):
-        for run in () if first.evaluation else read_runs(find_runs(first.rundir.path / "eval"))[0]:
-            if (shots := shots_of(run)) is not None and run.summary.metric == metric and run.changes.keys() <= SHOTS:
-                found[shots].setdefault(place, run)
-    whole = [(shots, list(runs.values())) for shots, runs in found.items() if len(runs) == len(row.runs)]
-    return [(shots, ((made := make_row(runs, {})).mean, made.ci95_tasks)) for shots, runs in whole]
 
 
 def _show_spread(metric: Metric, entries: list[Entry]) -> Section:
