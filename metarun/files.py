@@ -35,9 +35,12 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
     handle = os.open(path, os.O_RDONLY) if path.is_dir() else Appended(path).handle
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise
+            if not wait:
+                raise
+            log.info("waiting for another process, which has %s", path)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
             if os.environ.get(LOCK) != "off":
                 raise NoLocksError(error.errno, f"{error.strerror}: its file system has no locks", str(path)) from error
@@ -47,10 +50,20 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         os.close(handle)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def check_parent(path: Path) -> None:
+    """Raises OSError where the folder of a file can neither be written nor made."""
+    folder = next(above for above in path.absolute().parents if above.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file", str(path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{folder} cannot be written", str(path))
+
+
+def write_atomically(path: Path, content: bytes, sync: bool = True) -> None:
     """The file has this content afterwards, or is as it was; never anything in between.
 
-    One process at a time may write a path: run directories and caches are locked by who writes there.
+    One process at a time may write a path: run directories and caches are locked by who writes there. Without `sync`
+    the disk is not waited for, and when power is lost the file may be empty.
 
     Raises:
         OSError: it cannot be written; names the file.
@@ -61,11 +74,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         file = Appended(temporary, os.O_EXCL)
         try:
             file.write(content)
-            file.sync()
+            if sync:
+                file.sync()
         finally:
             file.close()
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except BaseException as error:
         _unlink(temporary)
         if isinstance(error, OSError):
@@ -115,17 +130,33 @@ def read(path: Path, most: int) -> bytes:
     Raises:
         OSError: it cannot be read; or is a link, a pipe or a device; or has more than `most` bytes.
     """
-    if path.is_symlink():
-        raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path))
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
+    with _opened(path) as (handle, size):
+        if size > most:
+            raise OSError(errno.EFBIG, f"has {size} bytes, over {most}", str(path))
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(size)  # not `most`, for which Python would set memory aside
+
+
+def read_beginning(path: Path, count: int) -> bytes:
+    """The first `count` bytes of a file, or all that it has. Raises OSError: it cannot be read, or is no file."""
+    with _opened(path) as (handle, _):
+        return os.read(handle, count)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, int]]:
+    """The handle of a regular file, for reading, and its bytes."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # or a pipe would keep us waiting
+    except OSError as error:
+        if not path.is_symlink():
+            raise
+        raise OSError(errno.EINVAL, "a symbolic link instead of a file", str(path)) from error
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if facts.st_size > most:
-            raise OSError(errno.EFBIG, f"has {facts.st_size} bytes, over {most}", str(path))
-        with open(handle, "rb", closefd=False) as file:
-            return file.read(facts.st_size)  # not `most`, for which Python would set memory aside
+        yield handle, facts.st_size
     finally:
         os.close(handle)
 

@@ -173,8 +173,6 @@ def _check_places(out: str | None, save: str | None) -> None:
             raise RunDirError(f"{out} (out): holds other files: expected an empty folder; choose another out=FOLDER")
     if save is not None:
         check_place(Path(save))
-        if not Path(save).absolute().parent.is_dir():
-            raise RunDirError(f"{save} (save): its folder is not there: expected a place that can be written; make it")
 
 
 def _write(content: dict[str, bytes], trained: Trained, out: str | None) -> Path:

@@ -17,6 +17,7 @@ def main(args: argparse.Namespace) -> None:
     """Writes the report."""
     if not args.out:
         raise UsageError("'' (out): expected a file to write, as in out=report.html")
-    from metarun.results.report import write_report
+    from metarun.results.report import check_place, write_report
 
+    check_place(Path(args.out))  # before the work
     write_report(*compare_folders(args.folders), Path(args.out))

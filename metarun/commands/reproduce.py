@@ -1,11 +1,17 @@
-"""metarun reproduce: run a finished run again and compare; exit 0 if bitwise identical, else 6."""
+"""metarun reproduce: run a finished run again and compare; exit 0 if bitwise identical, else 6.
+
+The repetition lies in a new folder of outputs/. One that is identical is removed at the end, unless keep=true; one that
+differs stays. Tables leave it out beside the run that it repeats.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
+import shutil
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +32,8 @@ COMPARED = ("code", "data_digest", "first_tasks", "split_hash")  # facts that ha
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, and where to compute and read."""
     add_run(parser, f"where to compute and read: {', '.join(keys_that('reproduce'))}")
+    keep = "keep=true: the repetition stays also where it is identical"
+    parser.add_argument("--keep", choices=("true", "false"), default="false", help=keep)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -71,13 +79,28 @@ def main(args: argparse.Namespace) -> None:
         print(printable(line), flush=True)
     copy = RunDir(make_dated_folder(Path("outputs")))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
-    execute(pinned, copy.path, rundir.overrides(), rundir.choices())
+    execute(pinned, copy.path, rundir.overrides(), rundir.choices(), reproduces=rundir.path)
     lines = [_without_extra_validations(text, config) for text in (original, read_metrics(copy))]
-    if all(session.intervals == now.intervals for session in (environment, *environment.continued)):
-        print(_compare_lines(*lines))
-        return
-    compared = _compare_lines(*([_without_interval(line) for line in some] for some in lines))
-    print(f"{compared}, but for their intervals (ci95), whose formula is another one since that run")
+    same_formula = all(session.intervals == now.intervals for session in (environment, *environment.continued))
+    try:
+        compared = _compare_lines(*(lines if same_formula else [[*map(_without_interval, some)] for some in lines]))
+    except DiffersError as error:
+        raise DiffersError(f"{error}; the repetition is in {copy.short}") from error
+    if same_formula:
+        print(compared)
+    else:
+        print(f"{compared}, but for their intervals (ci95), whose formula is another one since that run")
+    if args.keep == "false":
+        _remove(copy.path)
+        print(f"removed {copy.short}, for it is identical; keep=true keeps it", file=sys.stderr)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a repetition, and the folders above it that make_dated_folder() made for it alone."""
+    shutil.rmtree(folder)
+    with suppress(OSError):  # they hold other runs
+        folder.parent.rmdir()
+        folder.parent.parent.rmdir()
 
 
 def _with_threads_and_chunks(config: Config, environment: Environment) -> Config:
@@ -92,7 +115,7 @@ def _with_threads_and_chunks(config: Config, environment: Environment) -> Config
 def _differing_environment(old: Session, new: Session) -> list[str]:
     """A line for each fact of the environment that is otherwise now."""
     flat = [{**s.plain(), **s.versions, **(s.git.plain() if s.git else {})} for s in (old, new)]
-    left_out = ("argv", "config", "versions", "git", "continued", "changed", *COMPARED)
+    left_out = ("argv", "config", "versions", "git", "continued", "changed", "reproduces", *COMPARED)
     names = [name for name, value in flat[0].items() if name not in left_out and value not in ("", None)]
     return [f"environment: {n} was {flat[0][n]}, is {flat[1].get(n)}" for n in names if flat[0][n] != flat[1].get(n)]
 

@@ -26,7 +26,7 @@ from metarun.commands.search_space import distribution_of, words_of
 from metarun.config.compose import HYDRA
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of, policy
-from metarun.config.overrides import Overrides, quote
+from metarun.config.overrides import Overrides, quote, spell_for_hydra
 from metarun.config.saved import dump
 from metarun.config.search import PLUGIN
 from metarun.config.targets import build, trusted_function
@@ -222,13 +222,16 @@ class Search(Sweeper):
             if self.extend and number == 0:
                 self.extend(self.config, trial)
             words = (*(f"{key}={_spell(value)}" for key, value in trial.params.items()), *self.seeds[number])
-            if self.extend and (metric := self.metric_of(self._compose([*words, *self.fixed]))) != self.metric:
+            if (
+                self.extend
+                and (metric := self.metric_of(self._compose([*words, *spell_for_hydra(self.fixed)]))) != self.metric
+            ):
                 raise UsageError(f"{metric} ({' '.join(words)}): expected {self.metric}, as all other trials have")
             chosen.append(words)
             own = {"trial": trial._trial_id, "before": number * self.outer_steps, "means": values[trial.number]}
             facts = json.dumps({"storage": self.storage, "study": self.name, **own})
             jobs[words] = [f"+hydra.job.env_set.{TRIAL}={quote(facts)}"] if self.pruner else []
-        overrides = [[*words, *self.fixed, *more] for words, more in jobs.items()]
+        overrides = [[*words, *spell_for_hydra(self.fixed), *more] for words, more in jobs.items()]
         returns = dict(zip(jobs, self.launcher.launch(overrides, initial_job_idx=self.jobs), strict=True))
         self.jobs += len(jobs)
         for trial, words in zip(trials, chosen, strict=True):

@@ -1,11 +1,13 @@
 """metarun report: runs beside each other as one HTML page that needs nothing else, made from report.html.j2."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from metarun.errors import RunDirError
-from metarun.files import write_atomically
+from metarun.files import check_parent, write_atomically
 from metarun.results import experiment, table
 from metarun.results.compare import Row
 from metarun.results.experiment import name_rows
@@ -25,24 +27,39 @@ def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
         RunDirError: it cannot be written, or would replace a file that is no report.
     """
     before = len(left_out)
+    check_place(out)
     page = _render(rows, left_out)
-    try:
+    with _naming(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, page.encode(errors="replace"))
+    missing = f", {before} left out" if before else ""
+    missing += f", {len(left_out) - before} without a learning curve" if len(left_out) > before else ""
+    print(
+        f"{out}: {count_of(len(rows), 'configuration')}, {count_of(sum(len(row.runs) for row in rows), 'run')}{missing}"
+    )
+
+
+def check_place(out: Path) -> None:
+    """Raises RunDirError where a report could not be written, or would replace a file that is none."""
+    with _naming(out):
         if out.exists() and not out.is_file():
             raise RunDirError(f"{out}: is no regular file, which a report would replace; expected a new name: out=FILE")
         if out.is_file() and not is_page(out):
             raise RunDirError(
                 f"{out}: is a file, and no report of metarun's; expected a new name, or a report's: out=FILE"
             )
-        write_atomically(out, page.encode(errors="replace"))
+        check_parent(out)
+
+
+@contextmanager
+def _naming(out: Path) -> Iterator[None]:
+    """Whatever the system refuses inside is a RunDirError that names the file."""
+    try:
+        yield
     except OSError as error:
         raise RunDirError(
             f"{out} ({reason(error)}): expected a place that can be written; choose another out=FILE"
         ) from error
-    missing = f", {before} left out" if before else ""
-    missing += f", {len(left_out) - before} without a learning curve" if len(left_out) > before else ""
-    print(
-        f"{out}: {count_of(len(rows), 'configuration')}, {count_of(sum(len(row.runs) for row in rows), 'run')}{missing}"
-    )
 
 
 def _render(rows: list[Row], left_out: list[LeftOut]) -> str:

@@ -121,7 +121,8 @@ def leave_out(path: Path, why: str) -> LeftOut:
 def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
     """All runs in these folders and below, in the order of their names, each once.
 
-    A run's evaluations are runs of their own where its folder `eval`, or one in it, is named.
+    A run's evaluations are runs of their own where its folder `eval`, or one in it, is named. Reproductions come last,
+    and are left out beside the run that they repeat.
 
     Raises:
         UsageError: a folder is not there, or holds no run.
@@ -136,7 +137,22 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
         if not below:
             raise UsageError(f"{name!r} (command line): expected a folder with runs; there are none in it")
         found |= below
-    return read_runs(found)
+    return _leave_out_reproductions(*read_runs(found))
+
+
+def _leave_out_reproductions(runs: list[Run], left_out: list[LeftOut]) -> tuple[list[Run], list[LeftOut]]:
+    """The runs, without those that repeat another of them: they would stand in its place, or beside it."""
+    there = {str(run.origin.path) for run in runs}
+    first, repetitions = [], []
+    for run in runs:
+        original = run.trained_environment.reproduces
+        if original is None:
+            first.append(run)
+        elif original in there:
+            left_out.append(leave_out(run.rundir.path, f"a reproduction of {short_path(Path(original))}"))
+        else:
+            repetitions.append(run)
+    return [*first, *repetitions], left_out
 
 
 def read_runs(paths: Iterable[Path]) -> tuple[list[Run], list[LeftOut]]:

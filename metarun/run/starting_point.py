@@ -1,10 +1,11 @@
 """Where a run begins: at its first outer step, after its newest checkpoint, or nowhere, for it is finished."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from metarun.config.keys import keys_that, policy
+from metarun.config.keys import differing_keys, keys_that, policy
 from metarun.config.schema import Config
 from metarun.engine import loop
 from metarun.engine.chunking import Chunks
@@ -40,16 +41,39 @@ class StartingPoint:
     metrics: str = ""  # the text of metrics.jsonl then
 
 
-def finished_summary(rundir: RunDir, config: Config, changes: list[str]) -> Summary | None:
-    """The summary of a run that has nothing left to do. Raises RunDirError: it may not go on with these changes."""
+def held_run(rundir: RunDir, config: Config) -> tuple[Config | None, list[str]]:
+    """The config of the run that a directory holds, and the keys that differ; (None, []) where a new one may begin.
+
+    That is so, too, where a run of another config has failed before its first outer step: nothing of it would be lost.
+
+    Raises:
+        RunDirError: it holds another run; or what is there cannot be read.
+    """
+    if not rundir.holds_run:
+        rundir.check_free()
+        return None, []
+    old = rundir.config()
+    changes = differing_keys(old.plain(), config.plain())
     if fixed := [key for key in changes if not policy(key).resume]:
+        if not rundir.has_progress:
+            return None, []
         raise RunDirError(
             f"{rundir.short}: holds a run with another config, different in {', '.join(fixed)}; only "
             f"{', '.join(keys_that('resume'))} may change; for another run choose another hydra.run.dir, or: "
             f"metarun -cp {rundir.typed}/.hydra key=value"
         )
+    return old, changes
+
+
+def is_finished(rundir: RunDir, changes: list[str]) -> bool:
+    """Whether a run has nothing left to do, given the keys of its config that were changed."""
     status = rundir.status()
-    if status is None or status.status != "done" or any(policy(key).length for key in changes):
+    return status is not None and status.status == "done" and not any(policy(key).length for key in changes)
+
+
+def finished_summary(rundir: RunDir, config: Config, changes: list[str]) -> Summary | None:
+    """The summary of a run that has nothing left to do, given the keys of its config that were changed."""
+    if not is_finished(rundir, changes):
         return None
     if (summary := rundir.summary()) and changes:
         log.warning("%s is finished: %s stays as it was", rundir.short, ", ".join(changes))
@@ -59,20 +83,24 @@ def finished_summary(rundir: RunDir, config: Config, changes: list[str]) -> Summ
     return summary
 
 
-def first_step(config: Config) -> StartingPoint:
-    """The starting point of a new run."""
-    experiment = prepare_experiment(config)
+def first_step(config: Config, begin: Callable[[Experiment], None] = lambda _: None) -> StartingPoint:
+    """The starting point of a new run; `begin` as in prepare_experiment."""
+    experiment = prepare_experiment(config, begin=begin)
     return StartingPoint(experiment, loop.start(experiment), Best())
 
 
-def newest_step(old: Config, config: Config, rundir: RunDir, changes: list[str]) -> StartingPoint:
+def newest_step(
+    old: Config, config: Config, rundir: RunDir, changes: list[str], begin: Callable[[Experiment], None]
+) -> StartingPoint:
     """The starting point of a run that goes on: its newest checkpoint, or where it has none, its first step.
+
+    `begin` as in prepare_experiment.
 
     Raises:
         RunDirError: its checkpoints cannot be used, or were trained with other data or code.
         UsageError: it has done more outer steps already than the config asks for.
     """
-    start = first_step(config)
+    start = first_step(config, begin)
     saved = newest_checkpoint(rundir, config)
     if saved is None:
         return start

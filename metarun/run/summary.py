@@ -32,13 +32,12 @@ def summarize(
     result: Evaluation,
     *,
     choices: dict[str, str],
-    run: str | None = None,
     steps: int | None = None,
 ) -> Summary:
     """The facts that a run and an evaluation have in common.
 
-    Config, experiment, state and result are of the test, choices Hydra's by group. An evaluation gives the directory of
-    its run, and the outer steps that the run has done so far.
+    Config, experiment, state and result are of the test, choices Hydra's by group. An evaluation gives the outer
+    steps that the run has done so far.
     """
     algorithm, metric, model = experiment.algorithm, experiment.source.metric, experiment.algorithm.model
     assert isinstance(model, learners.Learner)
@@ -64,7 +63,7 @@ def summarize(
             meta_steps=config.meta_steps,
             budget=config.budget,
         ),
-        checkpoint=Checkpoint(step=state.step, run=run),
+        checkpoint=Checkpoint(step=state.step),
         parameters=sum(value.numel() for value in state.meta.values()),
         metric=metric,
         tests={metric: test},

@@ -10,10 +10,11 @@ summary.json, pictures, status.json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metarun.config.keys import differing_keys, policy
+from metarun.config.keys import policy
 from metarun.config.own_code import explaining
 from metarun.config.schema import Config
 from metarun.engine.device import memory_mb
@@ -22,11 +23,13 @@ from metarun.engine.processes import Processes, joined
 from metarun.errors import PrunedError, RunDirError, StoppedError, describe_os_error
 from metarun.intervals import Evaluation
 from metarun.run import starting_point
-from metarun.run.build import build_logger, choose_chunks, device_of
+from metarun.run.build import build_loggers, choose_chunks, device_of
 from metarun.run.environment import describe_session
 from metarun.run.loggers import Guarded
+from metarun.run.pace import COMPILING, DRAWING, MEASURING
 from metarun.run.pictures import draw_curves, draw_examples
-from metarun.run.progress import Progress
+from metarun.run.position import Reporter
+from metarun.run.progress import Announcement, Progress
 from metarun.run.session import Session
 from metarun.run.signals import stop_at_once
 from metarun.run.starting_point import StartingPoint
@@ -48,12 +51,14 @@ def execute(
     hydra: Any = None,
     bar: bool = True,
     judge: Callable[[int, float], bool] | None = None,
+    reproduces: Path | None = None,
 ) -> Summary | None:
     """Runs a config in a directory: from the start, or on from its newest checkpoint, or not at all if it is done.
 
     Overrides, Hydra's choices by group and its own config are saved; a run that goes on keeps those of its beginning.
-    `bar` is whether to show a progress bar on a terminal; `judge` says after an outer step, by its validation, whether
-    the run is given up.
+    `bar` is whether the console shows how far it is, by a bar on a terminal or else by lines; `judge` says after an
+    outer step, by its validation, whether the run is given up; `reproduces` is the directory of the run that it
+    repeats, if it repeats one.
 
     Returns:
         The summary; None on ranks above 0.
@@ -73,7 +78,7 @@ def execute(
                 session.test()
             return None
         with rundir.claimed():
-            return _execute(config, rundir, overrides, choices, hydra, bar, judge)
+            return _execute(config, rundir, overrides, choices, hydra, bar, judge, reproduces)
 
 
 def _execute(
@@ -84,33 +89,39 @@ def _execute(
     hydra: Any,
     bar: bool,
     judge: Callable[[int, float], bool] | None,
+    reproduces: Path | None,
 ) -> Summary:
     """See execute(); on rank 0, in a directory that is claimed."""
-    old = rundir.config() if rundir.holds_run else None
-    if old is None:
-        rundir.check_free()
-    changes = differing_keys(old.plain(), config.plain()) if old else []
+    old, changes = starting_point.held_run(rundir, config)
     if old is not None and (summary := starting_point.finished_summary(rundir, config, changes)) is not None:
         log.info("%s is finished; this is its result", rundir.short)
         Processes().from_rank_zero(None)
         return summary
-    # A run that goes on is left as it is until nothing is left that could be refused.
-    start = starting_point.newest_step(old, config, rundir, changes) if old is not None else None
+    words = Announcement(bar)
+    begin = partial(words.begin, config, rundir.path)
+    start = None
+    if old is not None:  # it is left as it is until nothing is left that could be refused
+        with words:
+            start = starting_point.newest_step(old, config, rundir, changes, begin)
     if start is not None and not start.state.step:
         log.info("%s has no checkpoint: starting from the first outer step", rundir.short)
     step = start.state.step if start else 0
-    with rundir.logging(), _recording_failure(rundir, step) as state_of, explaining():
+    reporter = Reporter(rundir, config, step, Progress(config.outer_steps, step, bar))
+    with rundir.logging(), _recording_failure(rundir, reporter), explaining(), reporter:
+        if old is None and rundir.holds_run:
+            rundir.forget()
         rundir.begin(config, overrides, choices, hydra)
-        rundir.write_status("running", step)
-        start = start or starting_point.first_step(config)
-        state_of.append(start.state)
-        session = _begin(config, rundir, start, changes, bar)
+        reporter.write("running")
+        if start is None:
+            with words:
+                start = starting_point.first_step(config, begin)
+        session = _begin(config, rundir, start, changes, reporter, reproduces)
         session.judge = judge
         with session.listening():
             session.agree()
             session.train()
             summary = _sum_up(session, *session.test())
-        rundir.write_status("done", config.outer_steps)
+        rundir.write_status("done", config.outer_steps, steps=config.outer_steps)
         return summary
 
 
@@ -119,6 +130,7 @@ def _sum_up(session: Session, tested: State, result: Evaluation) -> Summary:
     config, experiment, best, rundir = session.config, session.experiment, session.best, session.rundir
     assert session.recorder is not None
     assert best.value is not None
+    session.begin(DRAWING)
     session.recorder.sync()
     rundir.write("test_tasks.json", test_tasks_of(experiment, result))
     metric = experiment.source.metric
@@ -137,15 +149,10 @@ def _sum_up(session: Session, tested: State, result: Evaluation) -> Summary:
 
 
 @contextmanager
-def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
-    """Leaves the reason of a failure in status.json and the traceback in metarun.log.
-
-    Yields:
-        A list for the state, which has the outer steps done, once there is one.
-    """
-    states: list[State] = []
+def _recording_failure(rundir: RunDir, reporter: Reporter) -> Iterator[None]:
+    """Leaves the reason of a failure in status.json and the traceback in metarun.log."""
     try:
-        yield states
+        yield
     except BaseException as error:
         if isinstance(error, OSError):
             refused = describe_os_error(error)
@@ -158,16 +165,22 @@ def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
             error = refused
         stopped = isinstance(error, (StoppedError, PrunedError, KeyboardInterrupt))
         message = str(error) or type(error).__name__
-        done = states[0].step if states else step
         try:
             log.error("%s", message, exc_info=None if stopped else error)
-            rundir.write_status("stopped" if stopped else "failed", done, message)
+            reporter.write("stopped" if stopped else "failed", message)
         except OSError:
             pass  # a full disk is often the very error that is being reported
         raise error
 
 
-def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], bar: bool) -> Session:
+def _begin(
+    config: Config,
+    rundir: RunDir,
+    start: StartingPoint,
+    changes: list[str],
+    reporter: Reporter,
+    reproduces: Path | None,
+) -> Session:
     """The session of rank 0, with its listeners; environment.json has it then."""
     experiment, state = start.experiment, start.state
     if with_other_digits := [key for key in changes if policy(key).digits]:
@@ -182,33 +195,37 @@ def _begin(config: Config, rundir: RunDir, start: StartingPoint, changes: list[s
     if state.step:
         log.info("going on after outer step %d of %d", state.step, config.outer_steps)
         checkpoint.drop_after(rundir.checkpoints, state.step)
+    reporter.begin(COMPILING if experiment.engine.mode == "compile" else MEASURING)
     state.chunks = state.chunks or choose_chunks(config, experiment, state)
     metric = experiment.source.metric
+    reporter.measure(metric, lambda: memory_mb(experiment.device))
     recorder = Recorder(
         rundir,
         metric,
         meta_batch=config.meta_batch,
         memory_mb=lambda: memory_mb(experiment.device),
-        session=_record_environment(config, rundir, start, changes),
+        session=_record_environment(config, rundir, start, changes, reproduces),
         step=state.step,
         metrics=start.metrics,
     )
-    session = Session(config, experiment, state, start.best, rundir, recorder)
-    session.listeners += [recorder, Progress(metric, config.outer_steps, state.step, bar)]
-    if logger := build_logger(config):
-        guarded = Guarded(logger, metric)
-        source, *_ = facts(experiment)
-        title = f"{experiment.algorithm.name} on {describe_source(source)}"
+    session = Session(config, experiment, state, start.best, rundir, recorder, reporter)
+    session.listeners += [recorder, reporter]
+    source, *_ = facts(experiment)
+    title = f"{experiment.algorithm.name} on {describe_source(source)}"
+    for guarded in (Guarded(logger, metric) for logger in build_loggers(config)):
         guarded.open(rundir.path, title, config.plain(), state.step)
         session.listeners.append(guarded)
     return session
 
 
-def _record_environment(config: Config, rundir: RunDir, start: StartingPoint, changes: list[str]) -> int:
+def _record_environment(
+    config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], reproduces: Path | None
+) -> int:
     """Writes environment.json, or adds to it where a run goes on; returns how many sessions there were before."""
     now, before = describe_session(config, start.experiment, start.state.chunks), rundir.environment()
     if before is None:
-        rundir.write("environment.json", Environment(**now.model_dump()))
+        original = str(reproduces) if reproduces else None
+        rundir.write("environment.json", Environment(**now.model_dump(), reproduces=original))
         return 0
     if not start.state.step:  # nothing is left of what the sessions before may have made of other data and code
         before = before.model_copy(update={name: getattr(now, name) for name in Identity.model_fields})

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from metarun.errors import RunDirError, UsageError, describe_os_error
-from metarun.files import read, write_atomically
+from metarun.files import check_parent, read, write_atomically
 from metarun.storage.records import Exported
 from metarun.text import reason
 
@@ -39,6 +39,7 @@ def write_exported(path: Path, facts: Exported, tensors: dict[str, np.ndarray], 
     header = {"format": FORMAT, "metarun": text, "sha256": _digest(text, card, tensors), "card": card}
     content = save({name: np.asarray(value, order="C") for name, value in tensors.items()}, header)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _sort_header(content))
     except OSError as error:
         raise describe_os_error(error, "give another FILE") from error
@@ -53,7 +54,7 @@ def _sort_header(content: bytes) -> bytes:
 
 
 def check_place(path: Path) -> None:
-    """Raises UsageError: no exported learner has such a name; RunDirError: something else is there already."""
+    """Raises UsageError: no exported learner has such a name; RunDirError: something else is in its place."""
     if path.suffix != SUFFIX:
         raise UsageError(f"{path}: expected a name that ends in {SUFFIX}, the format of the file; give it that")
     if path.is_symlink() or path.exists():
@@ -62,6 +63,10 @@ def check_place(path: Path) -> None:
                 _read_header(file.read(8 + LARGEST_HEADER))
         except Exception as error:
             raise RunDirError(f"{path}: is there, and is no exported learner: expected none; {OTHER}") from error
+    try:
+        check_parent(path)
+    except OSError as error:
+        raise describe_os_error(error, "give another FILE") from error
 
 
 def read_exported(path: Path) -> tuple[Exported, dict[str, np.ndarray]]:

@@ -140,10 +140,11 @@ class Trained(Record):
 
 
 class Checkpoint(Record):
-    """The checkpoint that was tested: its outer step; of an evaluation also the run's directory."""
+    """The checkpoint that was tested: its outer step; of an evaluation also the run's directory, and its SHA-256."""
 
     step: Count
     run: str | None = None
+    sha256: str | None = None  # None in a run, and in older evaluations
 
 
 class Summary(Record):
@@ -280,6 +281,7 @@ class Environment(Session):
     """environment.json: the run's first session, and the sessions that went on with it."""
 
     continued: list[Session] = []  # in order
+    reproduces: str | None = None  # the directory of the run that this one repeats; None where it repeats none
 
 
 class Task(Record):

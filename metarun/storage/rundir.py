@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,18 +13,20 @@ from typing import Any, TypeVar
 from metarun.config.saved import dump, read_choices, read_words, saved_config
 from metarun.config.schema import Config
 from metarun.errors import RunDirError, describe_os_error
-from metarun.files import LOCK, Appended, NoLocksError, locked, read, write_atomically
-from metarun.storage.records import Environment, Phase, Record, Status, Summary, Tasks
+from metarun.files import LOCK, Appended, NoLocksError, check_parent, locked, read, write_atomically
+from metarun.storage.records import Environment, Phase, Position, Record, Status, Summary, Tasks
 from metarun.text import reason, short_path, typed_path
 
 OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
+LARGEST_TEXT = 64_000
 # All that metarun makes in a run directory.
-FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb")
+FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb", "mlflow")
 FILES = (
     *("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
-    *("curve.png", "examples.png"),
+    *("curve.png", "examples.png", "tags.txt"),
 )
+TAG = re.compile(r"[^\W_][\w.:@+-]{0,62}")  # a word that no shell and no option can mistake
 
 R = TypeVar("R", bound=Record)
 
@@ -107,24 +110,54 @@ class RunDir:
         return self.read("summary.json", Summary)
 
     def status(self) -> Status | None:
-        """How far the run is."""
+        """How far the run is; None where nothing says so, as in an empty file after a power cut."""
+        path = self.path / "status.json"
+        if path.is_file() and not path.is_symlink() and not path.stat().st_size:
+            return None
         return self.read("status.json", Status)
 
     def environment(self) -> Environment | None:
         """Where the run computed."""
         return self.read("environment.json", Environment)
 
+    def reproduction_of(self) -> str | None:
+        """The directory of the run that this one repeats, as `metarun reproduce` made it; None of any other run."""
+        environment = self.environment()
+        return environment.reproduces if environment else None
+
     def test_tasks(self) -> Tasks | None:
         """The metric of every test task."""
         return self.read("test_tasks.json", Tasks)
 
-    def write(self, name: str, record: Record) -> None:
-        """Replaces a JSON file of the run."""
-        write_atomically(self.path / name, record.to_json())
+    def tags(self) -> list[str]:
+        """The words that its user gave it, in order; what is no such word in their file is passed over."""
+        try:
+            words = read(self.path / "tags.txt", LARGEST_TEXT).decode(errors="replace").split()
+        except OSError:
+            return []
+        return sorted({word for word in words if TAG.fullmatch(word)})
 
-    def write_status(self, status: Phase, step: int, error: str | None = None) -> None:
-        """Replaces status.json: running, done, failed or stopped, after how many outer steps, and why."""
-        self.write("status.json", Status(status=status, step=step, error=error, pid=os.getpid(), host=gethostname()))
+    def write_tags(self, tags: Iterable[str]) -> None:
+        """Replaces the words that its user gave it, a line for each."""
+        write_atomically(self.path / "tags.txt", "".join(f"{tag}\n" for tag in sorted(set(tags))).encode())
+
+    def write(self, name: str, record: Record, sync: bool = True) -> None:
+        """Replaces a JSON file of the run; `sync` as in files.write_atomically."""
+        write_atomically(self.path / name, record.to_json(), sync)
+
+    def write_status(
+        self,
+        status: Phase,
+        step: int,
+        error: str | None = None,
+        *,
+        steps: int | None = None,
+        position: Position | None = None,
+        sync: bool = True,
+    ) -> None:
+        """Replaces status.json: running, done, failed or stopped, after how many outer steps of how many, and why."""
+        facts = {"step": step, "steps": steps, "error": error, "position": position}
+        self.write("status.json", Status(status=status, pid=os.getpid(), host=gethostname(), **facts), sync)
 
     def begin(self, config: Config, overrides: list[str], choices: dict[str, str], hydra: Any = None) -> None:
         """Saves the config as Hydra does, resolved; of a run that goes on only that. Its file makes this a run."""
@@ -137,11 +170,24 @@ class RunDir:
                 write_atomically(folder / "hydra.yaml", dump({"hydra": hydra}).encode())
         write_atomically(folder / "config.yaml", dump(config.plain()).encode())
 
-    def check_free(self) -> None:
-        """Refuses a directory that holds no run, but files of the names that a run would write.
+    @property
+    def has_progress(self) -> bool:
+        """Whether there is something that another run would lose: an outer step, a checkpoint or a result."""
+        status = self.status()
+        rows = self.metrics.exists() and self.metrics.stat().st_size > 0
+        checkpoints = next(self.checkpoints.glob("step-*"), None) if self.checkpoints.is_dir() else None
+        return rows or checkpoints is not None or self.summary() is not None or bool(status and status.step)
 
-        They are another program's, or their config is gone. A status.json alone is left by a run that failed before it
-        had saved its config.
+    def forget(self) -> None:
+        """Removes what a run without progress has left, so that another one may begin here; its log stays."""
+        for name in (*FILES, ".hydra/hydra.yaml", ".hydra/config.yaml"):  # the last one makes it a run
+            (self.path / name).unlink(missing_ok=True)
+
+    def check_free(self) -> None:
+        """Refuses a directory that holds no run, but files of the names that a run would write, or other people's.
+
+        Those are another program's, or their config is gone. A status.json alone is left by a run that failed before it
+        had saved its config; hidden files and logs of a shell or of a cluster may lie there before a run begins.
 
         Raises:
             RunDirError: there are such files.
@@ -152,6 +198,18 @@ class RunDir:
                 f"{self.short}: holds {found[0]} but no run (.hydra/config.yaml); expected an empty directory, or "
                 "one of a run; choose another hydra.run.dir"
             )
+        if found := [path.name for path in sorted(self.path.iterdir()) if not _may_lie_there(path)]:
+            names = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
+            rule = "expected an empty directory, or one of a run; choose another hydra.run.dir"
+            raise RunDirError(f"{self.short}: holds {names} but no run: {rule}")
+
+    def check_place(self) -> None:
+        """Raises RunDirError where the directory can neither be written nor made."""
+        try:
+            check_parent(self.path / "status.json")
+        except OSError as error:
+            error.filename = str(self.path)
+            raise describe_os_error(error, OTHER) from error
 
     def refuse_links(self) -> None:
         """Raises RunDirError for a folder that leads out of a stranger's directory: we would write elsewhere."""
@@ -196,6 +254,11 @@ class RunDir:
             handler.close()
 
 
+def _may_lie_there(path: Path) -> bool:
+    """Whether a file is one that a new run may find in its directory."""
+    return path.name == "status.json" or path.name[0] == "." or path.suffix in (".log", ".out", ".err")
+
+
 class _LogFile(logging.Handler):
     """Raises what keeps it from writing, where logging's own handlers would print a traceback and go on."""
 
@@ -214,16 +277,25 @@ class _LogFile(logging.Handler):
         super().close()
 
 
-def make_dated_folder(parent: Path) -> Path:
-    """Makes and returns `parent/<date>/<time>`, which no other process gets too. Raises RunDirError: it cannot."""
+def name_dated_folder(parent: Path) -> Path:
+    """`parent/<date>/<time>`, by the clock."""
+    return parent / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+
+
+def make_dated_folder(parent: Path, path: Path | None = None) -> Path:
+    """Makes and returns `parent/<date>/<time>`, which no other process gets too: `path`, if that is still free.
+
+    Raises:
+        RunDirError: it cannot be made.
+    """
     while True:
-        path = parent / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+        path, mine = None, path or name_dated_folder(parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-            return path
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            mine.mkdir()
+            return mine
         except FileExistsError as error:
-            if not path.is_dir():  # but a file is in the way
+            if not mine.is_dir():  # but a file is in the way
                 raise describe_os_error(error, OTHER) from error
         except OSError as error:
             raise describe_os_error(error, OTHER) from error

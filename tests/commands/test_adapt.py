@@ -195,7 +195,7 @@ SUPPORT = ("support=points.csv", "query=grid.csv")
         (["run", *SUPPORT, "out=run"], 4, "run (out): holds other files"),
         (["run", *SUPPORT, "out=grid.csv"], 4, "grid.csv (out): is a file"),
         (["run", *SUPPORT, "save=grid.csv"], 2, "ends in .safetensors"),
-        (["run", *SUPPORT, "save=nowhere/a.safetensors"], 4, "its folder is not there"),
+        (["run", *SUPPORT, "save=grid.csv/a.safetensors"], 4, "grid.csv is a file"),
         (["nowhere", *SUPPORT], 4, "nowhere: expected a run directory"),
         (["points.csv", *SUPPORT], 4, "points.csv: not an exported learner"),
         (["stopped", *SUPPORT], 4, "not finished"),

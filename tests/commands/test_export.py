@@ -47,7 +47,7 @@ def test_what_cannot_be_exported_is_refused_in_a_line_and_leaves_nothing(metarun
     for words, expected, said in (
         (["run", "mine.safetensors"], 4, "no exported learner"),
         (["run", "x.pt"], 2, "ends in .safetensors"),
-        (["run", "no/x.safetensors"], 4, "no/x.safetensors"),
+        (["run", "mine.safetensors/x.safetensors"], 4, "mine.safetensors is a file"),
         (["nowhere", "x.safetensors"], 4, "no run there"),
         (["run"], 2, "FILE"),
     ):

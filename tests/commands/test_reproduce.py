@@ -8,6 +8,7 @@ from helpers.results import edit
 
 from metarun.commands.reproduce import _compare_lines
 from metarun.errors import DiffersError
+from metarun.storage.rundir import RunDir
 
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
 
@@ -46,6 +47,8 @@ def test_reproduce_says_identical_or_names_the_first_difference(metarun):
     code, out, err = metarun("reproduce", "run")
     assert code == 0, err
     assert "bitwise identical: 8 of 8 events" in out
+    assert "keep=true keeps it" in err
+    assert not Path("outputs").exists(), "nothing is left of an identical one"
     rows = Path("run/metrics.jsonl").read_text().splitlines()
     row = json.loads(rows[4])
     row["loss"] += 1e-9
@@ -53,6 +56,15 @@ def test_reproduce_says_identical_or_names_the_first_difference(metarun):
     code, out, err = metarun("reproduce", "run")
     assert code == 6
     assert "event 5 of 8 differs (step 9, train, loss)" in err
+    (again,) = Path("outputs").glob("*/*")
+    assert err.endswith(f"; the repetition is in {again}\n")
+    assert RunDir(again).reproduction_of() == str(Path("run").resolve())
+    assert RunDir(Path("run")).reproduction_of() is None
+    code, out, err = metarun("table", "outputs", "run", "format=json")
+    content = json.loads(out)
+    assert [row["runs"] for row in content["rows"]] == [["run"]], "it does not push the original out"
+    assert [(left["path"], left["reason"]) for left in content["left_out"]] == [(str(again), "a reproduction of run")]
+    assert metarun("table", "outputs")[0] == 0, "without the original it has a row"
 
 
 def test_a_run_whose_intervals_had_another_formula_is_compared_in_all_else(metarun):
@@ -79,7 +91,7 @@ def test_reproduce_keeps_the_chunk_that_auto_chose(metarun, monkeypatch):
     """A machine with less memory would choose another, and other last digits."""
     metarun(*QUICK, "hydra.run.dir=run")
     monkeypatch.setattr("metarun.engine.chunking.bytes_for_a_chunk", lambda device: 1)
-    assert metarun("reproduce", "run")[0] == 0
+    assert metarun("reproduce", "run", "keep=true")[0] == 0
     again = next(Path("outputs").glob("*/*/environment.json"))
     assert json.loads(again.read_text())["chunk"] == 25
 

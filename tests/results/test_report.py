@@ -212,9 +212,20 @@ def test_a_file_that_is_no_report_is_left_alone(finished):
     with pytest.raises(RunDirError, match="no report"):
         _write(str(finished), out="notes.md")
     assert Path("notes.md").read_text() == "mine"
-    with pytest.raises(RunDirError, match="a place that can be written"):
-        _write(str(finished), out="nowhere/page.html")
+    with pytest.raises(RunDirError, match=r"notes\.md is a file.*a place that can be written"):
+        _write(str(finished), out="notes.md/page.html")
     assert _write(str(finished)) == _write(str(finished)), "a report may be written again"
+
+
+def test_the_folder_of_a_report_is_made_and_a_place_that_cannot_be_is_refused_before_the_work(metarun, finished):
+    Path("notes.md").write_text("mine")
+    code, out, err = metarun("report", "no folder", "out=notes.md/page.html")
+    assert (code, out) == (4, "")
+    assert "notes.md is a file" in err
+    assert metarun("report", "no folder", "out=new/page.html")[0] == 2
+    assert not Path("new").exists(), "nothing is left behind"
+    assert metarun("report", str(finished), "out=new/deep/page.html")[0] == 0
+    assert Path("new/deep/page.html").is_file()
 
 
 def test_what_is_no_file_is_left_alone(finished):

@@ -452,3 +452,34 @@ def test_all_ranks_make_the_same_collective_calls_and_rank_zero_alone_writes(tmp
     assert not sent
     again = [_execute_as(rank, monkeypatch, sent) for rank in (0, 1)]
     assert again == [["from_rank_zero"], ["from_rank_zero"]], "the run is finished"
+
+
+def test_a_run_that_failed_before_its_first_step_does_not_block_the_corrected_command(metarun, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "meta_train", no_memory)
+        assert metarun(*QUICK, "seed=3", "meta_batch=26", "hydra.run.dir=run")[0] == 1
+    assert json.loads(Path("run/status.json").read_text())["status"] == "failed"
+    code, out, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert code == 0, err
+    assert "12 outer steps of 25 tasks" in out
+    environment = json.loads(Path("run/environment.json").read_text())
+    assert environment["seed"] == 0
+    assert "continued" not in environment or not environment["continued"]
+    assert "seed=3" not in Path("run/.hydra/overrides.yaml").read_text()
+    assert metarun("reproduce", "run")[0] == 0
+
+
+def test_a_run_that_was_killed_within_its_first_steps_may_have_no_checkpoint_but_is_not_replaced(metarun):
+    metarun(*QUICK, "hydra.run.dir=run")
+    for name in (
+        "summary.json",
+        "status.json",
+        *(path.relative_to("run") for path in Path("run/checkpoints").iterdir()),
+    ):
+        Path("run", name).unlink()
+    assert metarun(*QUICK, "seed=3", "hydra.run.dir=run")[0] == 4, "it has rows"
+    Path("run/metrics.jsonl").unlink()
+    assert metarun(*QUICK, "seed=3", "hydra.run.dir=run")[0] == 0, "nothing is lost"

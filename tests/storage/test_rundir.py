@@ -58,6 +58,12 @@ def test_status_says_what_is_known(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "status.json"]
 
 
+def test_a_status_that_lost_its_content_with_the_power_is_none(tmp_path):
+    """While a run goes on, the disk is not waited for."""
+    (tmp_path / "status.json").touch()
+    assert RunDir(tmp_path).status() is None
+
+
 def test_choices_are_stored_or_those_that_were_typed(tmp_path):
     rundir = RunDir(tmp_path)
     (tmp_path / ".hydra").mkdir()
