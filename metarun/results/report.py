@@ -85,6 +85,7 @@ def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
         environments=_describe_environments(entries),
         left_out=left_out,
         legend=table.legend,
+        title_of=words.title,
         settings_of=words.settings,
         last_timing=last_timing,
         describe_devices=_describe_devices,

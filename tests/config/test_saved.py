@@ -41,7 +41,7 @@ BAD = {
     "an alias bomb": (_write(_bomb()), "an alias"),
     "an alias": (_replace("seed: 0\n", "seed: &s 0\nobjective: *s\n"), "an alias"),
     "deep": (_write("seed: " + "[" * 500 + "]" * 500), "deeper than 100 levels"),
-    "deep within": (_replace("seed: 0\n", "seed: " + "[" * 100 + "]" * 100 + "\n"), "an integer"),
+    "deep within": (_replace("seed: 0\n", "seed: " + "[" * 100 + "]" * 100 + "\n"), "deeper than 100 levels"),
     "wide": (_replace("seed: 0\n", "seed: [" + "0," * 9000 + "]\n"), "an integer"),
     "huge": (_sparse, "over 64000"),
     "a python tag": (_replace("seed: 0\n", "seed: !!python/object/apply:os.mkdir [owned]\n"), "a tag"),
