@@ -57,7 +57,7 @@ def test_a_row_that_answers_every_task_as_the_best_does_is_equal_to_it(rows):
 
 
 def test_the_best_of_some_rows_names_them(rows):
-    contest = Contest((1, 2, 3, 7), 1, "validation", 1, {}, 3, 1)
+    contest = Contest((1, 2, 3, 7), 1, "validation", 1, {}, {}, 1)
     first = replace(rows[0], contest=contest)
     assert columns([first, *[rows[1]] * 7])["to the best"][0] == "best of 1 to 3, 7"
     first = replace(first, contest=replace(contest, by="test"))
