@@ -8,12 +8,30 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from metarun import __version__
-from metarun.commands import complete
+from metarun.commands import (
+    adapt,
+    check,
+    complete,
+    completion,
+    diff,
+    doctor,
+    export,
+    ls,
+    report,
+    reproduce,
+    resume,
+    rm,
+    show,
+    table,
+    tag,
+    watch,
+)
+from metarun.commands import eval as evaluate
+from metarun.commands import explain as explain_
 from metarun.commands import help as help_
 from metarun.commands.common import set_up_logging
 from metarun.commands.parser import Parser
@@ -33,28 +51,25 @@ from metarun.errors import (
 from metarun.run.signals import stop_at_once
 from metarun.text import nearest, printable, reason
 
-# A verb is a module of metarun.commands with add_arguments(parser) and main(args).
+# A verb is a module with add_arguments(parser) and main(args).
 VERBS = {
-    name: import_module(f"metarun.commands.{name}")
-    for name in (
-        "eval",
-        "adapt",
-        "export",
-        "resume",
-        "reproduce",
-        "check",
-        "ls",
-        "show",
-        "diff",
-        "watch",
-        "table",
-        "report",
-        "tag",
-        "rm",
-        "explain",
-        "doctor",
-        "completion",
-    )
+    "eval": evaluate,
+    "adapt": adapt,
+    "export": export,
+    "resume": resume,
+    "reproduce": reproduce,
+    "check": check,
+    "ls": ls,
+    "show": show,
+    "diff": diff,
+    "watch": watch,
+    "table": table,
+    "report": report,
+    "tag": tag,
+    "rm": rm,
+    "explain": explain_,
+    "doctor": doctor,
+    "completion": completion,
 }
 PATIENCE = 10  # seconds
 
