@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Run:
         """The best validation of the model, by which its checkpoint was chosen; None where it is not known."""
         return self.validated if self.evaluation else self.summary.validation
 
-    @property
+    @cached_property
     def changes(self) -> dict[str, Any]:
         """The settings, by key, that an evaluation changed and that can show in its result.
 
