@@ -5,7 +5,7 @@ import argparse
 from metarun.errors import UsageError, describe_os_error
 from metarun.text import printable
 
-PRINTS = "metarun.results.differing.Differing"
+PRINTS = "metarun.results.differing.Differing"  # with format=json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from metarun.commands.ls import add_wanted, check_folders, read_wanted
 from metarun.errors import RunDirError, UsageError, describe_os_error
+from metarun.run.signals import stop_at_once
 from metarun.text import count_of, format_bytes, printable, short_path
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def main(args: argparse.Namespace) -> None:
     if not yes and not _ask(len(runs)):
         print("nothing was removed")
         return
-    _remove(list(runs))
+    with stop_at_once("runs that were removed until then are gone, the others are as they were"):
+        _remove(list(runs))
 
 
 def _read_yes(word: str) -> bool:

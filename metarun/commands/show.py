@@ -1,4 +1,4 @@
-"""metarun show: all about one run: what was typed, what it came to, its curve, where it computed, how to go on."""
+"""metarun show: all about one run: what was typed, results, curve, where it computed, how to go on."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from metarun.errors import RunDirError, UsageError
 from metarun.text import count_of, printable, typed_path
 
-PRINTS = "metarun.results.showing.Shown"
+PRINTS = "metarun.results.showing.Shown"  # with format=json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -161,8 +161,10 @@ class SweepProgress:
             found.append((self.now() - job.since, position.seconds_left if position else None))
             if status and position:
                 places.append(f"job {number + 1} at outer step {status.step} of {status.steps}, {position.doing}")
-        parts = places if len(found) == 1 else [f"{count_of(len(found), 'job')} running"]
         waiting = max(self.jobs - self.count - len(self.going), 0)
+        if not found and not waiting:
+            return ""
+        parts = places if len(found) == 1 else [f"{count_of(len(found), 'job')} running"]
         if (left := estimate_left(self.ended, found, waiting, self.most)) is not None:
             parts.append(f"{format_duration(left)} left")
         return ", ".join(parts)

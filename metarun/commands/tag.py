@@ -1,4 +1,4 @@
-"""metarun tag: give a run words of your own, by which `metarun ls tag=WORD` finds it; without words, its tags."""
+"""metarun tag: give a run words of your own, by which metarun ls tag=WORD finds it; or print them."""
 
 import argparse
 
@@ -23,9 +23,7 @@ def main(args: argparse.Namespace) -> None:
     gone = [word for words in args.remove for word in words.split(",") if word]
     for word in (*args.words, *gone):
         if not TAG.fullmatch(word):
-            raise UsageError(
-                f"{word!r} (tag): expected a word of letters, digits and _ . : @ + - that begins as words do"
-            )
+            raise UsageError(f"{word!r} (tag): expected letters, digits and _ . : @ + -, a letter or a digit first")
     tags = set(rundir.tags())
     for word in gone:
         if word not in tags:

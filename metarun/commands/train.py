@@ -230,7 +230,8 @@ def _announce(stack: ExitStack, dated: Path, run: Job, experiment: Any) -> None:
 
     if is_rank_zero():
         rundir = RunDir(Path(run.hydra.run.dir) if is_given(run.hydra.run, "dir") else dated)
-        rundir.check_place()
+        if not rundir.holds_run:
+            rundir.check_place()
         _, changes = held_run(rundir, run.config)
         if not is_finished(rundir, changes):
             stack.enter_context(Announcement()).begin(run.config, rundir.path, experiment)
@@ -256,6 +257,7 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
             raise RunDirError(f"{short_path(folder)}: holds a run; {rule}")
     else:
         folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
+    RunDir(folder).check_place("choose another hydra.sweep.dir")
     notes = folder / f".notes-{secrets.token_hex(8)}"
     words = [word for word in jobs[0].words if key_of(word) != "hydra.sweep.dir"]
     tasks = [[word for word in job.words if not key_of(word).startswith("hydra.")] for job in jobs]

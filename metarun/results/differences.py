@@ -42,7 +42,7 @@ class Contest:
         rows: their numbers, in order; at least two.
         best: the number of the row to choose, by validation or, where that does not tell them apart, by the test.
         means: of each row on the tasks that all have, over its seeds.
-        tasks: how many tasks of a seed all rows have.
+        tasks: how many tasks of each seed both have, a row and the best, by number.
         shared: whether all seeds were tested on the same tasks.
     """
 
@@ -51,7 +51,7 @@ class Contest:
     by: Literal["validation", "test"]
     best_in_test: int
     means: Mapping[int, float]
-    tasks: int
+    tasks: Mapping[int, int]
     seeds: int
     shared: bool = False
 
@@ -64,6 +64,11 @@ class Contender:
     runs: Sequence[Run]
     validation: float | None
 
+    @property
+    def tasks(self) -> int:
+        """How many test tasks each of its seeds has."""
+        return min(len(run.each) for run in self.runs)
+
 
 def compare_rows(rows: Sequence[Contender], *, higher: bool) -> dict[int, tuple[Contest, Difference]]:
     """By number, the contest of each row that has one, and its difference to the best there.
@@ -75,11 +80,11 @@ def compare_rows(rows: Sequence[Contender], *, higher: bool) -> dict[int, tuple[
     for group in _group(rows):
         if len(group) < 2:
             continue
-        tasks = min(len(run.each) for row in group for run in row.runs)
+        tasks = min(row.tasks for row in group)
         contest = _judge(group, tasks, higher)
         best = next(row for row in group if row.number == contest.best)
         for row in group:
-            difference = Difference(best=True) if row is best else _subtract(row, best, tasks, clusters)
+            difference = Difference(best=True) if row is best else _subtract(row, best, clusters)
             found[row.number] = contest, difference
     return found
 
@@ -119,13 +124,14 @@ def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
         if len(order) == len(group) and list(order.values()).count(order[first]) == 1:
             best, by = first, "validation"
     runs = group[0].runs
+    chosen = next(row for row in group if row.number == best)
     return Contest(
         rows=tuple(means),
         best=best,
         by=by,
         best_in_test=best_in_test,
         means=means,
-        tasks=tasks,
+        tasks={row.number: min(row.tasks, chosen.tasks) for row in group},
         seeds=len(runs),
         shared=len({run.digest for run in runs}) < len(runs),
     )
@@ -139,10 +145,9 @@ def _validated_on(run: Run) -> str:
     return json.dumps(data, sort_keys=True)
 
 
-def _subtract(
-    row: Contender, best: Contender, tasks: int, clusters: Mapping[Digest | None, intervals.Clusters]
-) -> Difference:
-    """The difference of two rows, over their seeds; of one seed over its first tasks."""
+def _subtract(row: Contender, best: Contender, clusters: Mapping[Digest | None, intervals.Clusters]) -> Difference:
+    """The difference of two rows on the tasks that both have, over their seeds; of one seed over those tasks."""
+    tasks = min(row.tasks, best.tasks)
     gaps = [
         [a - b for a, b in zip(run.each[:tasks], other.each[:tasks], strict=True)]
         for run, other in zip(row.runs, best.runs, strict=True)

@@ -1,6 +1,7 @@
 """The experiment that rows are parts of, in words: what they have in common, how each is told apart, where it lies."""
 
 import json
+import math
 import os
 import string
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,13 @@ from metarun.text import short_path
 NAMES = ("experiment", "algo", "data", "model")  # keys whose values need no name
 MOST_NAMES = 4  # in a title
 DIGITS = 4
+
+
+def best_by_validation(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most so many rows of one metric, those that are best by validation, in order of their numbers."""
+    sign = -1 if rows[0].metric == "accuracy" else 1
+    order = sorted(rows, key=lambda row: math.inf if row.model_validation is None else sign * row.model_validation)
+    return sorted(order[:most], key=lambda row: row.number)
 
 
 def title(rows: Sequence[Row]) -> str:

@@ -72,13 +72,13 @@ def format_grid(columns: Sequence[Column], width: int | None) -> list[str]:
 
 
 def _set(cell: str, column: Column, room: int) -> str:
-    cell = cut(cell, room, column.keep_end)
+    cell = cut(cell.replace("\n", " "), room, column.keep_end)
     blank = " " * (room - width_of(cell))
     return blank + cell if column.right else cell + blank
 
 
 def _share(columns: Sequence[Column], width: int | None) -> list[int]:
-    """The width of each column: the widest that may be cut gives way first."""
+    """The width of each column: paths give way first, then the widest that may be cut."""
     widths = [column.width for column in columns]
     least = [min(w, w if column.least is None else column.least) for w, column in zip(widths, columns, strict=True)]
     if width is None:
@@ -88,7 +88,7 @@ def _share(columns: Sequence[Column], width: int | None) -> list[int]:
         spare = [n for n, w in enumerate(widths) if w > least[n]]
         if not spare:
             break
-        widest = max(spare, key=lambda n: widths[n] - least[n])
+        widest = max(spare, key=lambda n: (columns[n].keep_end, widths[n] - least[n]))
         widths[widest] -= 1
         over -= 1
     return widths

@@ -162,7 +162,7 @@ def _read_settings(rundir: RunDir) -> dict[str, Any]:
     with suppress(FileNotFoundError):
         text = read(path, SMALL).decode(errors="replace")
         usual = [WORD.fullmatch(line) for line in text.splitlines()]
-        if text.isascii() and ":" not in text and "#" not in text and usual and all(usual):
+        if text.isascii() and ":" not in text and usual and all(usual):
             words = [match[1] for match in usual if match]
         else:
             words = read_words(path)

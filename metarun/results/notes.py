@@ -45,12 +45,17 @@ def _describe_doubt(contest: Contest, rows: Sequence[Row]) -> list[str]:
 
 
 def _describe_tasks(contest: Contest, rows: Sequence[Row]) -> list[str]:
-    """Where rows have more tasks than those that all have."""
-    most = max(len(run.each) for row in rows if row.number in contest.rows for run in row.runs)
-    if most == contest.tasks:
-        return []
-    rows_of = _name(contest, rows)
-    return [f"Differences among {rows_of} are over the first {contest.tasks} test tasks of each seed, which all have."]
+    """Where a row or the best has more tasks than those that it is compared on."""
+    has = {row.number: min(len(run.each) for run in row.runs) for row in rows if row.number in contest.rows}
+    fewer: dict[int, list[int]] = {}
+    for number, tasks in contest.tasks.items():
+        if tasks < max(has[number], has[contest.best]):
+            fewer.setdefault(tasks, []).append(number)
+    return [
+        f"The difference of {'row' if len(found) == 1 else 'rows'} {spell_rows(found)} is over the first {tasks} test "
+        "tasks of each seed, those that the best has too."
+        for tasks, found in fewer.items()
+    ]
 
 
 def _describe_seeds(contests: Sequence[Contest]) -> list[str]:

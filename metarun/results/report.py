@@ -1,6 +1,5 @@
 """metarun report: runs beside each other as one HTML page that needs nothing else, made from report.html.j2."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,11 +9,12 @@ from metarun.errors import RunDirError
 from metarun.files import check_parent, write_atomically
 from metarun.results import experiment, table
 from metarun.results.compare import Row
-from metarun.results.experiment import name_rows
+from metarun.results.entries import MOST_DRAWN, Entry
+from metarun.results.experiment import best_by_validation, name_rows
 from metarun.results.figures import PAGE
 from metarun.results.page import is_page, render
 from metarun.results.runs import LeftOut, Run, leave_out
-from metarun.results.sections import MOST_DRAWN, SECTIONS, Entry
+from metarun.results.sections import SECTIONS
 from metarun.run import words
 from metarun.storage.metrics import Event, last_timing, read_events
 from metarun.text import count_of, reason
@@ -85,6 +85,7 @@ def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
         environments=_describe_environments(entries),
         left_out=left_out,
         legend=table.legend,
+        title_of=words.title,
         settings_of=words.settings,
         last_timing=last_timing,
         describe_devices=_describe_devices,
@@ -93,10 +94,7 @@ def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
 
 def _enter(rows: list[Row], left_out: list[LeftOut]) -> list[Entry]:
     """The rows of a metric as entries of the page; of many, those are drawn that are best by validation."""
-    sign = -1 if rows[0].metric == "accuracy" else 1
-    order = sorted(rows, key=lambda row: sign * row.model_validation if row.model_validation is not None else math.inf)
-    drawn = sorted(row.number for row in order[:MOST_DRAWN])
-    colors = {number: color for color, number in enumerate(drawn)}
+    colors = {row.number: color for color, row in enumerate(best_by_validation(rows, MOST_DRAWN))}
     found = []
     for row, *names in zip(rows, name_rows(rows), name_rows(rows, PAGE.name - 4), strict=True):
         color = colors.get(row.number)

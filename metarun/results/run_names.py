@@ -43,15 +43,21 @@ def find_run(name: str) -> Path:
     raise RunDirError(f"{name}: no run there; expected a folder with .hydra/config.yaml; metarun ls lists runs")
 
 
+def run_around(path: Path) -> Path | None:
+    """The run that a file or a folder is a part of, such as RUN/checkpoints; None of a run itself, and of others."""
+    whole = path.absolute()
+    parents = [] if _is_file(whole / ".hydra" / "config.yaml") else list(whole.parents)[:4]
+    return next((parent for parent in parents if _is_file(parent / ".hydra" / "config.yaml")), None)
+
+
 def _is_file(path: Path) -> bool:
     return os.path.isfile(path)
 
 
 def _explain(path: Path) -> Path:
     """Raises RunDirError for what is there, and is no run."""
-    for parent in list(path.absolute().parents)[:4]:
-        if _is_file(parent / ".hydra" / "config.yaml"):
-            raise RunDirError(f"{path}: a part of a run; expected the run; take {typed_path(parent)}")
+    if (run := run_around(path)) is not None:
+        raise RunDirError(f"{path}: a part of a run; expected the run; take {typed_path(run)}")
     from metarun.results.runs import find_runs
 
     below = [run for run in find_runs(path) if run != path] if os.path.isdir(path) else []

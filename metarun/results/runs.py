@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Run:
         """The best validation of the model, by which its checkpoint was chosen; None where it is not known."""
         return self.validated if self.evaluation else self.summary.validation
 
-    @property
+    @cached_property
     def changes(self) -> dict[str, Any]:
         """The settings, by key, that an evaluation changed and that can show in its result.
 
@@ -209,7 +210,7 @@ def read_run(path: Path) -> Run:
         status = rundir.status() or Status(status="running")
         if status.error:
             raise RunDirError(f"{status.status} at outer step {status.step}: {status.error}")
-        raise RunDirError(f"no result yet, outer step {status.step} was saved; {again}")
+        raise RunDirError(f"no result yet, after outer step {status.step}; {again}")
     if origin is rundir and summary.steps not in (None, config.outer_steps):
         steps = config.outer_steps
         raise RunDirError(f"was finished after {summary.steps} outer steps, and is to go on to {steps}; {again}")

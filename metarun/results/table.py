@@ -193,11 +193,16 @@ def legend(columns: Iterable[str]) -> str:
 
 def _write_numbers(row: Row) -> list[str]:
     """Validation, mean and intervals, these with the decimals of the interval over tasks; '' for what there is not."""
-    validation = "" if row.model_validation is None else format_alike(row.metric, [row.model_validation])[0]
+    validation = "" if row.model_validation is None else _write_validation(row.metric, row.model_validation)
     validation = f"({validation})" if validation and row.validation is None else validation
     numbers = [row.mean, row.ci95_tasks] + ([] if row.ci95_seeds is None else [row.ci95_seeds])
     written = format_alike(row.metric, numbers, row.ci95_tasks)
     return [validation, *written, *([""] if row.ci95_seeds is None else [])]
+
+
+def _write_validation(metric: Metric, value: float) -> str:
+    """A mean without an interval, in four digits of which all are written, so that a column can be compared."""
+    return f"{100 * value:.1f}" if metric == "accuracy" else f"{value:#.4g}".removesuffix(".")
 
 
 def _published(row: Row) -> str:

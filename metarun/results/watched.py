@@ -57,7 +57,7 @@ def draw(runs: Sequence[Listed], folders: Sequence[str], width: int | None = Non
     ]
     lines = format_grid([column for column in columns if any(column.cells)], width)
     last = f"{f'{hidden} not shown; ' if hidden > 0 else ''}{count_states(runs)}"
-    return "\n".join(cut(line, width or 1000) for line in (*lines, "", last))
+    return "\n".join(cut(line, width or 1000) for line in [*lines, "", last][:height])
 
 
 def _describe_step(run: Listed) -> str:

@@ -76,7 +76,8 @@ class Reporter:
         if self.pace.doing != TRAINING:  # the first one was compiled
             self.pace.begin(TRAINING)
         if values:
-            self.loss, self.score = values["loss"], values[self.metric or "accuracy"]
+            assert self.metric is not None
+            self.loss, self.score = values["loss"], values[self.metric]
         self.progress.advance()
 
     def evaluation(self, step: int, split: str, result: Evaluation) -> None:

@@ -204,13 +204,13 @@ class RunDir:
             rule = "expected an empty directory, or one of a run; choose another hydra.run.dir"
             raise RunDirError(f"{self.short}: holds {names} but no run: {rule}")
 
-    def check_place(self) -> None:
-        """Raises RunDirError where the directory can neither be written nor made."""
+    def check_place(self, remedy: str = OTHER) -> None:
+        """Raises RunDirError, which says the remedy, where the directory can neither be written nor made."""
         try:
             check_parent(self.path / "status.json")
         except OSError as error:
             error.filename = str(self.path)
-            raise describe_os_error(error, OTHER) from error
+            raise describe_os_error(error, remedy) from error
 
     def refuse_links(self) -> None:
         """Raises RunDirError for a folder that leads out of a stranger's directory: we would write elsewhere."""

@@ -176,7 +176,7 @@ def test_columns_are_the_keys_that_differ_under_one_name(run):
     other = run.summary.model_copy(update={"algorithm": "Reptile"})
     slow, fast = ({"algo.inner_lr": rate} for rate in (0.01, 0.02))
     reptile = alter(run, [1.0, 2.0], settings={"algo.inner_lr": 0.001, "algo.meta_lr": 0.1})
-    reptile = type(run)(**{**vars(reptile), "summary": other})
+    reptile = replace(reptile, summary=other)
     runs = [alter(run, [1.0, 2.0], settings=slow), alter(run, [1.0, 2.0], settings=fast), reptile]
     assert distinguish(runs) == [
         {"algo": "MAML", "algo.inner_lr": 0.01},
@@ -185,7 +185,7 @@ def test_columns_are_the_keys_that_differ_under_one_name(run):
     ]
     typed = [
         alter(run, [1.0, 2.0], settings=slow),
-        type(run)(**{**vars(reptile), "typed": {"algo.meta_lr": "algo.meta_lr=0.1"}}),
+        replace(reptile, typed={"algo.meta_lr": "algo.meta_lr=0.1"}),
     ]
     assert [row["algo.meta_lr"] for row in distinguish(typed)] == [0.001, 0.1], "what was typed has a column"
 

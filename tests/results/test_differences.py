@@ -87,8 +87,14 @@ def test_the_first_tasks_of_a_row_may_be_all_of_another(run):
     ]
     found = compare_rows(rows, higher=False)
     contest, difference = found[2]
-    assert (found.keys(), contest.rows, contest.tasks) == ({1, 2}, (1, 2), 2)
+    assert (found.keys(), contest.rows, contest.tasks) == ({1, 2}, (1, 2), {1: 2, 2: 2})
     assert (difference.mean, contest.means) == (1.5, {1: 1.5, 2: 3.0})
+    more = replace(
+        rows[1], number=5, runs=[alter(run, [9.0, 9.0, 0.0, 1.0], digest="d2", clusters=None)], validation=0.0
+    )
+    contest, difference = compare_rows([rows[0], rows[1], more], higher=False)[2]
+    assert (contest.best, contest.tasks) == (5, {1: 2, 2: 4, 5: 4}), "each is compared on all that it and the best have"
+    assert difference.mean == pytest.approx(-13 / 4)
     same = replace(rows[3], runs=[alter(run, [2.0, 4.0], digest="d1", each_digest=None, clusters=None)])
     assert compare_rows([*rows[:3], same], higher=False)[4][0].rows == (1, 2, 4), "its digest is that of row 1"
 

@@ -23,15 +23,15 @@ def test_two_copies_differ_in_nothing(finished):
 
 
 def test_settings_results_and_versions_stand_beside_each_other(finished):
-    copy_run(finished, "a", [1.0, 3.0])
-    copy_run(finished, "b", [2.0, 4.0], seed=1, inner_lr=0.5)
-    copy_run(finished, "c", [2.0, 5.0], seed=1, inner_lr=1)
+    copy_run(finished, "a", [1.0, 3.0], meta_clip=1)
+    copy_run(finished, "b", [2.0, 4.0], seed=1, inner_lr=0.5, meta_clip=1.0)
+    copy_run(finished, "c", [2.0, 5.0], seed=1, inner_lr=1, meta_clip=1.0)
     edit("b", "environment.json", lambda e: e["versions"].update(torch="9.9"))
-    edit("c", ".hydra/config.yaml", lambda c: c["model"].update(hidden=[9]) or c.update(budget=1))
+    edit("c", ".hydra/config.yaml", lambda c: c["model"].update(hidden=[9]))
     found = find_differences([Path(name) for name in "abc"])
     assert found.settings == {
         **{"seed": [0, 1, 1], "algo.inner_lr": [0.01, 0.5, 1], "model.hidden": [[8], [8], [9]]},
-    }, "a budget of 1 is that of 1.0"
+    }, "1 is the same as 1.0"
     assert found.results["test"] == [2.0, 3.0, 3.5]
     assert found.versions["torch"][1] == "9.9"
     assert list(found.versions) == ["torch"]

@@ -74,6 +74,15 @@ def test_names_begin_with_what_is_most_telling(run):
     ]
 
 
+@pytest.mark.parametrize(("metric", "expected"), [("mse", [1, 3]), ("accuracy", [2, 3])])
+def test_of_many_rows_the_best_by_validation_are_drawn(run, metric, expected):
+    found = [
+        replace(make_row([alter(run, [0.1, 0.2], metric=metric)], {}, n + 1), model_validation=value)
+        for n, value in enumerate((0.1, 0.9, 0.4, None))
+    ]
+    assert [row.number for row in experiment.best_by_validation(found, 2)] == expected
+
+
 def test_runs_of_rows_are_spelled(run):
     assert experiment.spell_rows([1, 2, 4, 6, 7, 8]) == "1, 2, 4, 6 to 8"
     assert json.dumps(experiment.spell_value(True)) == '"true"'

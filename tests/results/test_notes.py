@@ -9,7 +9,7 @@ from metarun.results.compare import make_row
 from metarun.results.differences import Contest
 from metarun.results.notes import notes
 
-CONTEST = Contest((1, 2), 1, "validation", 2, {1: 0.25, 2: 0.2}, tasks=3, seeds=5)
+CONTEST = Contest((1, 2), 1, "validation", 2, {1: 0.25, 2: 0.2}, tasks={1: 3, 2: 3}, seeds=5)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,10 @@ CONTEST = Contest((1, 2), 1, "validation", 2, {1: 0.25, 2: 0.2}, tasks=3, seeds=
         ({"best_in_test": 1, "seeds": 1}, ["it leaves out that training again"]),
         ({"best_in_test": 1, "seeds": 2}, ["Two seeds are few"]),
         ({"best_in_test": 1, "shared": True}, ["says nothing of other tasks"]),
-        ({"best_in_test": 1, "tasks": 2}, ["over the first 2 test tasks of each seed"]),
+        (
+            {"best_in_test": 1, "tasks": {1: 3, 2: 2}},
+            ["difference of row 2 is over the first 2 test tasks of each seed"],
+        ),
     ],
 )
 def test_what_a_reader_has_to_know_is_said(run, changes, expected):

@@ -1,6 +1,5 @@
 """The sections of a report: what is in the tables and the texts of the pictures."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,10 +8,9 @@ from helpers.results import alter
 from metarun.results import sections
 from metarun.results.compare import Verdict, make_row
 from metarun.results.differences import Difference
-from metarun.results.sections import Entry
+from metarun.results.entries import Entry
 from metarun.storage.metrics import Event
 from metarun.storage.records import Published
-from metarun.storage.rundir import RunDir
 
 
 def _entries(*rows, events=()):
@@ -71,39 +69,6 @@ def test_the_band_of_an_adaptation_curve_ends_where_the_table_says(run, monkeypa
 def test_spread_names_the_median_and_the_worst(run):
     alt, _ = _only(sections._show_spread("mse", _entries(make_row([alter(run, [float(n) for n in range(41)])], {}))))
     assert alt.endswith("1 row 0: median 20, worst twentieth at 38 or more")
-
-
-def test_a_key_with_three_numbers_is_swept(run):
-    rows = [
-        replace(make_row([alter(run, [v, v + 2])], {"algo.inner_lr": rate}), validation=v)
-        for v, rate in ((1.0, 0.1), (2.0, 0.2), (3.0, 0.4))
-    ]
-    alt, caption = _only(sections._show_swept("mse", _entries(*rows)))
-    points = "validation, all: 0.1: 1, 0.2: 2, 0.4: 3; test, all: 0.1: 2, 0.2: 3, 0.4: 4"
-    assert alt == f"By algo.inner_lr: {points}"
-    assert "Choose by validation" in caption
-    tests = [replace(row, validation=None) for row in rows]
-    assert _only(sections._show_swept("mse", _entries(*tests)))[0].startswith("By algo.inner_lr: test, ")
-    assert not sections._show_swept("mse", _entries(*rows[:2])).pictures
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"data.shots": 3}, "MAML: 3 shots: 7, 10 shots: 2"),
-        ({"data.shots": 3, "test_tasks": 9}, None),
-        ({"seed": 3}, None),
-    ],
-)
-def test_evaluations_with_other_shots_make_a_curve(run, monkeypatch, tmp_path, settings, expected):
-    shutil.copytree(run.rundir.path, tmp_path / "run")
-    (tmp_path / "run/eval").mkdir()
-    origin = RunDir(tmp_path / "run")
-    trained = alter(run, [1.0, 3.0], rundir=origin, origin=origin)
-    other = replace(alter(run, [6.0, 8.0], settings=settings), trained=trained.config, origin=origin)
-    monkeypatch.setattr(sections, "read_runs", lambda paths: ([other], []))
-    section = sections._show_shots("mse", _entries(make_row([trained], {})))
-    assert [picture.alt for picture, _ in section.pictures] == ([f"Results by shots: {expected}"] if expected else [])
 
 
 def test_pictures_of_test_tasks_come_with_their_words(run):

@@ -40,11 +40,11 @@ def test_markdown_is_for_people(rows):
     head = "row | experiment | algo.inner_lr | val | mse | ± tasks | ± seeds | tasks | seeds | after 0 | after 1 | published | verdict"
     assert lines[0] == f"| {head} | to the best | paper | folder |"
     start, end = (
-        "| 1 | x/one | 0.1235 | 2.04 | 2.3 | 3.8 |  | 3 | 1 | 7.0 ± 1.0 (9) | 2.50 ± 0.50 (2.6) | 2.5 | ",
+        "| 1 | x/one | 0.1235 | 2.040 | 2.3 | 3.8 |  | 3 | 1 | 7.0 ± 1.0 (9) | 2.50 ± 0.50 (2.6) | 2.5 | ",
         "Name 2020, table 1 | run |",
     )
     assert lines[2] == f"{start}above by 0.75, intervals meet | best | {end}"
-    assert lines[3].startswith("| 2 | a\\|b |  | (4.04) | 4.5 |")
+    assert lines[3].startswith("| 2 | a\\|b |  | (4.040) | 4.5 |")
     assert "| +1.50 ± 0.25 |" in lines[3]
     assert "after 0, after 1: after that many inner steps" in lines[5]
     assert "in brackets" in lines[5]
@@ -57,7 +57,7 @@ def test_a_row_that_answers_every_task_as_the_best_does_is_equal_to_it(rows):
 
 
 def test_the_best_of_some_rows_names_them(rows):
-    contest = Contest((1, 2, 3, 7), 1, "validation", 1, {}, 3, 1)
+    contest = Contest((1, 2, 3, 7), 1, "validation", 1, {}, {}, 1)
     first = replace(rows[0], contest=contest)
     assert columns([first, *[rows[1]] * 7])["to the best"][0] == "best of 1 to 3, 7"
     first = replace(first, contest=replace(contest, by="test"))

@@ -104,6 +104,10 @@ def test_nothing_is_written_through_a_link(tmp_path, name):
     assert victim.read_text() == "precious"
 
 
+def test_a_folder_that_is_not_there_is_free(tmp_path):
+    RunDir(tmp_path / "new").check_free()
+
+
 def test_a_folder_of_someone_else_is_not_taken(tmp_path):
     RunDir(tmp_path / "new").check_free()
     rundir = RunDir(tmp_path)
