@@ -19,7 +19,9 @@ MEANS = 70  # signs of what a candidate means
 def main(argv: list[str], verbs: Mapping[str, Any]) -> None:
     """Prints the candidates, a line for each; nothing where there are none, or something is wrong."""
     with suppress(Exception), open(os.devnull, "w", encoding="utf-8") as nowhere:
-        sys.stdout.write("".join(f"{line}\n" for line in _answer(argv, verbs, nowhere)))
+        answer = "".join(f"{line}\n" for line in _answer(argv, verbs, nowhere))
+        encoding = sys.stdout.encoding or "utf-8"  # a terminal may have no θ
+        sys.stdout.write(answer.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
 
 
