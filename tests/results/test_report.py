@@ -244,7 +244,7 @@ def test_the_verb_writes_a_page_end_to_end(metarun, finished):
     assert out == "page.html: 2 configurations, 2 runs\n"
     words = Page(Path("page.html").read_text()).words
     assert "More and fewer shots" in words
-    assert "data.eval_shots=3" in words
+    assert "eval_shots 3" in words
     settings = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())
     assert settings["test"]["mse"]["tasks"] == 6
     assert len(list(Path("run/eval").glob("*/*/examples.png"))) == 1
