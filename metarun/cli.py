@@ -185,6 +185,8 @@ def _dispatch(argv: list[str]) -> None:
     asks = {"--help", "-h"} & set(argv)
     if argv[:1] in (["help"], ["explain"]) and set(argv[1:2]) & set(VERBS):
         argv, asks = argv[1:], True  # metarun help table
+    elif argv[:1] == ["help"] and argv[1:] and not asks:
+        argv = ["explain"] * bool({"=", "."} & set(argv[1])) + argv[1:]  # metarun help algo.inner_lr
     elif asks and argv[0] in asks and argv[1:2]:
         argv = [*argv[1:], argv[0]]  # metarun --help table
     name = argv[0] if argv else ""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from metarun.commands.help import summarize
+from metarun.commands.ls import STATES
 from metarun.commands.parser import PLACES, Parser
 from metarun.config.catalogue import SECTIONS, Catalogue
 from metarun.config.class_text import class_text
@@ -33,7 +34,11 @@ VALUES = {
     "hydra/sweeper": ("basic", "optuna"),
     "hydra/sweeper/sampler": ("tpe", "random", "cmaes", "grid"),
     "hydra/sweeper/pruner": ("median", "halving"),
+    "status": STATES,  # of verbs
+    "sort": ("began", "val", "test", "step", "status", "algo", "data", "folder"),
+    "yes": ("true",),
 }
+RUNS = ("DIR", "RUN")  # metavars of run directories begin so
 NOT_OF_RUN = ("experiment", "sweep", "zip", "algo", "model", "seed")  # keys that a saved run takes no more
 MOST_RUNS = 50  # that are listed one by one; of more, their folders
 LOOKED_AT = 4000  # folders, at most
@@ -90,31 +95,27 @@ def _after_verb(
     key, equals, value = current.partition("=")
     if equals and key in parser.settings:
         action = parser.settings[key]
-        if names := action.choices or getattr(verbs[name], "VALUES", {}).get(key) or catalogue.folders.options(key):
+        if names := action.choices or VALUES.get(key) or catalogue.folders.options(key):
             return _listed(key, value, map(str, names))
         return _values_in_files(key, value) if key in PATHS or str(action.metavar).startswith(PLACES) else ()
     if equals and key in own:
         return _values_in_files(key, value)
     places = [word for word in words if "=" not in word and word[:1] != "-"]
     found = list(_place(parser, places, current, verbs, catalogue)) if not equals or name == "explain" else []
-    if parser.takes_settings and not own and (len(places) >= _needed(parser) or equals):
-        found += _settings(current, [*_choices_of_run(places), *words], catalogue, of_run=_needed(parser) > 0)
+    of_run = any(str(action.metavar).startswith(RUNS) for action in parser.positionals)
+    if parser.takes_settings and not own and (places or equals or not of_run):
+        found += _settings(current, [*_choices_of_run(places), *words], catalogue, of_run)
     if not equals:
         found += [Candidate(f"{key}=", whole=False) for key in dict.fromkeys((*own, *parser.settings))]
         found += [Candidate(option) for option in parser._option_string_actions if current[:1] == "-"]
     return found
 
 
-def _needed(parser: Parser) -> int:
-    """How many places a verb needs before its settings."""
-    return sum(action.nargs is None for action in parser.positionals)
-
-
 def _place(
     parser: Parser, places: list[str], current: str, verbs: Mapping[str, Any], catalogue: Catalogue
 ) -> Iterable[Candidate]:
     """What may stand in the next place after a verb, by the metavar that the verb has for it."""
-    actions = [action for action in parser.positionals if "=" not in str(action.metavar)]
+    actions = [action for action in parser.positionals if not str(action.metavar).startswith("key=")]
     action = actions[min(len(places), len(actions) - 1)] if actions else None
     if action is None or (len(places) >= len(actions) and action.nargs not in ("*", "+")):
         return []
@@ -122,9 +123,10 @@ def _place(
         return map(Candidate, map(str, action.choices))
     if str(action.metavar) == "KEY":
         choices = [f"{g}={name}" for g in catalogue.groups() for name in catalogue.folders.options(g)]
-        keys = [*catalogue.groups(), *catalogue.all_settings(), *HYDRA, *verbs]
+        keys = [*catalogue.groups(), *catalogue.all_settings(), *HYDRA, *verbs, "json"]
+        keys += [f"json.{name}" for name, verb in verbs.items() if hasattr(verb, "PRINTS")]
         return [Candidate(text) for text in [*keys, *(choices if "=" in current else ())]]
-    if str(action.metavar).startswith(("DIR", "RUN")):
+    if str(action.metavar).startswith(RUNS):
         return _runs(current, folders=action.nargs in ("*", "+"))
     return _paths(current) if str(action.metavar).startswith("FILE") else []
 

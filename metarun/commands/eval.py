@@ -4,6 +4,12 @@ Under other settings, or with data=NAME on another task source that fits the lea
 runs, folders of runs (every finished run in them) and lists of values, as in data.shots=1,5,10, make all combinations;
 they are checked before the first starts. data.shots, data.queries and data.ways are those of the test. What was made
 already with the same settings and checkpoint is not made again, unless again=true.
+
+Examples:
+    metarun eval outputs/2026-01-31/12-00-00 test_tasks=1000
+    metarun eval outputs data.shots=1,5,10       accuracy over shots, for metarun table and report
+    metarun eval RUN data=images data.root=mine  on images of your own
+    metarun eval RUN model.norm=support          batch norm's statistics of the support set alone
 """
 
 from __future__ import annotations

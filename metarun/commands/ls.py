@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from metarun.results.listing import Listed
     from metarun.results.selection import Wanted
 
+PRINTS = "metarun.results.listing_text.Listing"
 STATES = ("running", "done", "failed", "stopped", "stale", "damaged")
 MOST = 40  # lines of a table, unless limit=N says otherwise
 

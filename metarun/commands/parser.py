@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
     @property
     def takes_places(self) -> bool:
         """Whether all that it takes besides options are files and folders."""
-        return all(str(action.metavar).startswith(PLACES) for action in self.positionals)
+        return not self.takes_settings and all(str(each.metavar).startswith(PLACES) for each in self.positionals)
 
     def _spell(self, word: str) -> str:
         """A word for argparse: format=csv is --format=csv where the verb has that option, -WORD is --remove=WORD."""
@@ -83,6 +83,8 @@ class Parser(argparse.ArgumentParser):
 
     def synopsis(self) -> str:
         """The command in one line, such as `metarun table DIR [DIR ...] [format=markdown|csv|json]`."""
+        if self.usage:
+            return self.usage
         return " ".join([self.prog, *map(_place, self.positionals), *(f"[{name}]" for name in self._options())])
 
     def _options(self) -> dict[str, argparse.Action]:

@@ -2,6 +2,11 @@
 
 live=true serves the page on this machine alone, with the runs that are at work, until ctrl-C. It is made anew when
 their files change, and a browser that shows it follows.
+
+Examples:
+    metarun report outputs
+    metarun report outputs/sweeps out=pages/sweeps.html
+    metarun report outputs live=true
 """
 
 import argparse

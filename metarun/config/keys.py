@@ -76,6 +76,12 @@ HYDRA = {  # keys of Hydra's own that a user sets, and what they mean
     "hydra/sweeper/sampler": "of sweep=optuna: tpe, random, cmaes or grid",
     "hydra/sweeper/pruner": "of sweep=optuna: null, median or halving: ends bad trials early",
 }
+ENVIRONMENT = {  # variables that a user sets, and what they mean
+    "METARUN_DATA": "the folder of data sets; else the user's cache folder",
+    "METARUN_TRUST": "packages whose classes a config may name, with commas between them",
+    "METARUN_DEBUG": "1: errors come with tracebacks",
+    "METARUN_LOCK": "off: go on where a network disk has no locks; one process at a time may then write there",
+}
 # In runs of earlier versions, what a paper reports was a key of the config.
 FORMER = {"published": Policy(resume=True, digits=False, identity=False, published=True)}
 

@@ -69,7 +69,7 @@ def _read(path: Path, _changed: int) -> Text:
     for row in rows:
         if not row.startswith("#"):
             break
-        header.append(row.lstrip("#").strip())
+        header.append(row[1:].removeprefix(" ").rstrip())
     packages = [row for row in header if row.startswith("@package")]
     lines = [line for line in _lines(node, rows, "") if line.key.partition(".")[0] != "defaults"] if node else []
     header = "\n".join(row for row in header if row not in packages)

@@ -196,7 +196,7 @@ def check_classes(root: Path, names: Iterable[str], where: str = "data.root") ->
 
 
 def check_download(root: Path) -> None:
-    """Refuses a folder with images of the user's, in it or in two of its folders, for the download of a data set.
+    """Refuses a folder with images of the user's, in it or in two of its folders, as the place of a data set.
 
     Raises:
         DataError: there are such images; or the folder cannot be read.

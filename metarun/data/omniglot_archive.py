@@ -78,13 +78,14 @@ def _sources(root: Path, download: bool) -> dict[str, Path]:
     """{name: folder or archive} of both halves, after a download if that is needed and allowed."""
     home = root / FOLDER
     missing = [name for name in SETS if _find(home, name) is None]
+    if missing:
+        check_download(root)
     if missing and not download:
         raise DataError(
             f"no Omniglot (data.root={root}): expected {' and '.join(f'{FOLDER}/{m}.zip' for m in missing)}, "
             "or folders of these names; set data.root or METARUN_DATA, or allow data.download=true"
         )
     if missing:
-        check_download(root)
         _download(root)
     return {name: source for name in SETS if (source := _find(home, name)) is not None}
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from metarun.config.keys import ENVIRONMENT
 from metarun.config.own_code import trusted
 from metarun.errors import MetarunError
 from metarun.files import LOCK, locked
@@ -36,12 +37,6 @@ OPTIONAL = {  # module: the extra that brings it, and what for
     "wandb": ("wandb", "logger=wandb"),
     "mlflow": ("mlflow", "logger=mlflow"),
     "pyarrow": ("parquet", "tables in Parquet"),
-}
-ENVIRONMENT = {  # variables that a user sets
-    "METARUN_DATA": "the folder of data sets",
-    "METARUN_TRUST": "packages whose classes a config may name",
-    "METARUN_DEBUG": "1: tracebacks",
-    LOCK: "off: go on where a disk has no locks",
 }
 INTERNAL = ("METARUN_JOB", "METARUN_FAILURES", "METARUN_TRIAL")  # which metarun sets for the jobs of a sweep
 DATA_SETS = {  # of torchvision: what its folder holds

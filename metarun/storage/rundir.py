@@ -198,7 +198,8 @@ class RunDir:
                 f"{self.short}: holds {found[0]} but no run (.hydra/config.yaml); expected an empty directory, or "
                 "one of a run; choose another hydra.run.dir"
             )
-        if found := [path.name for path in sorted(self.path.glob("*")) if not _may_lie_there(path)]:
+        there = sorted(self.path.iterdir()) if self.path.is_dir() else []
+        if found := [path.name for path in there if not _may_lie_there(path)]:
             names = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
             rule = "expected an empty directory, or one of a run; choose another hydra.run.dir"
             raise RunDirError(f"{self.short}: holds {names} but no run: {rule}")

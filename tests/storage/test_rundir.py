@@ -109,12 +109,17 @@ def test_a_folder_that_is_not_there_is_free(tmp_path):
 
 
 def test_a_folder_of_someone_else_is_not_taken(tmp_path):
+    RunDir(tmp_path / "new").check_free()
     rundir = RunDir(tmp_path)
     rundir.check_free()
+    (tmp_path / "slurm-1.out").touch()
     rundir.write_status("failed", 0, "before it had a config")
     rundir.check_free()
     (tmp_path / "metrics.jsonl").write_text("mine")
     with pytest.raises(RunDirError, match=r"holds metrics\.jsonl but no run"):
+        rundir.check_free()
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "notes.md")
+    with pytest.raises(RunDirError, match=r"holds notes\.md but no run"):
         rundir.check_free()
 
 
