@@ -10,9 +10,6 @@ Examples:
     metarun eval outputs data.shots=1,5,10       accuracy over shots, for metarun table and report
     metarun eval RUN data=images data.root=mine  on images of your own
     metarun eval RUN model.norm=support          batch norm's statistics of the support set alone
-
-format=json prints instead of words a JSON list of the results. Each has run, settings, status (done, made before or
-failed, which has error), folder, metric, test (mean, ci95, tasks, by_step), source and checkpoint, as in summary.json.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
     from metarun.storage.records import Summary
     from metarun.storage.rundir import RunDir
 
-PRINTS = "metarun.results.evaluations.Evaluated"  # a list of them
+PRINTS = "metarun.results.evaluations.Evaluations"
 MADE_BEFORE = "with the same settings and checkpoint; again=true tests again"
 Job = tuple[Path, list[str]]  # a run, and the words for its test
 
@@ -44,15 +41,17 @@ log = logging.getLogger("metarun")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Runs, and changes of the settings that act in meta-testing."""
-    parser.usage = "metarun eval RUN [RUN ...] [key=value ...] [again=true] [format=json] [-cd DIR]"
+    runs = "run directories, or folders of runs, of which every finished one is taken"
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=runs)
     words = (
-        "run directories, or folders of runs; and settings that act in meta-testing, such as data.shots=1,5 or "
-        "test_tasks=1000, or data=NAME, another task source, which is given the ways, shots and queries of the run, "
-        "and its size of images"
+        "settings that act in meta-testing, such as data.shots=1,5 or test_tasks=1000; or data=NAME, another task "
+        "source, which is given the ways, shots and queries of the run, and its size of images"
     )
-    parser.add_argument("words", nargs="+", metavar="RUN|key=value", help=words)
-    parser.add_argument("--again", choices=("true", "false"), default="false", help="again=true: also what is there")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="format=json: one JSON list")
+    parser.add_argument("words", nargs="*", metavar="key=value", help=words)
+    parser.add_argument(
+        "--again", choices=("true", "false"), default="false", help="whether to test again what was made before"
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="for people, or for programs")
     parser.add_argument("-cd", "--config-dir", metavar="DIR", help="a folder with choices of your own: data/mine.yaml")
 
 
@@ -62,8 +61,9 @@ def main(args: argparse.Namespace) -> None:
     from metarun.config.folders import ConfigFolders
     from metarun.results import evaluations
 
-    names = [word for word in args.words if "=" not in word or Path(word).is_dir()]  # a sweep's may be algo=maml
-    words = [word for word in args.words if word not in names]
+    given = [*args.runs, *args.words]
+    names = [word for word in given if "=" not in word or Path(word).is_dir()]  # a sweep's may be algo=maml
+    words = [word for word in given if word not in names]
     if not names:
         raise RunDirError(f"{words[0]}: no run there; expected a run directory, as in metarun eval RUN {words[0]}")
     folders = ConfigFolders(extra=find_choices(args.config_dir))

@@ -22,7 +22,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from metarun.commands.search_space import distribution_of, words_of
+from metarun.commands.search_space import distribution_of, spell_value, words_of
 from metarun.config.compose import HYDRA
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of, policy
@@ -75,7 +75,7 @@ class Search(Sweeper):
         self.n_trials, self.n_jobs, self.rate = plain["n_trials"], plain["n_jobs"], plain["max_failure_rate"]
         self.storage, self.name = plain["storage"], plain["study_name"] or "metarun"
         self.metric, self.direction = _direction(plain["direction"], metrics)
-        self.outer_steps, self.metric_of = outer_steps, metric_of
+        self.outer_steps, self.metric_of, self.folders = outer_steps, metric_of, folders
         extend = plain["custom_search_space"]
         self.extend = extend and trusted_function("hydra.sweeper.custom_search_space", extend)
         sweeps = {override.get_key_element(): override for override in overrides.sweeps}
@@ -221,7 +221,7 @@ class Search(Sweeper):
         for trial in trials:
             if self.extend and number == 0:
                 self.extend(self.config, trial)
-            words = (*(f"{key}={_spell(value)}" for key, value in trial.params.items()), *self.seeds[number])
+            words = (*(f"{key}={spell_value(value)}" for key, value in trial.params.items()), *self.seeds[number])
             if (
                 self.extend
                 and (metric := self.metric_of(self._compose([*words, *spell_for_hydra(self.fixed)]))) != self.metric
@@ -330,8 +330,3 @@ def _points(key: str, distribution: Any) -> Sequence[Any]:
     if hasattr(distribution, "step") and not hasattr(distribution, "log"):
         return range(distribution.low, distribution.high + 1, distribution.step)
     raise UsageError(f"{key} (hydra/sweeper/sampler=grid): expected values, as in {key}=choice(A,B) or range(1,4)")
-
-
-def _spell(value: Any) -> str:
-    """A value as it is typed."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -9,7 +9,7 @@ from metarun.text import format_metric
 
 
 class Evaluated(Record):
-    """One of the results of `metarun eval format=json`, which prints a list of them."""
+    """One of several evaluations."""
 
     run: str  # its directory, as typed
     settings: dict[str, Any]  # by dotted key, as they were typed for it
@@ -27,9 +27,15 @@ class Evaluated(Record):
         return self.model_copy(update={**facts, "folder": folder})
 
 
+class Evaluations(Record):
+    """What `metarun eval format=json` prints."""
+
+    evaluations: list[Evaluated]  # in the order in which they were made
+
+
 def as_json(evaluations: Sequence[Evaluated]) -> str:
-    """A JSON list, in the order in which they were made."""
-    return json.dumps([evaluation.plain() for evaluation in evaluations], indent=2, allow_nan=False)
+    """All of them as one JSON object."""
+    return json.dumps(Evaluations(evaluations=list(evaluations)).plain(), indent=2, allow_nan=False)
 
 
 def as_text(evaluations: Sequence[Evaluated]) -> str:

@@ -28,7 +28,7 @@ def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     """
     before = len(left_out)
     check_place(out)
-    page = _render(rows, left_out)
+    page = render_report(rows, left_out)
     with _naming(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page.encode(errors="replace"))
@@ -62,7 +62,7 @@ def _naming(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
+def render_report(rows: list[Row], left_out: list[LeftOut]) -> str:
     """The page; what cannot be shown is added to `left_out`."""
     sections, entries = [], []
     metrics = list(dict.fromkeys(row.metric for row in rows))

@@ -15,8 +15,9 @@ from metarun.storage.records import Clusters, Metric, Published, Record
 from metarun.text import format_alike, format_metric
 
 CSV = (
-    *("metric", "mean", "ci95_tasks", "ci95_seeds", "validation", "tasks", "seeds", "published", "published_ci95"),
-    *("paper", "verdict", "difference_to_published", "difference_to_best", "difference_ci95", "runs"),
+    *("metric", "mean", "ci95_tasks", "ci95_seeds", "validation", "model_validation", "tasks", "seeds", "shots"),
+    *("published", "published_ci95", "paper", "verdict", "difference_to_published"),
+    *("chosen_by", "difference_to_best", "difference_ci95", "runs"),
 )
 LEGEND = {
     "val": "best validation, by which the checkpoint was chosen; in brackets that of the run that is evaluated.",

@@ -14,7 +14,7 @@ from helpers.tables import cities
 
 from metarun.engine import loop
 from metarun.errors import DivergedError
-from metarun.results.evaluations import Evaluated
+from metarun.results.evaluations import Evaluations
 from metarun.storage.rundir import RunDir
 
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
@@ -80,7 +80,7 @@ def test_folders_of_runs_and_lists_of_values(metarun, finished, tested):
     assert code == 0, err
     assert "left out: runs/failed: failed at outer step 4\n" in err
     assert re.search("left out: runs/again: a reproduction of runs/a\n", err)
-    found = [Evaluated.from_json(json.dumps(item)) for item in json.loads(out)]
+    found = Evaluations.from_json(out).evaluations
     made = [(e.run, e.settings["data.shots"], e.settings["test_tasks"]) for e in found]
     assert made == list(itertools.product(("runs/a", "runs/algo=maml"), (2, 7), (3, 4)))
     for evaluated in found:

@@ -245,6 +245,7 @@ def test_the_verb_writes_a_page_end_to_end(metarun, finished):
     words = Page(Path("page.html").read_text()).words
     assert "More and fewer shots" in words
     assert "trained with shots: 10" in words
+    assert "eval_shots 3" in words
     settings = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())
     assert settings["test"]["mse"]["tasks"] == 6
     assert len(list(Path("run/eval").glob("*/*/examples.png"))) == 1
