@@ -40,7 +40,7 @@ def test_those_that_ended_say_how():
         lines[2:], ("failed: out of memory", "stale: process 7 on here is gone", "done: test 0.5"), strict=False
     ):
         assert said in line
-    assert lines[-1] == "4 runs: 1 running, 1 failed, 1 stale, 1 done"
+    assert lines[-1] == "4 runs: 1 done, 1 failed, 1 running, 1 stale"
 
 
 @pytest.mark.parametrize("width", [30, 60, 100])
