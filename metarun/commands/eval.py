@@ -190,7 +190,7 @@ def _make(job: Job, prepared: Prepared | None, again: bool, folders: ConfigFolde
         ready = prepared or prepare(RunDir(run), words, folders)
         made = None if again else find_made(ready)
         if made is not None and (summary := made.summary()) is not None:
-            return evaluated.with_result(summary, str(made.short)).model_copy(update={"status": "made before"})
+            return evaluated.with_result(summary, str(made.short)).model_copy(update={"status": "made_before"})
         out, summary = evaluate(ready)
         return evaluated.with_result(summary, str(out.short)).model_copy(update={"status": "done"})
     except Exception as error:
@@ -217,7 +217,7 @@ def _print_one(evaluated: Evaluated) -> None:
     assert evaluated.folder is not None
     summary: Summary | None = RunDir(Path(evaluated.folder)).summary()
     assert summary is not None
-    note = {"made before": MADE_BEFORE} if evaluated.status == "made before" else {}
+    note = {"made_before": MADE_BEFORE} if evaluated.status == "made_before" else {}
     print_result(summary, {"files": evaluated.folder, **note})
 
 
@@ -225,6 +225,6 @@ def _closing_words(found: Sequence[Evaluated]) -> str:
     """How to see several evaluations beside each other; and what those made before are."""
     runs = [Path(run) for run in dict.fromkeys(evaluation.run for evaluation in found)]
     lines = ["metarun table " + " ".join(typed_path(path) for run in runs for path in (run, run / "eval"))]
-    if any(evaluation.status == "made before" for evaluation in found):
+    if any(evaluation.status == "made_before" for evaluation in found):
         lines.insert(0, f"made before: {MADE_BEFORE}")
     return "\n".join(lines)

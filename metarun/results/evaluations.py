@@ -13,7 +13,7 @@ class Evaluated(Record):
 
     run: str  # its directory, as typed
     settings: dict[str, Any]  # by dotted key, as they were typed for it
-    status: Literal["done", "made before", "failed"]
+    status: Literal["done", "made_before", "failed"]
     error: str | None = None  # of one that failed, which has none of what follows
     folder: str | None = None  # of its files
     metric: Metric | None = None
@@ -57,7 +57,7 @@ def describe_result(evaluation: Evaluated) -> str:
     """The result in words, or why there is none."""
     if evaluation.metric is None or evaluation.test is None:
         return f"failed: {evaluation.error}"
-    before = " (made before)" if evaluation.status == "made before" else ""
+    before = " (made before)" if evaluation.status == "made_before" else ""
     mean, ci95 = evaluation.test.mean, evaluation.test.ci95
     return f"{evaluation.metric} {format_metric(evaluation.metric, mean, ci95)}{before}"
 
