@@ -94,6 +94,7 @@ def _shortened(line):
     """The words of a command, but with two outer steps; what it says of a run is said of the folder `run`."""
     words = [word.replace("DIR", "run") for word in shlex.split(line)[1:]]
     words = [{"waves": "run", "comparison": "folder", "outputs": "folder"}.get(word, word) for word in words]
+    words = ["folder/run" if word.startswith("comparison/") else word for word in words]
     words = [word for word in words if not word.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
     if words and words[0] in VERBS:
         return [word for word in words if not word.startswith(("device=", "meta_steps="))]
@@ -106,7 +107,10 @@ def _shortened(line):
     return words
 
 
-VERBS = ("eval", "resume", "reproduce", "table", "report", "adapt", "export")
+VERBS = (
+    *("eval", "resume", "reproduce", "table", "report", "adapt", "export"),
+    *("explain", "doctor", "ls", "show", "diff", "tag", "rm", "watch"),
+)
 TRAINED = ("metarun algo=maml data=omniglot", "metarun hydra.run.dir=waves", "metarun -cp DIR/.hydra seed=1")
 
 
