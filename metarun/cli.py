@@ -1,6 +1,5 @@
 """The entry point: which verb, help, one line for each error, exit codes. Hydra is imported for a run or a sweep."""
 
-import argparse
 import errno
 import logging
 import os
@@ -10,14 +9,34 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from metarun import __version__
-from metarun.commands import adapt, check, export, ls, report, reproduce, resume, table
+from metarun.commands import (
+    adapt,
+    check,
+    complete,
+    completion,
+    diff,
+    doctor,
+    export,
+    ls,
+    report,
+    reproduce,
+    resume,
+    rm,
+    show,
+    table,
+    tag,
+    watch,
+)
 from metarun.commands import eval as evaluate
 from metarun.commands import explain as explain_
 from metarun.commands import help as help_
 from metarun.commands.common import set_up_logging
+from metarun.commands.parser import Parser
+from metarun.commands.words import refuse_blanks
+from metarun.config import other_names
 from metarun.config.own_code import explain, place_of
 from metarun.engine.ranks import is_rank_zero
 from metarun.errors import (
@@ -41,9 +60,16 @@ VERBS = {
     "reproduce": reproduce,
     "check": check,
     "ls": ls,
+    "show": show,
+    "diff": diff,
+    "watch": watch,
     "table": table,
     "report": report,
+    "tag": tag,
+    "rm": rm,
     "explain": explain_,
+    "doctor": doctor,
+    "completion": completion,
 }
 PATIENCE = 10  # seconds
 
@@ -54,11 +80,15 @@ def main(argv: list[str] | None = None) -> int:
     It may be called several times and in any thread, also from a notebook; the streams, the environment, the log and
     torch's settings are as before then. In a thread that is not the main one, signals are left to the main one.
     """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["complete"]:  # of a shell, in the middle of somebody's line
+        complete.main(argv[1:], VERBS)
+        return 0
     with _borrowing_the_process():
         try:
             Path.cwd()
             with stop_at_once("nothing that was saved is lost"):
-                _dispatch(sys.argv[1:] if argv is None else list(argv))
+                _dispatch(argv)
             sys.stdout.flush()  # or Python would find out, after all is over, that it cannot
             return 0
         except SystemExit as exit_:  # argparse and Hydra, when they have printed what was asked for
@@ -152,39 +182,39 @@ def _borrowing_the_process() -> Iterator[None]:
 def _dispatch(argv: list[str]) -> None:
     """Calls what the words name: a verb, or a run or a sweep through Hydra."""
     set_up_logging()
-    if argv[:1] == ["help"] and argv[1:2]:
-        argv = [*argv[1:], "--help"]  # metarun help table
+    asks = {"--help", "-h"} & set(argv)
+    if argv[:1] in (["help"], ["explain"]) and set(argv[1:2]) & set(VERBS):
+        argv, asks = argv[1:], True  # metarun help table
+    elif argv[:1] == ["help"] and argv[1:] and not asks:
+        argv = ["explain"] * bool({"=", "."} & set(argv[1])) + argv[1:]  # metarun help algo.inner_lr
+    elif asks and argv[0] in asks and argv[1:2]:
+        argv = [*argv[1:], argv[0]]  # metarun --help table
     name = argv[0] if argv else ""
     is_setting = not name or "=" in name or name[0] in "-+~"
     if argv == ["--version"]:
         print(f"metarun {__version__}")
-    elif name == "help" or (is_setting and {"--help", "-h"} & set(argv)):
-        help_.main()
+    elif name == "help" or (is_setting and asks):
+        help_.main(VERBS)
     elif name in VERBS:
-        parser = _Parser(prog=f"metarun {name}", description=VERBS[name].__doc__, allow_abbrev=False)
-        VERBS[name].add_arguments(parser)
-        VERBS[name].main(parser.parse_intermixed_args([parser.spell(word) for word in argv[1:]]))
+        parser = Parser(name, VERBS[name])
+        print(parser.format_help(), end="") if asks else VERBS[name].main(parser.read(argv[1:]))
     elif is_setting:
         from metarun.commands import train
 
         train.main(argv)
     else:
-        verbs = ", ".join([*VERBS, "help"])
-        if Path(name, ".hydra").is_dir():
-            raise UsageError(f"{name!r} (command line): is a run directory; expected a verb before it: {verbs}")
-        raise UsageError(f"{name!r} (command line): expected key=value or one of {verbs}{nearest(name, VERBS)}")
+        refuse_blanks(argv)
+        raise UsageError(_describe_unknown(name))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises where argparse would print and exit."""
-
-    def spell(self, word: str) -> str:
-        """A word for argparse: format=csv is its option --format=csv where the verb has one."""
-        option, equals, _ = word.partition("=")
-        return f"--{word}" if equals and f"--{option}" in self._option_string_actions else word
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (command line): expected {self.format_usage()[7:]}")
+def _describe_unknown(name: str) -> str:
+    """What to say of a first word that is no verb."""
+    verbs = ", ".join([*VERBS, "help"])
+    if Path(name, ".hydra").is_dir():
+        return f"{name!r} (command line): is a run directory; expected a verb before it: {verbs}"
+    other = other_names.VERBS.get(name.lower())
+    remedy = f"; did you mean {other}?" if other else nearest(name, VERBS)
+    return f"{name!r} (command line): expected key=value or one of {verbs}{remedy}"
 
 
 def _report(error: Exception) -> int:

@@ -35,9 +35,12 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
     handle = os.open(path, os.O_RDONLY) if path.is_dir() else Appended(path).handle
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise
+            if not wait:
+                raise
+            log.info("waiting for another process, which has %s", path)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
             if os.environ.get(LOCK) != "off":
                 raise NoLocksError(error.errno, f"{error.strerror}: its file system has no locks", str(path)) from error

@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import os
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,10 +29,22 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
+def closest(name: str, names: Iterable[str]) -> list[str]:
+    """The name most like `name`, whatever its case; where none is, up to three that end so: lr of meta_lr."""
+    by_case = {other.lower(): other for other in reversed(list(names))}
+    found = difflib.get_close_matches(name.lower(), list(by_case), n=1, cutoff=0.65)
+    found = found or [other for other in reversed(by_case) if re.split(r"[._]", other)[-1] == name.lower()][:3]
+    return [by_case[other] for other in found]
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
-    """'; did you mean X?' for the name most like `name`, or ''."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    """'; did you mean X?' for the name closest to `name`, or ''."""
+    return did_you_mean(closest(name, names))
+
+
+def did_you_mean(names: list[str]) -> str:
+    """'; did you mean X or Y?', or '' without names."""
+    return f"; did you mean {' or '.join(names)}?" if names else ""
 
 
 def count_of(number: int, noun: str) -> str:
@@ -80,9 +94,27 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
+def format_bytes(count: int) -> str:
+    """Bytes for people, such as '1.2 MB': units of 1000."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 999.5:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}"
+
+
 def spell_class(cls: type) -> str:
     """The name of a class as one types it in `_target_`, such as net.Flat."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal on which something can be drawn: some have no size, and are like a pipe."""
+    try:
+        return stream.isatty() and all(os.get_terminal_size(stream.fileno()))
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def short_path(path: Path) -> Path:

@@ -67,7 +67,7 @@ def copy_run(original: Path, folder: Path, words: dict[str, object], began: floa
     environment = RunDir(original).environment() or Environment()
     changed = {"config": check(config).fingerprint, "seed": config["seed"], "argv": ["metarun", *typed]}
     rundir.write("environment.json", environment.model_copy(update=changed))
-    _vary_result(rundir, chance.uniform(0.8, 1.0), f"tasks of seed {config['seed']}")
+    _vary_result(rundir, chance.uniform(0.8, 1.0), f"tasks {config['data']['shots']} {original.name} {config['seed']}")
     line = f"{datetime.fromtimestamp(began):%Y-%m-%d %H:%M:%S},000 INFO step 10/40\n"
     write_atomically(folder / "metarun.log", line.encode())
     return rundir

@@ -90,6 +90,8 @@ def real_omniglot(real_data_root):
 def metarun(monkeypatch, tmp_path, capsys):
     """Runs a command line in an empty directory, in this process; gives (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    for name in ("run.progress", "data.packing"):  # what is refused gets one line, also on a busy machine
+        monkeypatch.setattr(f"metarun.{name}.PATIENCE", 100.0)
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["metarun", *words])

@@ -2,7 +2,10 @@
 
 import errno
 import fcntl
+import logging
 import os
+import threading
+import time
 
 import pytest
 
@@ -77,3 +80,16 @@ def test_locks_hold_whatever_the_environment_says_where_there_are_some(tmp_path,
     with locked(tmp_path, wait=True):
         pass
     assert not handles or len(os.listdir("/proc/self/fd")) == handles, "nothing stays open"
+
+
+def test_waiting_for_a_lock_is_said(tmp_path, caplog):
+    caplog.set_level("INFO", "metarun")
+    logging.getLogger("metarun").propagate = True
+    with locked(tmp_path / "lock", wait=True):
+        assert not caplog.messages
+        waiting = threading.Thread(target=lambda: locked(tmp_path / "lock", wait=True).__enter__(), daemon=True)
+        waiting.start()
+        while not caplog.messages:
+            time.sleep(0.001)
+    waiting.join(10)
+    assert caplog.messages == [f"waiting for another process, which has {tmp_path / 'lock'}"]

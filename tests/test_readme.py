@@ -94,6 +94,7 @@ def _shortened(line):
     """The words of a command, but with two outer steps; what it says of a run is said of the folder `run`."""
     words = [word.replace("DIR", "run") for word in shlex.split(line)[1:]]
     words = [{"waves": "run", "comparison": "folder", "outputs": "folder"}.get(word, word) for word in words]
+    words = ["folder/run" if word.startswith("comparison/") else word for word in words]
     words = [word for word in words if not word.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
     if words and words[0] in VERBS:
         return [word for word in words if not word.startswith(("device=", "meta_steps="))]
@@ -106,7 +107,10 @@ def _shortened(line):
     return words
 
 
-VERBS = ("eval", "resume", "reproduce", "table", "report", "adapt", "export")
+VERBS = (
+    *("eval", "resume", "reproduce", "table", "report", "adapt", "export"),
+    *("explain", "doctor", "ls", "show", "diff", "tag", "rm", "watch"),
+)
 TRAINED = ("metarun algo=maml data=omniglot", "metarun hydra.run.dir=waves", "metarun -cp DIR/.hydra seed=1")
 
 
@@ -157,8 +161,9 @@ def test_a_run_is_loaded_as_the_readme_has_it(drawings, tmp_path, monkeypatch, c
     assert metarun_package.load("shapes.safetensors").classes_.tolist() == [f"letter {n}" for n in range(5)]
 
 
-def test_the_table_of_results_is_that_of_the_saved_runs(metarun):
-    """scripts/publish.py writes it."""
+def test_the_table_of_results_is_that_of_the_saved_runs(metarun, monkeypatch):
+    """scripts/publish.py writes it, at the root of the repository."""
+    monkeypatch.chdir(ROOT)
     begin, end = "<!-- metarun table outputs/published -->\n", "<!-- end -->\n"
     code, out, err = metarun("table", str(ROOT / "outputs" / "published"))
     assert code == 0, err

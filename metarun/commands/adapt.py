@@ -6,6 +6,11 @@ query=a.png query=b.png). Of all else both are tables with the columns of traini
 the query's with the target or without. A file that save= has written has its support set in it: metarun adapt FILE
 query=...
 
+Examples:
+    metarun adapt RUN support=letters query=unknown
+    metarun adapt RUN support=points.csv query=grid.csv inner_steps=5 out=answers
+    metarun adapt RUN support=letters query=unknown format=json
+
 format=json prints instead of words a JSON object: learner, metric, classes (in order), support (examples), inner_steps,
 together, judged (where the truth is known: metric, queries, mean, ci95, r2), files, and answers: of each query name,
 prediction, probabilities (in the order of classes) and truth (where it is known).
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from metarun.run.adapted import Adapted
     from metarun.run.trained import Trained
 
+PRINTS = "metarun.storage.records.Adapted"
 KEYS = ("support", "query", "inner_steps", "together", "invert", "save", "out", "format")
 CSV, PAGE = "predictions.csv", "adapt.html"
 

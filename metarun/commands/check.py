@@ -1,4 +1,9 @@
-"""metarun check: see that the parts of a run fit together, as each run does before it starts; trains nothing."""
+"""metarun check: see that the parts of a run fit together, as each run does before it starts; trains nothing.
+
+Examples:
+    metarun check algo=reptile data=images data.root=mine
+    metarun check -cd my/conf model=mine          METARUN_TRUST=my_package before it, for classes of your own
+"""
 
 import argparse
 import tempfile

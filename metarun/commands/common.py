@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +30,30 @@ def add_run(parser: argparse.ArgumentParser, changes: str) -> None:
 
 def run_directory(name: str) -> Path:
     """The directory of that name. Raises RunDirError: it holds no run."""
-    if not Path(name, ".hydra", "config.yaml").is_file():
-        raise RunDirError(f"{name}: no run there; expected a folder with .hydra/config.yaml")
-    return Path(name)
+    path = Path(name)
+    if is_run(path):
+        return path
+    expected = "expected a folder with .hydra/config.yaml"
+    if parent := next((parent for parent in path.absolute().parents if is_run(parent)), None):
+        expected += f", which is {typed_path(parent)}"
+    elif below := list(islice(_runs_below(path), 4)):
+        expected += f", such as {', '.join(typed_path(run) for run in below[:3])}"
+    raise RunDirError(f"{name}: no run there; {expected}")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory holds a run."""
+    return (path / ".hydra" / "config.yaml").is_file()
+
+
+def _runs_below(folder: Path, depth: int = 3) -> Iterator[Path]:
+    """The runs in the folders below, down to some depth, in the order of their names."""
+    with suppress(OSError):
+        for child in sorted(child for child in folder.iterdir() if child.is_dir() and child.name[0] != "."):
+            if is_run(child):
+                yield child
+            elif depth > 1:
+                yield from _runs_below(child, depth - 1)
 
 
 def find_choices(name: str | None, check_names: bool = True) -> Path | None:
@@ -77,9 +100,10 @@ def print_left_out(left_out: Iterable[LeftOut]) -> None:
 
 
 class _Console(logging.StreamHandler):
-    """Writes to stderr; a path or a value of a stranger cannot steer the terminal.
+    """Writes to stderr, beside a bar; a path or a value of a stranger cannot steer the terminal.
 
-    What a task source says is written once: it is made ready to be checked, and again for each job.
+    What a task source says is written once: it is made ready to be checked, and again for each job. A record may say so
+    of itself by `once`; and by `aloud` that it is for the log alone, for a bar shows it.
     """
 
     def __init__(self, said: set[str]):
@@ -87,10 +111,16 @@ class _Console(logging.StreamHandler):
         self.said = said
 
     def filter(self, record: logging.LogRecord) -> Any:
-        line = record.getMessage() if Path(record.pathname).parent.name == "data" else ""
+        once = getattr(record, "once", Path(record.pathname).parent.name == "data")
+        line = record.getMessage() if once else ""
         again = line in self.said
         self.said |= {line} if line else set()
-        return not again and super().filter(record)
+        return not again and getattr(record, "aloud", True) and super().filter(record)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars = sys.modules.get("tqdm")
+        with bars.tqdm.external_write_mode(self.stream) if bars else nullcontext():
+            super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))

@@ -1,143 +1,230 @@
-"""metarun eval: meta-test a trained run again; the result goes to DIR/eval/<date>/<time>.
+"""metarun eval: meta-test trained runs again; each result goes to RUN/eval/<date>/<time>.
 
-Under other settings, or with data=NAME on another task source that fits its learner: a test across domains.
+Under other settings, or with data=NAME on another task source that fits the learner: a test across domains. Several
+runs, folders of runs (every finished run in them) and lists of values, as in data.shots=1,5,10, make all combinations;
+they are checked before the first starts. data.shots, data.queries and data.ways are those of the test. What was made
+already with the same settings and checkpoint is not made again, unless again=true.
+
+Examples:
+    metarun eval outputs/2026-01-31/12-00-00 test_tasks=1000
+    metarun eval outputs data.shots=1,5,10       accuracy over shots, for metarun table and report
+    metarun eval RUN data=images data.root=mine  on images of your own
+    metarun eval RUN model.norm=support          batch norm's statistics of the support set alone
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from metarun.commands.common import add_run, find_choices, print_result
-from metarun.config.keys import key_of, policy
-from metarun.config.schema import PATHS
+from metarun.commands.common import find_choices, print_result, run_directory
 from metarun.engine.ranks import refuse_several_processes
-from metarun.errors import DataError, RunDirError, UsageError
+from metarun.errors import DataError, MetarunError, RunDirError, StoppedError, UsageError
+from metarun.text import count_of, printable, reason, short_path, typed_path
 
 if TYPE_CHECKING:
-    from metarun.config.schema import Config
-    from metarun.engine.loop import Experiment
+    from metarun.config.folders import ConfigFolders
+    from metarun.results.evaluations import Evaluated
+    from metarun.run.evaluation import Prepared
+    from metarun.storage.records import Summary
     from metarun.storage.rundir import RunDir
-    from metarun.tasks import TaskSource
+
+PRINTS = "metarun.results.evaluations.Evaluations"
+MADE_BEFORE = "with the same settings and checkpoint; again=true tests again"
+Job = tuple[Path, list[str]]  # a run, and the words for its test
+
+log = logging.getLogger("metarun")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A run, and changes of the settings that act in meta-testing."""
-    add_run(
-        parser,
-        "a setting that acts in meta-testing, such as data.eval_shots=5 or test_tasks=1000; or data=NAME, another task "
-        "source, which is given the ways, shots and queries of the run, and its size of images",
+    """Runs, and changes of the settings that act in meta-testing."""
+    runs = "run directories, or folders of runs, of which every finished one is taken"
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=runs)
+    words = (
+        "settings that act in meta-testing, such as data.shots=1,5 or test_tasks=1000; or data=NAME, another task "
+        "source, which is given the ways, shots and queries of the run, and its size of images"
     )
+    parser.add_argument("words", nargs="*", metavar="key=value", help=words)
+    parser.add_argument(
+        "--again", choices=("true", "false"), default="false", help="whether to test again what was made before"
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="for people, or for programs")
     parser.add_argument("-cd", "--config-dir", metavar="DIR", help="a folder with choices of your own: data/mine.yaml")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Meta-tests the best checkpoint, and prints the result."""
+    """Meta-tests the best checkpoint of each run, and prints the results."""
     refuse_several_processes("eval")
-    from metarun.config.saved import dump
-    from metarun.engine import loop
-    from metarun.files import write_atomically
-    from metarun.run import pictures
-    from metarun.run.build import choose_chunks
-    from metarun.run.contract import check_contract
-    from metarun.run.environment import describe_session
-    from metarun.run.identity import warn_of_changes
-    from metarun.run.other_source import has_other_data, warn_of_known_classes
-    from metarun.run.starting_point import newest_checkpoint, own_checkpoint, restore
-    from metarun.run.summary import compare_training, summarize, test_tasks_of
-    from metarun.storage.records import Environment
-    from metarun.storage.rundir import RunDir, make_dated_folder
-
-    rundir = RunDir(args.run)
-    trained = rundir.config()
-    config, experiment, before, name = _build(args, trained, rundir)
-    newest = newest_checkpoint(rundir, trained)
-    if newest is None or not newest["best"][0]:
-        raise RunDirError(
-            f"{args.run}: has no checkpoint with a validation yet; expected a run that got that far; "
-            f"{rundir.resume_command}"
-        )
-    step, _ = newest["best"]
-    experiment.source.prepare(experiment.device)
-    check_contract(experiment, ("test",))
-    other_data = name is not None and has_other_data(config, experiment.source, trained, rundir.environment())
-    choices = rundir.choices() | ({"data": name} if name is not None else {})
-    warn_of_changes(rundir, trained, config, experiment, other_data)
-    if other_data and name is not None:
-        warn_of_known_classes(experiment.source, before.source, name)
-    state = loop.start(experiment)
-    restore(experiment, state, own_checkpoint(rundir, trained, step), other_data)
-    chunks = choose_chunks(config, experiment, state, "test")
-    result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, chunks)
-    summary = summarize(config, experiment, state, result, choices=choices, run=str(rundir.short), steps=newest["step"])
-    summary = summary.model_copy(update={"trained": compare_training(before, experiment, other_data)})
-    rundir.refuse_links()
-    out = RunDir(make_dated_folder(rundir.path / "eval"))
-    write_atomically(out.path / "config.yaml", dump(config.plain()).encode())
-    session = describe_session(config, experiment, chunks, ("test",))
-    out.write("environment.json", Environment(**session.model_dump()))
-    out.write("test_tasks.json", test_tasks_of(experiment, result))
-    out.write("summary.json", summary)
-    pictures.draw_curves([], summary, out.curve)
-    pictures.draw_examples(experiment, state.meta, result.each, out.examples)
-    print_result(summary, {"files": str(out.short)})
-
-
-def _build(
-    args: argparse.Namespace, trained: Config, rundir: RunDir
-) -> tuple[Config, Experiment, Experiment, str | None]:
-    """The config of the test, its experiment, that of the run as it was, and the name of the source that is chosen."""
-    from metarun.config.compose import forget_composed
-    from metarun.config.edit import chosen_source, with_changes, with_source
     from metarun.config.folders import ConfigFolders
-    from metarun.run.build import build_experiment, check_ways_of_eval
-    from metarun.run.other_source import build_other_source
+    from metarun.results import evaluations
 
+    given = [*args.runs, *args.words]
+    names = [word for word in given if "=" not in word or Path(word).is_dir()]  # a sweep's may be algo=maml
+    words = [word for word in given if word not in names]
+    if not names:
+        raise RunDirError(f"{words[0]}: no run there; expected a run directory, as in metarun eval RUN {words[0]}")
     folders = ConfigFolders(extra=find_choices(args.config_dir))
-    if args.config_dir:  # its files may have changed since an earlier call in this process
-        forget_composed()
-    if (name := chosen_source(args.words, folders)) is None:
-        config = with_changes(trained.plain(), args.words)
-    else:
-        config = with_source(trained.plain(), args.words, rundir.choices(), folders)
-    config = replace(config, logger=None)  # which may not be installed here
-    # The data of training may have moved, which those words say that change nothing else of the source.
-    moved = {key: config.data[key] for key in PATHS if name is None and key in config.data}
-    as_it_was = replace(trained, device=config.device, logger=None, data=trained.data | moved)
-    source = None
+    jobs = [(run, combination) for run in find_trained(names) for combination in combine(words, folders)]
+    prepared = _check(jobs, folders)  # the only one
+    found: list[Evaluated] = []
     try:
-        before = build_experiment(as_it_was)
-    except DataError:
-        if name is None or (form := _recall_form(rundir)) is None:
-            raise
-        before = build_experiment(as_it_was, (), form)  # for a test on other data that of training need not be here
-    if name is not None:
-        config, source = build_other_source(config, trained, before, name, {key_of(word) for word in args.words})
-    experiment = build_experiment(config, ("test",), source)
-    _refuse_without_effect(args.words, config.data, experiment.algorithm.training_only)
-    check_ways_of_eval(before.source, experiment)
-    return config, experiment, before, name
+        for number, job in enumerate(jobs, start=1):
+            found.append(_make(job, prepared, args.again == "true", folders))
+            if len(jobs) > 1:
+                result = evaluations.describe_result(found[-1])
+                log.info("eval %d of %d: %s  %s", number, len(jobs), _spell(job), result)
+    finally:
+        if args.format == "json":
+            print(evaluations.as_json(found))
+        elif len(jobs) > 1 and found:
+            print(printable(f"\n{evaluations.as_text(found)}\n\n{_closing_words(found)}"))
+        elif found:
+            _print_one(found[0])
+    if failed := [evaluation for evaluation in found if evaluation.status == "failed"]:
+        raise MetarunError(
+            f"{count_of(len(failed), 'evaluation')} of {len(jobs)} failed (eval): expected all to finish; see above"
+        )
 
 
-def _recall_form(rundir: RunDir) -> TaskSource | None:
-    """What the learner was trained for, as the run kept it; None where it did not."""
-    from metarun.run.trained import Form
+def find_trained(names: Sequence[str]) -> list[Path]:
+    """The runs that these names are, and the finished ones in folders of runs, each once.
 
-    environment, summary = rundir.environment(), rundir.summary()
-    if environment is None or summary is None or environment.inputs is None or environment.outputs is None:
-        return None
-    return Form(environment.inputs, environment.outputs, summary.metric, summary.source)
+    What is left out of a folder is said: what has not finished, and reproductions. Raises RunDirError: there is none.
+    """
+    from metarun.results.runs import find_runs
+    from metarun.storage.rundir import RunDir
 
-
-def _refuse_without_effect(words: list[str], data: dict, training_only: tuple[str, ...]) -> None:
-    """Raises UsageError for a setting that acts in meta-training only."""
-    for word in words:
-        key = word.partition("=")[0]
-        section, _, last = key.partition(".")
-        remedy = "start a new run to change it"
-        if section == "data" and data.get(f"eval_{last}") is not None:
-            remedy = f"set data.eval_{last}"
-        elif policy(key).evaluate and not any(f"{key}.".startswith(f"algo.{name}.") for name in training_only):
+    found: dict[Path, Path] = {}
+    for name in names:
+        folder = Path(name)
+        below = [path for path in find_runs(folder) if RunDir(path).holds_run] if folder.is_dir() else []
+        if below in ([], [folder]):
+            found.setdefault(folder.resolve(), _run_of(folder))
             continue
-        raise UsageError(f"{word!r} (command line): has no effect on meta-testing; {remedy}")
+        finished = []
+        for path in below:
+            if why := _describe_unfinished(RunDir(path)):
+                log.info("left out: %s: %s", path, why)
+            else:
+                finished.append(path)
+        if not finished:
+            raise RunDirError(f"{name}: no finished run in it; expected one that can be tested; the reasons are above")
+        for path in finished:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _run_of(folder: Path) -> Path:
+    """The folder, which is a run. Raises RunDirError: it is none, or is a part of one, which the message names."""
+    for parent in folder.resolve().parents[:3] if folder.is_dir() else ():
+        if not (folder / ".hydra").exists() and (parent / ".hydra" / "config.yaml").is_file():
+            raise RunDirError(f"{folder}: is a part of a run; expected the run: metarun eval {typed_path(parent)}")
+    return run_directory(str(folder))
+
+
+def _describe_unfinished(rundir: RunDir) -> str:
+    """Why a run that was found in a folder is not tested; '' where it is."""
+    try:
+        status, original = rundir.status(), rundir.reproduction_of()
+    except RunDirError as error:
+        return str(error)
+    if original is not None:
+        return f"a reproduction of {short_path(Path(original))}"
+    if status is not None and status.status != "done":
+        return f"{status.status} at outer step {status.step}"
+    return "" if any(rundir.checkpoints.glob("step-*.json")) else "has no checkpoints"
+
+
+def combine(words: Sequence[str], folders: ConfigFolders) -> list[list[str]]:
+    """The words of each evaluation of a run: all combinations of lists of values. Raises UsageError for a range."""
+    from hydra.core.override_parser.types import IntervalSweep
+
+    from metarun.config.overrides import combinations, parse
+
+    overrides = parse(words, folders)
+    for override in overrides.sweeps:
+        if isinstance(override.value(), IntervalSweep):
+            word, key = override.input_line, override.get_key_element()
+            raise UsageError(f"{word!r} (command line): a range is for a search; give values, {key}=A,B")
+    found = {tuple(combination): combination for combination in combinations(overrides, folders)}
+    return list(found.values())
+
+
+def _check(jobs: Sequence[Job], folders: ConfigFolders) -> Prepared | None:
+    """Prepares every evaluation; one that is alone is returned, of several only one at a time is held in memory.
+
+    Raises:
+        UsageError, DataError or RunDirError: the first one that is refused, and how many more are.
+    """
+    from metarun.run.evaluation import prepare
+    from metarun.storage.rundir import RunDir
+
+    if len(jobs) == 1:
+        return prepare(RunDir(jobs[0][0]), jobs[0][1], folders)
+    refused: list[tuple[Job, MetarunError]] = []
+    for job in jobs:
+        try:
+            prepare(RunDir(job[0]), job[1], folders)
+        except (UsageError, DataError, RunDirError) as error:
+            refused.append((job, error))
+    if refused:
+        job, error = refused[0]
+        more = f", and {len(refused) - 1} more of {len(jobs)}" if len(refused) > 1 else ""
+        raise type(error)(f"{error} (in {_spell(job)}{more})") from error
+    return None
+
+
+def _make(job: Job, prepared: Prepared | None, again: bool, folders: ConfigFolders) -> Evaluated:
+    """Makes an evaluation, or finds it made before. What goes wrong in one of several is its result."""
+    from metarun.config.own_code import explain
+    from metarun.results.evaluations import Evaluated
+    from metarun.run.evaluation import evaluate, find_made, prepare
+    from metarun.storage.rundir import RunDir
+
+    run, words = job
+    evaluated = Evaluated(run=str(run), settings=_settings(words, folders), status="failed")
+    try:
+        ready = prepared or prepare(RunDir(run), words, folders)
+        made = None if again else find_made(ready)
+        if made is not None and (summary := made.summary()) is not None:
+            return evaluated.with_result(summary, str(made.short)).model_copy(update={"status": "made_before"})
+        out, summary = evaluate(ready)
+        return evaluated.with_result(summary, str(out.short)).model_copy(update={"status": "done"})
+    except Exception as error:
+        if prepared or isinstance(error, StoppedError):
+            raise
+        return evaluated.model_copy(update={"error": reason(explain(error) or error)})
+
+
+def _settings(words: Sequence[str], folders: ConfigFolders) -> dict[str, Any]:
+    """The values of these words by their keys."""
+    from metarun.config.overrides import parse
+
+    return {override.get_key_element(): override.value() for override in parse(words, folders).parsed}
+
+
+def _spell(job: Job) -> str:
+    return " ".join([str(job[0]), *job[1]])
+
+
+def _print_one(evaluated: Evaluated) -> None:
+    """Prints the closing words of an evaluation that is alone."""
+    from metarun.storage.rundir import RunDir
+
+    assert evaluated.folder is not None
+    summary: Summary | None = RunDir(Path(evaluated.folder)).summary()
+    assert summary is not None
+    note = {"made_before": MADE_BEFORE} if evaluated.status == "made_before" else {}
+    print_result(summary, {"files": evaluated.folder, **note})
+
+
+def _closing_words(found: Sequence[Evaluated]) -> str:
+    """How to see several evaluations beside each other; and what those made before are."""
+    runs = [Path(run) for run in dict.fromkeys(evaluation.run for evaluation in found)]
+    lines = ["metarun table " + " ".join(typed_path(path) for run in runs for path in (run, run / "eval"))]
+    if any(evaluation.status == "made_before" for evaluation in found):
+        lines.insert(0, f"made before: {MADE_BEFORE}")
+    return "\n".join(lines)

@@ -2,6 +2,9 @@
 
 The file, of the format safetensors, holds the weights of the best checkpoint, the config, what is done to examples
 before the learner sees them, and a card. Load it: metarun.load(FILE), or metarun adapt FILE ...
+
+Examples:
+    metarun export outputs/2026-01-31/12-00-00 letters.safetensors
 """
 
 import argparse

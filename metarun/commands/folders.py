@@ -39,8 +39,9 @@ def as_typed(words: list[str]) -> list[str]:
             continue
         if value in (None, "") and not isinstance(value, bool):
             raise UsageError(f"{word!r} (command line): expected a folder; give it a name, or leave it out")
-        if not isinstance(value, str):
-            words[number] = f"{override.get_key_element()}={quote_path(word.partition('=')[2].strip())}"
+        path = value if isinstance(value, str) else word.partition("=")[2].strip()
+        if path is not value or path.startswith("~"):
+            words[number] = f"{override.get_key_element()}={quote_path(path)}"
     return words
 
 

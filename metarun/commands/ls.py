@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metarun.errors import UsageError
-from metarun.text import nearest, printable, reason
+from metarun.results.run_names import FOLDERS, run_around
+from metarun.text import nearest, printable, reason, typed_path
 
 if TYPE_CHECKING:
     from metarun.results.listing import Listed
     from metarun.results.selection import Wanted
 
-FOLDERS = ("outputs", "multirun")  # where runs and sweeps lie that were given no folder
+PRINTS = "metarun.results.listing_text.Listing"
 STATES = ("running", "done", "failed", "stopped", "stale", "damaged")
 MOST = 40  # lines of a table, unless limit=N says otherwise
+
+PRINTS = "metarun.results.listing_text.Listing"  # with format=json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,15 +68,18 @@ def _read_limit(word: str) -> int:
 
 
 def check_folders(folders: list[str]) -> None:
-    """Raises UsageError for a folder that is not there, or cannot be read."""
+    """Raises UsageError for a folder that is not there, cannot be read, or is a part of a run."""
     for name in folders:
         try:
             next(os.scandir(name), None)
         except (OSError, ValueError) as error:
-            rule = "expected a folder with runs"
-            if "=" in name and not os.path.lexists(name):
-                rule = "expected a folder with runs, or one of status=, algo=, data=, tag=, since="
-            raise UsageError(f"{name!r} (command line): {rule}; {reason(error)}") from error
+            hint = f"; did you mean status={name.lower()}?" if name.lower() in STATES else ""
+            other = ", or one of status=, algo=, data=, tag=, since=" if "=" in name else ""
+            rule = f"expected a folder with runs{other}; {reason(error)}{hint}"
+            raise UsageError(f"{name!r} (command line): {rule}") from error
+        if (run := run_around(Path(name))) is not None:
+            rule = f"is a part of a run; expected a folder with runs; metarun show {typed_path(run)} shows the run"
+            raise UsageError(f"{name!r} (command line): {rule}")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -96,10 +103,10 @@ def main(args: argparse.Namespace) -> None:
         hidden = f"; {len(found) - len(runs)} more with limit=all" if len(found) > len(runs) else ""
         print(f"\n{count_states(found)}; {ORDERS[order][1]}{hidden}")
     else:
-        print(printable(_describe_nothing(there, wanted, args.folders)))
+        print(printable(describe_nothing(there, wanted, args.folders)))
 
 
-def _describe_nothing(there: list[Listed], wanted: Wanted, folders: list[str]) -> str:
+def describe_nothing(there: list[Listed], wanted: Wanted, folders: list[str]) -> str:
     """What was looked for where, and what there is instead."""
     where = " and ".join(folders or FOLDERS)
     if not there:

@@ -1,4 +1,10 @@
-"""metarun resume: continue an interrupted run, or print the result of a finished one."""
+"""metarun resume: continue an interrupted run, or print the result of a finished one.
+
+Examples:
+    metarun resume outputs/2026-01-31/12-00-00
+    metarun resume RUN meta_steps=10000          a finished run, for more outer steps
+    metarun resume RUN device=cuda data.root=/there
+"""
 
 import argparse
 

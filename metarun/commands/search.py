@@ -22,11 +22,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from metarun.commands.search_space import distribution_of, words_of
+from metarun.commands.search_space import distribution_of, spell_value, words_of
 from metarun.config.compose import HYDRA
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of, policy
-from metarun.config.overrides import Overrides, quote
+from metarun.config.overrides import Overrides, quote, spell_for_hydra
 from metarun.config.saved import dump
 from metarun.config.search import PLUGIN
 from metarun.config.targets import build, trusted_function
@@ -75,7 +75,7 @@ class Search(Sweeper):
         self.n_trials, self.n_jobs, self.rate = plain["n_trials"], plain["n_jobs"], plain["max_failure_rate"]
         self.storage, self.name = plain["storage"], plain["study_name"] or "metarun"
         self.metric, self.direction = _direction(plain["direction"], metrics)
-        self.outer_steps, self.metric_of = outer_steps, metric_of
+        self.outer_steps, self.metric_of, self.folders = outer_steps, metric_of, folders
         extend = plain["custom_search_space"]
         self.extend = extend and trusted_function("hydra.sweeper.custom_search_space", extend)
         sweeps = {override.get_key_element(): override for override in overrides.sweeps}
@@ -221,14 +221,17 @@ class Search(Sweeper):
         for trial in trials:
             if self.extend and number == 0:
                 self.extend(self.config, trial)
-            words = (*(f"{key}={_spell(value)}" for key, value in trial.params.items()), *self.seeds[number])
-            if self.extend and (metric := self.metric_of(self._compose([*words, *self.fixed]))) != self.metric:
+            words = (*(f"{key}={spell_value(value)}" for key, value in trial.params.items()), *self.seeds[number])
+            if (
+                self.extend
+                and (metric := self.metric_of(self._compose([*words, *spell_for_hydra(self.fixed)]))) != self.metric
+            ):
                 raise UsageError(f"{metric} ({' '.join(words)}): expected {self.metric}, as all other trials have")
             chosen.append(words)
             own = {"trial": trial._trial_id, "before": number * self.outer_steps, "means": values[trial.number]}
             facts = json.dumps({"storage": self.storage, "study": self.name, **own})
             jobs[words] = [f"+hydra.job.env_set.{TRIAL}={quote(facts)}"] if self.pruner else []
-        overrides = [[*words, *self.fixed, *more] for words, more in jobs.items()]
+        overrides = [[*words, *spell_for_hydra(self.fixed), *more] for words, more in jobs.items()]
         returns = dict(zip(jobs, self.launcher.launch(overrides, initial_job_idx=self.jobs), strict=True))
         self.jobs += len(jobs)
         for trial, words in zip(trials, chosen, strict=True):
@@ -327,8 +330,3 @@ def _points(key: str, distribution: Any) -> Sequence[Any]:
     if hasattr(distribution, "step") and not hasattr(distribution, "log"):
         return range(distribution.low, distribution.high + 1, distribution.step)
     raise UsageError(f"{key} (hydra/sweeper/sampler=grid): expected values, as in {key}=choice(A,B) or range(1,4)")
-
-
-def _spell(value: Any) -> str:
-    """A value as it is typed."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metarun.commands.search_space import spell_value
+from metarun.config.keys import key_of
 from metarun.errors import MetarunError
 from metarun.storage.rundir import RunDir
 from metarun.text import count_of, format_metric, short_path, typed_path
@@ -40,11 +43,11 @@ def describe_search(search: Search, folder: Path, failed: list[dict[str, Any]]) 
     lines = ["", f"search, {count_of(len(trials), 'trial')}: {counts or 'none'}"]
     if finished:
         lines.append(f"the best by validation {search.metric}{mean}, {first} first:")
-    times = Counter(map(_words, finished))  # trials of the same words are the same runs
-    for words in list(times)[:BEST]:
-        value = next(trial.value for trial in finished if _words(trial) == words)
-        repeated = f" ({times[words]} trials)" if times[words] > 1 else ""
-        lines.append(f"  {format_metric(search.metric, value):<9} {words}{repeated}")
+    times = Counter(map(_chosen, finished))  # trials of the same values are the same runs
+    for chosen in list(times)[:BEST]:
+        trial = next(trial for trial in finished if _chosen(trial) == chosen)
+        repeated = f" ({times[chosen]} trials)" if times[chosen] > 1 else ""
+        lines.append(f"  {format_metric(search.metric, trial.value):<9} {_words(trial)}{repeated}")
     if len(times) > BEST:
         lines.append(f"  and {len(times) - BEST} more")
     more = {}
@@ -61,6 +64,7 @@ def describe_search(search: Search, folder: Path, failed: list[dict[str, Any]]) 
         more["best trial"] = f"{_words(best)}  val {search.metric} {format_metric(search.metric, best.value)}"
         more["test"] = _tests(best)
         more["files"] = _folders(best)
+        more |= {"full run": _full_run(search, best)} if search.folders.primary is None else {}
     if folder.is_dir():
         more["all runs"] = f"metarun table {typed_path(folder)}"
     return "\n".join([*lines, *(f"{name:<14}{text}" for name, text in more.items())])
@@ -71,11 +75,29 @@ def _end_of(trial: FrozenTrial) -> str:
     return trial.user_attrs.get("end") or names.get(trial.state.name, "unfinished")
 
 
+def _chosen(trial: FrozenTrial) -> tuple[tuple[str, Any], ...]:
+    """The values that were chosen for a trial, by key."""
+    return tuple(trial.params.items())
+
+
 def _words(trial: FrozenTrial) -> str:
-    """What was chosen for a trial, with six digits of a number."""
-    return " ".join(
-        f"{key}={f'{value:.6g}' if isinstance(value, float) else value}" for key, value in trial.params.items()
-    )
+    return " ".join(_spell_chosen(trial))
+
+
+def _spell_chosen(trial: FrozenTrial) -> list[str]:
+    """The words of what was chosen for a trial, with four digits of a number: no result depends on more."""
+    values = {key: f"{v:.4g}" if isinstance(v, float) else spell_value(v) for key, v in trial.params.items()}
+    return [f"{key}={value}" for key, value in values.items()]
+
+
+def _full_run(search: Search, best: FrozenTrial) -> str:
+    """What to type for the run of a trial, over all of meta_steps, without what makes it a trial of a search."""
+    fixed = [word.removeprefix("++") for word in search.fixed]
+    words = [word for word in fixed if key_of(word) not in (*best.params, "sweep", "budget", "objective")]
+    seeds = [word.partition("=")[2] for several in search.seeds for word in several]
+    first = ["-m", f"seed={','.join(seeds)}"] if len(seeds) > 1 else [f"seed={seed}" for seed in seeds]
+    choices = ["-cd", str(short_path(search.folders.extra))] if search.folders.extra else []
+    return shlex.join(["metarun", *choices, *first, *words, *_spell_chosen(best)])
 
 
 def _searched(search: Search, words: list[str]) -> list[str]:

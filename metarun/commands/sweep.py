@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.commands.search_words import describe_search
+from metarun.commands.sweep_progress import SweepProgress, following, read_notes
 from metarun.config.overrides import Overrides, parse
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, StoppedError, UsageError
@@ -20,8 +20,6 @@ from metarun.text import count_of, format_metric, printable, short_path, typed_p
 if TYPE_CHECKING:
     from metarun.commands.search import Search
     from metarun.storage.rundir import RunDir
-
-FAILURES = "METARUN_FAILURES"  # in the environment of each job: the file to which it adds a line when it fails
 
 
 def refuse_ranges(overrides: Overrides, sweepers: list[DictConfig]) -> None:
@@ -81,29 +79,21 @@ def refuse_twins(jobs: list[tuple[list[str], Config, DictConfig]]) -> None:
             raise UsageError(f"{' '.join(words)} (sweep): twice the same run{other}; give each value once")
 
 
-def note_failure(words: list[str], folder: Path, error: Exception) -> None:
-    """Notes that a job of this sweep failed; its own folder may be in use or another run's, and then says nothing."""
-    failure = {"words": words, "folder": str(folder.resolve()), "error": str(error) or type(error).__name__}
-    Path(os.environ[FAILURES]).parent.mkdir(parents=True, exist_ok=True)
-    with open(os.environ[FAILURES], "a", encoding="utf-8") as file:
-        file.write(json.dumps(failure) + "\n")
-
-
-def run_sweep(run: Callable[[], None], folder: Path, failures: Path, search: Search | None = None) -> None:
-    """Runs all jobs of a sweep or a search, which note failures in a file, and prints the closing words.
+def run_sweep(run: Callable[[], None], folder: Path, progress: SweepProgress, search: Search | None = None) -> None:
+    """Runs all jobs of a sweep or a search, which note their ends in a file, and prints the closing words.
 
     Raises MetarunError where a job failed; StoppedError, with how to go on, where a signal came.
     """
     failed = []
     try:
-        run()
+        with following(progress):
+            run()
     except StoppedError as error:
         again = f"for all other jobs repeat the sweep with hydra.sweep.dir={typed_path(folder)}"
         raise StoppedError(f"{error}; {search.how_to_repeat(folder) if search else again}", error.code - 128) from error
     finally:
-        if failures.exists():
-            failed = [json.loads(line) for line in failures.read_text(encoding="utf-8").splitlines()]
-            failures.unlink()
+        failed = [line for line in read_notes(progress.notes) if line.get("error")]
+        progress.notes.unlink(missing_ok=True)
         if search:
             print(printable(describe_search(search, folder, failed)))
         else:
@@ -124,7 +114,7 @@ def _print_runs(folder: Path, failed: list[dict]) -> None:
     for path in find_runs(folder) if folder.is_dir() else []:
         rundir = RunDir(path)
         try:
-            lines.append((rundir.overrides() or [path.name], _describe(rundir), path))
+            lines.append((rundir.overrides() or [path.name], describe_end(rundir), path))
         except MetarunError as error:
             lines.append(([path.name], f"failed: {error}", path))
     listed = {(path, result) for _, result, path in lines}
@@ -138,7 +128,7 @@ def _print_runs(folder: Path, failed: list[dict]) -> None:
         print(printable(f"{name:<{width}}  {result}  {short_path(path)}"))
 
 
-def _describe(rundir: RunDir) -> str:
+def describe_end(rundir: RunDir) -> str:
     """The result of a run, or how it ended."""
     status, summary = rundir.status(), rundir.summary()
     if status and status.status != "done":

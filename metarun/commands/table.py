@@ -1,9 +1,16 @@
-"""metarun table: runs beside each other, with what the papers report."""
+"""metarun table: runs beside each other, with what the papers report.
+
+Examples:
+    metarun table outputs
+    metarun table outputs/sweeps/a outputs/sweeps/b format=csv > runs.csv
+"""
 
 import argparse
 
 from metarun.commands.common import add_folders, compare_folders, print_left_out
 from metarun.text import printable
+
+PRINTS = "metarun.results.table.Table"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

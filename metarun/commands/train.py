@@ -7,8 +7,9 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -30,14 +31,15 @@ from metarun.commands.folders import as_typed, choose_folders, exclude_words, is
 from metarun.commands.search import DIVERGED, PRUNED, Search
 from metarun.commands.search_space import cover
 from metarun.commands.sweep import (
-    FAILURES,
     check_together,
     choices_of,
-    note_failure,
+    describe_end,
     refuse_ranges,
     refuse_twins,
     run_sweep,
 )
+from metarun.commands.sweep_progress import NOTES, SweepProgress, note
+from metarun.commands.words import as_settings
 from metarun.config.compose import (
     HYDRA,
     complete,
@@ -57,8 +59,8 @@ from metarun.config.schema import Config, check
 from metarun.config.search import PLUGIN
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
 from metarun.errors import DataError, DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
-from metarun.storage.rundir import RunDir, make_dated_folder
-from metarun.text import reason, short_path
+from metarun.storage.rundir import RunDir, make_dated_folder, name_dated_folder
+from metarun.text import count_of, reason, short_path
 
 log = logging.getLogger("metarun")
 HYDRA_DEFAULTS = {
@@ -78,17 +80,20 @@ def main(argv: list[str]) -> None:
     """Checks every job of a command line, then hands it over to Hydra."""
     parser = get_args_parser()
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue]
+    argv = as_settings(argv, parser._option_string_actions)
     args = parser.parse_intermixed_args(argv)  # overrides may stand before and after options
     if args.experimental_rerun:
         _refuse("--experimental-rerun", "would unpickle a file, which can run code; use metarun reproduce DIR")
     if args.config_name:
         _refuse(f"--config-name {args.config_name}", "metarun has one config; choose experiment=name")
+    if args.shell_completion:
+        _refuse("--shell-completion", "is Hydra's, and knows no verbs; see metarun completion bash, zsh or fish")
     if args.config_dir:  # its files may have changed since an earlier call in this process
         forget_composed()
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
         folders = find_folders(args, temporary)
         args.config_path, args.overrides = None, as_typed(list(args.overrides))
-        if args.cfg or args.resolve or args.hydra_help or args.info or args.shell_completion:
+        if args.cfg or args.resolve or args.hydra_help or args.info:
             if args.cfg:
                 args.overrides = complete(args.overrides, folders)
                 compose(args.overrides, folders)  # what is shown is what would run
@@ -98,8 +103,10 @@ def main(argv: list[str]) -> None:
             refuse_several_processes("a sweep")
             _sweep(args.overrides, folders, *check_jobs(args, folders))
         else:
-            [run], _ = check_jobs(args, folders)
-            args.overrides = spell_for_hydra(run.words) + _defaults(run.words) + _run_folder(run)
+            dated = name_dated_folder(Path("outputs"))
+            with ExitStack() as stack:
+                [run], _ = check_jobs(args, folders, partial(_announce, stack, dated))
+            args.overrides = spell_for_hydra(run.words) + _defaults(run.words) + _run_folder(run, dated)
             _hand_over(partial(_run_hydra, args, parser, job, str(folders.paths()[0]), "config"))
 
 
@@ -128,8 +135,12 @@ class Job(NamedTuple):
     hydra: DictConfig
 
 
-def check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> tuple[list[Job], Search | None]:
+def check_jobs(
+    args: argparse.Namespace, folders: ConfigFolders, begin: Callable[[Job, Any], None] = lambda *_: None
+) -> tuple[list[Job], Search | None]:
     """Composes, builds and checks every job, and makes the data of each ready, before the first one starts.
+
+    `begin` is called with a job and its experiment before its data is made ready, which may take long.
 
     Returns:
         The jobs, and the search, where the words are one: its jobs stand for trials that are still to be chosen.
@@ -160,11 +171,12 @@ def check_jobs(args: argparse.Namespace, folders: ConfigFolders) -> tuple[list[J
     from metarun.run.build import build_experiment, prepare_experiment
 
     sources, metrics = {}, set()
-    for job_words, config, _ in jobs:
+    for job in jobs:
+        job_words, config, _ = job
         key = dump({"data": config.source, "device": config.device})
         try:
             with explaining():
-                source = prepare_experiment(config, source=sources.get(key)).source
+                source = prepare_experiment(config, source=sources.get(key), begin=partial(begin, job)).source
         except (UsageError, DataError) as error:
             raise type(error)(f"{error} (in {' '.join(job_words)})" if args.multirun else str(error)) from error
         sources[key] = source
@@ -207,14 +219,32 @@ def _defaults(overrides: list[str]) -> list[str]:
     ]
 
 
-def _run_folder(run: Job) -> list[str]:
-    """The word that gives a run its folder, where neither a word nor a file has."""
+def _announce(stack: ExitStack, dated: Path, run: Job, experiment: Any) -> None:
+    """Says what will run, at the end of a stack; `dated` is its folder where none is given.
+
+    Raises:
+        RunDirError: its folder is another run's, or cannot be made.
+    """
+    from metarun.run.progress import Announcement
+    from metarun.run.starting_point import held_run, is_finished
+
+    if is_rank_zero():
+        rundir = RunDir(Path(run.hydra.run.dir) if is_given(run.hydra.run, "dir") else dated)
+        if not rundir.holds_run:
+            rundir.check_place()
+        _, changes = held_run(rundir, run.config)
+        if not is_finished(rundir, changes):
+            stack.enter_context(Announcement()).begin(run.config, rundir.path, experiment)
+
+
+def _run_folder(run: Job, dated: Path) -> list[str]:
+    """The word that gives a run its folder, where neither a word nor a file has: `dated`, if that is still free."""
     if not is_rank_zero():  # Hydra wants a folder, and this process needs none
         folder = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         run.words[:] = [word for word in run.words if key_of(word) != "hydra.run.dir"]
         return [f"hydra.run.dir={folder}"]
-    return [] if is_given(run.hydra.run, "dir") else [f"hydra.run.dir={make_dated_folder(Path('outputs'))}"]
+    return [] if is_given(run.hydra.run, "dir") else [f"hydra.run.dir={make_dated_folder(Path('outputs'), dated)}"]
 
 
 def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Search | None) -> None:
@@ -227,9 +257,11 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
             raise RunDirError(f"{short_path(folder)}: holds a run; {rule}")
     else:
         folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
-    failures = folder / f".failures-{secrets.token_hex(8)}"
+    RunDir(folder).check_place("choose another hydra.sweep.dir")
+    notes = folder / f".notes-{secrets.token_hex(8)}"
     words = [word for word in jobs[0].words if key_of(word) != "hydra.sweep.dir"]
     tasks = [[word for word in job.words if not key_of(word).startswith("hydra.")] for job in jobs]
+    shared = search.fixed if search else set.intersection(*map(set, tasks)) if len(tasks) > 1 else ()
     named = is_given(sweep, "subdir") or "hydra.sweep.subdir" in map(key_of, words)
     if search:
         search.take_over()
@@ -241,9 +273,12 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
         for task, name in zip(tasks, names, strict=True):
             task[:] = [*spell_for_hydra(task), f"hydra.sweep.subdir={quote_path(name)}"]
     words += [*_defaults(words), f"hydra.sweep.dir={quote_path(folder)}", "hydra.mode=MULTIRUN"]
-    words += [f"+hydra.job.env_set.{FAILURES}={quote_path(failures)}"]
+    words += [f"+hydra.job.env_set.{NOTES}={quote_path(notes)}"]
     launch = partial(_launch, words, folders, tasks, typed)
-    run_sweep(partial(_hand_over, launch), folder, failures, search)
+    number = search.n_trials * len(search.seeds) if search else len(jobs)
+    log.info("%s in %s", count_of(number, "job"), short_path(folder))
+    progress = SweepProgress(notes, number, shared, describe_end)
+    run_sweep(partial(_hand_over, launch), folder, progress, search)
 
 
 def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typed: list[str]) -> None:
@@ -311,8 +346,11 @@ def job(composed: DictConfig) -> float | str | None:
     choices = choices_of(hydra)
     plain = _plain(composed)
     own = OmegaConf.to_container(hydra, resolve=False)
+    began = time.time()
     if sweep:
-        log.info("job %s: %s", hydra.job.num, " ".join(words))
+        note(hydra.job.num, words, folder)
+    ended: dict[str, str] = {}
+    end: float | str | None
     try:
         judge = judge_of_job(hydra.sweeper.get("pruner"), HYDRA) if sweep else None
         with explaining():
@@ -322,10 +360,12 @@ def job(composed: DictConfig) -> float | str | None:
     except Exception as error:
         if not sweep or isinstance(error, StoppedError):
             raise SystemExit(getattr(error, "code", 1)) from error
-        if isinstance(error, PrunedError):
-            return PRUNED
-        note_failure(words, folder, error)
+        end = PRUNED if isinstance(error, PrunedError) else None
+        ended = {} if end else {"error": str(error) or type(error).__name__}
         if isinstance(error, DivergedError):
-            return DIVERGED if error.objective is None else error.objective
-        return None
-    return summary.objective if summary else None  # on a rank above 0
+            end = DIVERGED if error.objective is None else error.objective
+    else:
+        end = summary.objective if summary else None  # on a rank above 0
+    if sweep:
+        note(hydra.job.num, words, folder, began=began, seconds=time.time() - began, **ended)
+    return end

@@ -56,8 +56,9 @@ class Choice:
 
     @property
     def summary(self) -> str:
-        """The first sentence of its header."""
-        return re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join(self.header.split()))[0]
+        """The first sentence of its header, without commands."""
+        lines = [line for line in self.header.splitlines() if not line.lstrip().startswith("metarun ")]
+        return re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join(" ".join(lines).split()))[0]
 
     @property
     def target(self) -> str | None:

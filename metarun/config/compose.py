@@ -19,14 +19,15 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from metarun.config import other_names
 from metarun.config.folders import OWN, ConfigFolders, conf_dir
 from metarun.config.overrides import NOTHING, parse, quote, spell_for_hydra
 from metarun.config.schema import SECTIONS, Config, check
 from metarun.config.search import register_search
 from metarun.config.targets import settings_of, targets, trusted_class
-from metarun.config.typecheck import check_hint, check_types, describe_keys, find_parent
+from metarun.config.typecheck import check_hint, check_types, describe_keys, find_parent, takes_integers
 from metarun.errors import UsageError
-from metarun.text import nearest, reason, spell_class
+from metarun.text import did_you_mean, nearest, reason, spell_class
 
 # Of what Hydra itself builds: launchers, sweepers with their samplers and pruners, callbacks.
 HYDRA = (
@@ -105,6 +106,9 @@ def complete(words: list[str], folders: ConfigFolders = OWN) -> list[str]:
     chosen = set(overrides.choices)
     settings = [o for o in overrides.parsed if not (o.input_line in chosen or o.is_hydra_override() or o.is_delete())]
     reference = reference_config(tuple(overrides.choices), folders)
+    whole = {o.input_line: f"{o.get_key_element()}={int(o.value())}" for o in settings if _is_whole(o, reference)}
+    words = [whole.get(word, word) for word in words]
+    settings = [o for o in settings if o.input_line not in whole]
     unlisted = [o for o in settings if "." in o.key_or_group and not is_there(o.key_or_group, reference)]
     if not unlisted:
         return words
@@ -115,6 +119,12 @@ def complete(words: list[str], folders: ConfigFolders = OWN) -> list[str]:
     for key, value in checked.items():
         check_unlisted(key.lstrip("+"), value, known)
     return words
+
+
+def _is_whole(override: Override, reference: dict[str, Any]) -> bool:
+    """Whether a value is a whole number written as another, 1e3, of a key that takes integers."""
+    value = None if override.is_sweep_override() else override.value()
+    return isinstance(value, float) and value.is_integer() and takes_integers(override.key_or_group, reference)
 
 
 def _classes_of(unlisted: list[Override], reference: dict[str, Any]) -> list[str]:
@@ -151,7 +161,11 @@ def is_there(key: str, plain: dict[str, Any]) -> bool:
 
 
 def check_unlisted(key: str, value: Any, plain: dict[str, Any]) -> None:
-    """Raises UsageError unless the class that a dotted key belongs to takes such a setting."""
+    """Raises UsageError unless the class that a dotted key belongs to takes such a setting.
+
+    A part of metarun's own has no more than its YAML file lists, but for a task source: an older saved config may lack
+    what came later.
+    """
     where, _, name = key.rpartition(".")
     try:
         node = find_parent(where, plain)[where.rpartition(".")[2]]
@@ -170,7 +184,9 @@ def check_unlisted(key: str, value: Any, plain: dict[str, Any]) -> None:
 
 
 def _is_complete(section: str, target: str) -> bool:
-    """Whether this is the class of one of metarun's own choices, whose YAML files list all settings."""
+    """Whether this is the class of one of metarun's own choices, whose YAML files list all that can be set."""
+    if section == "data":
+        return False
     files = (conf_dir() / section).glob("*.yaml")
     return any(f"_target_: {target}\n" in file.read_text(encoding="utf-8") for file in files)
 
@@ -211,10 +227,10 @@ def _as_usage_errors(words: Iterable[str], folders: ConfigFolders) -> Iterator[N
         yield
     except MissingConfigException as error:
         raise UsageError(_describe_missing(error, folders)) from error
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:  # the last is OmegaConf's too
-        raise UsageError(_describe(error, tuple(words), folders)) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{reason(error)} (--config-dir): expected YAML files of plain settings") from error
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:  # the last two are theirs too
+        raise UsageError(_describe(error, tuple(words), folders)) from error
 
 
 def _describe_missing(error: MissingConfigException, folders: ConfigFolders) -> str:
@@ -224,8 +240,10 @@ def _describe_missing(error: MissingConfigException, folders: ConfigFolders) -> 
     if not (names := folders.options(group)):
         group, _, choice = missing.rpartition("/")
         names = list(error.options or [])
+    other = other_names.CHOICES.get(group, {}).get(choice.lower())
+    remedy = did_you_mean([other]) if other in names else nearest(choice, names)
     plugins = "; more come with Hydra's plugins: pip install '.[optuna]'" if group.startswith("hydra/") else ""
-    return f"{choice!r} ({group or 'config'}): expected one of {', '.join(names)}{nearest(choice, names)}{plugins}"
+    return f"{choice!r} ({group or 'config'}): expected one of {', '.join(names)}{remedy}{plugins}"
 
 
 def _describe(error: Exception, words: tuple[str, ...], folders: ConfigFolders) -> str:
@@ -241,6 +259,8 @@ def _describe(error: Exception, words: tuple[str, ...], folders: ConfigFolders) 
     if text.startswith("Ambiguous value for argument"):
         word = text.split("'")[1]
         return f"{word!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"
+    if found := re.match(r"Sweep parameters '(.*)' requires --multirun", text):
+        return f"{found[1]!r} (command line): several values; for a sweep add -m"
     match = re.search(r"Could not (?:override|delete from config) '?([\w.]+)", text)
     if match and match[1].startswith("hydra."):
         base = hydra_settings((*choices, *(word for word in words if word.startswith("hydra/"))), folders)

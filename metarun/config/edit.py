@@ -12,7 +12,7 @@ from metarun.config.folders import OWN, ConfigFolders
 from metarun.config.keys import NEWER, policy
 from metarun.config.overrides import parse
 from metarun.config.schema import Config, check
-from metarun.config.typecheck import check_types, find_parent
+from metarun.config.typecheck import check_types, find_parent, takes_integers
 from metarun.errors import UsageError
 
 
@@ -28,7 +28,7 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
         word, key, value = str(override.input_line), override.get_key_element(), override.value()
         if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
             raise UsageError(f"{word!r} (command line): expected key=value for a key of the saved config")
-        if "." not in key and policy(key).by_name and value is not None:
+        if "." not in key and policy(key).by_name and (value is not None or key == "logger"):
             new[key] = copy.deepcopy(plain_config((word,))[key])
         else:
             changes.append((key, value))
@@ -41,6 +41,8 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
             find_parent(key.rpartition(".")[0], new)[key.split(".")[-2]][key.split(".")[-1]] = None
         node, last = find_parent(key, new), key.rpartition(".")[2]
         value = OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=False)["value"]  # pyright: ignore
+        if isinstance(value, float) and value.is_integer() and takes_integers(key, new):
+            value = int(value)
         check_types("", {key: value}, {key: node[last]}, saved=True)
         node[last] = value
     return check(new, os.getcwd())

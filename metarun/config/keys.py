@@ -67,6 +67,21 @@ KEYS = {
     "suggested": Policy(),
     "needs": Policy(),
 }
+HYDRA = {  # keys of Hydra's own that a user sets, and what they mean
+    "hydra.run.dir": "folder of a run; else outputs/<date>/<time>",
+    "hydra.sweep.dir": "folder of a sweep's runs; else outputs/sweeps/<date>/<time>",
+    "hydra.sweep.subdir": "folder of each run in that of its sweep; else what its words say",
+    "hydra/launcher": "where a sweep's runs compute: basic, one after the other; joblib, ray, submitit_slurm (extras)",
+    "hydra.launcher.n_jobs": "with hydra/launcher=joblib, runs at a time",
+    "hydra/sweeper/sampler": "of sweep=optuna: tpe, random, cmaes or grid",
+    "hydra/sweeper/pruner": "of sweep=optuna: null, median or halving: ends bad trials early",
+}
+ENVIRONMENT = {  # variables that a user sets, and what they mean
+    "METARUN_DATA": "the folder of data sets; else the user's cache folder",
+    "METARUN_TRUST": "packages whose classes a config may name, with commas between them",
+    "METARUN_DEBUG": "1: errors come with tracebacks",
+    "METARUN_LOCK": "off: go on where a network disk has no locks; one process at a time may then write there",
+}
 # In runs of earlier versions, what a paper reports was a key of the config.
 FORMER = {"published": Policy(resume=True, digits=False, identity=False, published=True)}
 

@@ -1,6 +1,7 @@
 """The words of the command line as Hydra's overrides, parsed once, and the combinations of a sweep."""
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -38,13 +39,27 @@ def quote(text: str) -> str:
 
 
 def spell_for_hydra(words: Iterable[str]) -> list[str]:
-    """The words, where those that choose nothing do so as Hydra wants it: with a list of no names in place of null."""
-    return [NOTHING.get(word.lower(), word) for word in words]
+    """The words, as Hydra wants those that choose nothing (a list of no names in place of null) and several loggers."""
+    return [theirs for word in words for theirs in _several(word) or [NOTHING.get(word.lower(), word)]]
+
+
+def _several(word: str) -> list[str]:
+    """The words that choose several loggers, as logger=[tensorboard,mlflow] does: each has a place by its name.
+
+    Hydra would write the settings of one over those of the other.
+    """
+    if not (several := re.fullmatch(r"logger=\[\s*(\w+(?:\s*,\s*\w+)+)\s*\]", word)):
+        return []
+    names = dict.fromkeys(re.findall(r"\w+", several[1]))
+    return ["logger=[]", *(f"+logger@logger.{name}={name}" for name in names)]
 
 
 def spell_as_typed(words: Iterable[str]) -> list[str]:
     """The words that Hydra has been given, as they were before."""
-    back = {theirs: ours for ours, theirs in NOTHING.items()}
+    words, back = list(words), {theirs: ours for ours, theirs in NOTHING.items()}
+    if names := [word.rpartition("=")[2] for word in words if word.startswith("+logger@logger.")]:
+        words = [word for word in words if not word.startswith("+logger@logger.")]
+        back["logger=[]"] = f"logger=[{','.join(names)}]"
     return [back.get(word, word).removeprefix("++") for word in words]
 
 

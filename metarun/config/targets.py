@@ -186,11 +186,21 @@ def _import_target(key: str, target: Any, kind: str, is_kind: Callable[[Any], bo
     except Exception as error:
         place = f" ({place})" if (place := place_of(error)) else ""
         why = f"{type(error).__name__}: {reason(error)}{place}"
-        raise UsageError(f"{target!r} ({key}): expected a {kind} that can be imported: {why}") from error
+        where = _describe_search(target) if isinstance(error, ModuleNotFoundError) and not place else ""
+        raise UsageError(f"{target!r} ({key}): expected a {kind} that can be imported: {why}{where}") from error
     packages = [*more, *trusted()]
     if not is_kind(found) or not within(found.__module__, packages):
         raise UsageError(f"{target!r} ({key}): expected a {kind} that {', '.join(packages)} define themselves")
     return found
+
+
+def _describe_search(target: str) -> str:
+    """Where a package was looked for that is not there; '' where it is, and lacks a module."""
+    package = target.partition(".")[0]
+    if _can_be_found(package):
+        return ""
+    rule = f"looked in the working directory ({os.getcwd()}) and where Python has its packages"
+    return f"; {rule}; cd to the folder that {package} lies in, or name that: PYTHONPATH=FOLDER"
 
 
 def _import_trusted(name: str) -> None:

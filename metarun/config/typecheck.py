@@ -4,14 +4,17 @@ from collections.abc import Iterable, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from metarun.config.keys import NEWER
+from metarun.config import other_names
+from metarun.config.class_text import class_text
+from metarun.config.keys import HYDRA, NEWER, leaves
 from metarun.errors import UsageError
-from metarun.text import nearest, spell
+from metarun.text import closest, did_you_mean, nearest, spell
 
 TYPES = {
     **{bool: "true or false", int: "an integer", float: "a number", str: "a word"},
     **{dict: "settings of its own", list: "a list"},
 }
+INTERNAL = ("suggested", "needs")  # keys of the root that nobody types
 
 
 def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], saved: bool = False) -> None:
@@ -37,7 +40,18 @@ def check_types(where: str, values: dict[str, Any], reference: dict[str, Any], s
             continue
         elif expected := _find_mismatch(value, default):
             example = f"{name}.key=value" if isinstance(default, dict) else f"{name}={default}"
-            raise UsageError(f"{spell(value)} ({name}): expected {expected}, such as {example}")
+            raise UsageError(
+                f"{spell(value)} ({name}): expected {expected}, such as {example}{_remedy(name, value, saved)}"
+            )
+
+
+def _remedy(name: str, value: Any, saved: bool) -> str:
+    """What was probably meant by a value of another type."""
+    if isinstance(value, list) and len(value) > 1 and all(isinstance(item, (bool, int, float, str)) for item in value):
+        return f"; for several runs: -m {name}={','.join(map(str, value))}"
+    if isinstance(value, str) and saved and "." not in name:
+        return "; a saved config has no choices by name: begin from the words of its run, in overrides.yaml beside it"
+    return ""
 
 
 def _find_mismatch(value: Any, default: Any) -> str | None:
@@ -66,15 +80,43 @@ def check_hint(name: str, value: Any, hint: Any) -> None:
     raise UsageError(f"{spell(value)} ({name}): expected {expected}")
 
 
+def takes_integers(key: str, plain: dict[str, Any]) -> bool:
+    """Whether the value of a dotted key is an integer, or null where the class that reads it takes integers alone."""
+    section, _, name = key.partition(".")
+    try:
+        default = find_parent(key, plain)[key.rpartition(".")[2]]
+    except UsageError:
+        return False
+    if default is None and name and isinstance(plain[section], dict):
+        text = class_text(plain[section].get("_target_"))
+        return bool(text) and text.types.get(name) in ("int", "int | None")
+    return type(default) is int
+
+
 def find_parent(key: str, plain: dict[str, Any]) -> dict[str, Any]:
     """The part of a config that holds a dotted key. Raises UsageError where there is none."""
     node, where, parent = plain, "", plain
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
             keys = node if isinstance(node, dict) else ()
-            raise UsageError(f"{key!r} (command line): {describe_keys(where, part, keys)}")
+            there = describe_keys(where, part, keys) if where else _describe_root(key, plain)
+            raise UsageError(f"{key!r} (command line): {there}")
         node, where, parent = node[part], f"{where}.{part}".lstrip("."), node
     return parent
+
+
+def _describe_root(key: str, plain: dict[str, Any]) -> str:
+    """That the root has no such key, and the keys that were probably meant: of sections, of Hydra, of other names."""
+    roots = [name for name in plain if name not in INTERNAL]
+    keys = [name for name, _ in leaves(plain) if name.partition(".")[0] not in INTERNAL] + list(HYDRA)
+    meant = [name for name in keys if name.endswith(f".{key}")][:3]
+    if not meant and key in other_names.KEYS:
+        meant = [other_names.KEYS[key]]
+    if not meant:
+        by_end = {name.rpartition(".")[2]: name for name in reversed(keys)}
+        meant = [by_end.get(name, name) for name in closest(key, [*roots, *by_end])]
+    has = "" if meant else f"; config has {', '.join(roots)}"
+    return f"no such key{has}{did_you_mean(meant)}; metarun explain lists all"
 
 
 def describe_keys(where: str, name: str, keys: Iterable[str]) -> str:

@@ -69,7 +69,7 @@ def _read(path: Path, _changed: int) -> Text:
     for row in rows:
         if not row.startswith("#"):
             break
-        header.append(row.lstrip("#").strip())
+        header.append(row[1:].removeprefix(" ").rstrip())
     packages = [row for row in header if row.startswith("@package")]
     lines = [line for line in _lines(node, rows, "") if line.key.partition(".")[0] != "defaults"] if node else []
     header = "\n".join(row for row in header if row not in packages)
@@ -114,8 +114,10 @@ def _above(rows: list[str], number: int) -> str:
 
 
 def _typed(value: yaml.Node, rows: list[str]) -> str:
+    """A value as it is typed; of one that takes several lines, in one, without comments."""
     start, end = value.start_mark, value.end_mark
     if start.line == end.line:
         return rows[start.line][start.column : end.column]
-    parts = [rows[start.line][start.column :], *rows[start.line + 1 : end.line + 1]]
-    return " ".join(re.sub(r"(^|\s)#.*", "", part).strip() for part in parts).strip()[:200]
+    last = [rows[end.line][: end.column]] if end.line < len(rows) else []
+    parts = [rows[start.line][start.column :], *rows[start.line + 1 : end.line], *last]
+    return " ".join(" ".join(re.sub(r"(^|\s)#.*", "", part) for part in parts).split())

@@ -12,6 +12,7 @@ import hashlib
 import io
 import logging
 import os
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from metarun.errors import DataError, MetarunError
 from metarun.files import read
-from metarun.text import reason
+from metarun.text import is_terminal, reason
 
 FORMATS = ["PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM"]
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"))
@@ -100,7 +101,7 @@ def decode_all(files: list[Path], size: Size, channels: int, invert: bool = Fals
         DataError: as decode does, at the first file in order that is at fault.
     """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    bar = tqdm(total=len(files), desc="decoding images", unit="image", disable=None, leave=False)
+    bar = tqdm(total=len(files), desc="decoding images", unit="image", disable=not is_terminal(sys.stderr), leave=False)
     waiting: deque[Future[np.ndarray]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:

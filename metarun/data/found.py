@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,9 @@ import numpy as np
 
 from metarun.data.decode import SUFFIXES
 from metarun.errors import DataError
+from metarun.text import reason
 
+LOOKED_AT = 200  # entries of a folder into which something would be downloaded
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 Examples = TypeVar("Examples", list[Path], np.ndarray)
 
@@ -190,3 +193,27 @@ def check_classes(root: Path, names: Iterable[str], where: str = "data.root") ->
         there = f"only one class, {names[0]}," if names else "no class with images"
         rule = "at least two, of a folder of images each"
         raise refuse(f"{there} in {root}", rule, f"add classes, or set {where}", where)
+
+
+def check_download(root: Path) -> None:
+    """Refuses a folder with images of the user's, in it or in two of its folders, as the place of a data set.
+
+    Raises:
+        DataError: there are such images; or the folder cannot be read.
+    """
+    if not root.is_dir():
+        return
+    try:
+        entries = list(islice(os.scandir(root), LOOKED_AT))
+        inside = [list(islice(os.scandir(entry), LOOKED_AT)) for entry in entries if entry.is_dir()]
+    except OSError as error:
+        raise DataError(f"{root}: {reason(error)} (data.root): expected a folder that can be read") from error
+    if _has_image(entries) or sum(map(_has_image, inside)) > 1:
+        raise DataError(
+            f"{root}: holds images, and not the data set (data.root): expected that, or a folder to download it to; "
+            f"for images of your own: data=images data.root={root}"
+        )
+
+
+def _has_image(entries: list[os.DirEntry[str]]) -> bool:
+    return any(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)

@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import re
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -23,10 +24,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from metarun.data.found import check_download
 from metarun.data.packing import Chunks, Packed, describe_files, load_packed
 from metarun.errors import DataError, MetarunError
 from metarun.files import LOCK, NoLocksError, locked, read
-from metarun.text import reason
+from metarun.text import is_terminal, reason
 
 SIZE = 28
 LARGEST_IMAGE = 65536  # bytes; the largest PNG of Omniglot has under 1 kB
@@ -76,6 +78,8 @@ def _sources(root: Path, download: bool) -> dict[str, Path]:
     """{name: folder or archive} of both halves, after a download if that is needed and allowed."""
     home = root / FOLDER
     missing = [name for name in SETS if _find(home, name) is None]
+    if missing:
+        check_download(root)
     if missing and not download:
         raise DataError(
             f"no Omniglot (data.root={root}): expected {' and '.join(f'{FOLDER}/{m}.zip' for m in missing)}, "
@@ -94,13 +98,9 @@ def _find(home: Path, name: str) -> Path | None:
 
 def _download(root: Path) -> None:
     """Downloads the missing archives, in one process at a time; an archive appears whole or not at all."""
-    try:
-        from torchvision.datasets import Omniglot
-    except (ImportError, RuntimeError) as error:
-        raise DataError(
-            f"torchvision cannot be imported ({str(error).splitlines()[0]}): it has to be the build that goes with the "
-            "installed torch; reinstall both together: pip install --force-reinstall torch torchvision"
-        ) from error
+    from metarun.data.torchvision_sets import import_datasets
+
+    datasets = import_datasets()
     new = [folder for folder in (root / FOLDER, root, *root.parents) if not folder.exists()]
     lock = root / FOLDER / ".metarun-download.lock"
     try:
@@ -109,7 +109,7 @@ def _download(root: Path) -> None:
             for name, background in zip(SETS, (True, False), strict=True):
                 if _find(root / FOLDER, name) is None:  # or a process beside this one has downloaded it
                     log.info("downloading Omniglot's %s to %s", name, root)
-                    Omniglot(temporary, background=background, download=True)
+                    datasets.Omniglot(temporary, background=background, download=True)
                     os.replace(Path(temporary, FOLDER, f"{name}.zip"), root / FOLDER / f"{name}.zip")
     except NoLocksError:
         raise
@@ -132,7 +132,9 @@ def _decode(sources: dict[str, Path], files: dict[str, dict[str, list[str]]], ex
     digests: dict[str, hashlib._Hash] = {}
     with ExitStack() as stack:
         readers = {name: _reader(source, stack) for name, source in sources.items()}
-        bar = tqdm(sorted(set_of), "packing Omniglot, once", unit="character", disable=None, leave=False)
+        bar = tqdm(
+            sorted(set_of), "packing Omniglot, once", unit="character", disable=not is_terminal(sys.stderr), leave=False
+        )
         for character in bar:
             name, alphabet = set_of[character], character.partition("/")[0]
             drawings = [_image(sources[name], file, readers[name]) for file in files[name][character]]

@@ -10,8 +10,9 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -24,6 +25,7 @@ from metarun.files import LOCK, NoLocksError, locked
 from metarun.text import reason
 
 FORMAT = 1  # of the packed file
+PATIENCE = 1.0  # seconds
 TAIL = 32 + 8  # bytes: the digest of the facts, and their length
 
 Chunks = Generator[tuple[str, np.ndarray], None, dict[str, Any] | None]
@@ -141,7 +143,8 @@ def load_packed(name: str, key: object, make: Callable[[], Chunks]) -> Packed:
                 if (packed := _open(path)) is None:  # another process may have packed it while this one waited
                     if path.exists():
                         log.info("%s is damaged; packing again", path)
-                    _write(path, make())
+                    with _saying_so(f"packing {name} into {path.parent}, once"):
+                        _write(path, make())
                     packed = _open(path)
                     assert packed is not None
         return packed
@@ -155,6 +158,18 @@ def load_packed(name: str, key: object, make: Callable[[], Chunks]) -> Packed:
             f"{error.filename or path}: {reason(error)} (cache): expected a folder with room to pack the data in; "
             "make room, or set XDG_CACHE_HOME"
         ) from error
+
+
+@contextmanager
+def _saying_so(line: str) -> Iterator[None]:
+    """Logs the line after a second, if that is not over then."""
+    timer = threading.Timer(PATIENCE, log.info, ("%s", line))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _open(path: Path) -> Packed | None:

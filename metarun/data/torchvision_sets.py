@@ -9,6 +9,7 @@ closed-form solvers"), and `fc100` (Oreshkin et al. 2018, "TADAM"), by superclas
 import hashlib
 import inspect
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +22,12 @@ from tqdm import tqdm
 
 from metarun.data.classes import log
 from metarun.data.decode import Size, fit_image, resize
+from metarun.data.found import check_download
 from metarun.data.images import LARGEST_SIZE, ImageSource
 from metarun.data.packing import Chunks, Packed, cache, expand, load_packed
 from metarun.errors import DataError, MetarunError, SettingError, boolean
 from metarun.tasks import Split
-from metarun.text import nearest, reason
+from metarun.text import is_terminal, nearest, reason
 
 PARTS = ("train", "trainval", "val", "valid", "test")  # values of `split` in torchvision; `extra` ones are left out
 NO_DATA_SETS = ("VisionDataset", "DatasetFolder", "ImageFolder")  # of which the former make others; see data/images.py
@@ -113,7 +115,13 @@ class TorchvisionSet(ImageSource):
         by_class: dict[str, list[np.ndarray]] = {}
         digests: dict[str, list[str]] = {}
         for part in known:
-            for n in tqdm(range(len(part)), f"packing {self.dataset}", unit="image", disable=None, leave=False):
+            for n in tqdm(
+                range(len(part)),
+                f"packing {self.dataset}",
+                unit="image",
+                disable=not is_terminal(sys.stderr),
+                leave=False,
+            ):
                 image, label = self._read(part, n)
                 if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
                     rule = "an integer, the class of an image"
@@ -160,13 +168,7 @@ class TorchvisionSet(ImageSource):
 
     def _parts(self) -> list[Any]:
         """The parts of the data set, made by torchvision."""
-        try:
-            from torchvision import datasets
-        except (ImportError, RuntimeError) as error:
-            raise DataError(
-                f"torchvision cannot be imported ({reason(error)}): it has to be the build that goes with the "
-                "installed torch; reinstall both together: pip install --force-reinstall torch torchvision"
-            ) from error
+        datasets = import_datasets()
         classes = {name: getattr(datasets, name) for name in datasets.__all__ if name not in NO_DATA_SETS}
         known = [name for name, cls in classes.items() if inspect.isclass(cls) and issubclass(cls, Dataset)]
         cls = classes[self.dataset] if self.dataset in known else None
@@ -179,6 +181,8 @@ class TorchvisionSet(ImageSource):
         given = DEFAULTS.get(self.dataset, {}) | self.options
         given |= {"root": str(self.root)} if "root" in takes else {}
         there = {self.root, *self.root.iterdir()} if self.root.is_dir() else set()
+        if self.download:
+            check_download(self.root)
         given |= {"download": self.download} if "download" in takes or issubclass(cls, datasets.MNIST) else {}
         try:
             if "train" in takes or issubclass(cls, datasets.MNIST):
@@ -215,3 +219,15 @@ class TorchvisionSet(ImageSource):
         if not found and refusal is not None:
             raise refusal
         return found
+
+
+def import_datasets() -> Any:
+    """The module torchvision.datasets. Raises DataError: it cannot be imported."""
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:
+        raise DataError(
+            f"torchvision cannot be imported ({reason(error)}): it has to be the build that goes with the "
+            "installed torch; reinstall both together: pip install --force-reinstall torch torchvision"
+        ) from error
+    return datasets

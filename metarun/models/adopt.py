@@ -54,10 +54,20 @@ def adopt(
         SettingError: it draws random numbers, changes what it keeps, or cannot be called.
     """
     if isinstance(module, Learner):
+        _refuse_running_statistics(module)
         return module
     if not isinstance(module, nn.Module):
         raise SettingError(spell_class(type(module)), "model", "a torch.nn.Module")
     return Adopted(module, input_shape, norm, again)
+
+
+def _refuse_running_statistics(learner: Learner) -> None:
+    """Raises SettingError for a learner with a batch norm that every call changes: it would carry over from tasks."""
+    for name, layer in learner.named_modules():
+        if isinstance(layer, (_BatchNorm, _InstanceNorm)) and layer.training and layer.running_mean is not None:
+            given = f"{learner.own_class}.{name} ({type(layer).__name__})"
+            rule = "no running statistics in a Learner; take metarun.models.learner.TaskNorm, or derive the class from"
+            raise SettingError(given, "model", f"{rule} torch.nn.Module, whose batch norm is made ready for tasks")
 
 
 class Adopted(Learner):
@@ -264,5 +274,6 @@ def frozen_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(frozen.items()):
         digest.update(f"{name} {list(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        flat = value.detach().cpu().reshape(-1)  # a scalar, such as BatchNorm's num_batches_tracked, has no bytes
+        digest.update(flat.view(torch.uint8).numpy().tobytes() if value.numel() else b"")
     return digest.hexdigest() if frozen else ""

@@ -1,23 +1,22 @@
 """Runs compared: a row for each configuration, averaged over its seeds.
 
-Rows whose seeds were all tested on the very same tasks are compared task by task, which is far sharper than comparing
-their intervals: the mean of the differences, and its interval over tasks. See intervals.py for the three intervals.
+Rows whose seeds were tested on the same tasks are compared task by task, see differences.py, which is far sharper than
+comparing their intervals. See intervals.py for those.
 """
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metarun import intervals
 from metarun.config.keys import NEWER, leaves, policy
 from metarun.config.own_code import spell_target
+from metarun.results.differences import Contender, Contest, Difference, compare_rows
 from metarun.results.material import code_of, data_of, describe_material
-from metarun.results.runs import Digest, LeftOut, Run, leave_out
-from metarun.storage.records import Metric, Point, Published
-
-Results = dict[Digest, list[float]]  # the metric of every test task, by the digest of the tasks
+from metarun.results.runs import LeftOut, Run, leave_out
+from metarun.storage.records import Metric, Point, Published, Validation
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,6 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The difference to the best row on the same test tasks, with its 95% interval over tasks; zero for the best."""
-
-    mean: float = 0.0
-    ci95: float = 0.0
-    best: bool = False
-
-
-@dataclass(frozen=True)
 class Row:
     """A configuration: its runs, one for each seed, and their mean.
 
@@ -49,9 +39,12 @@ class Row:
         keys: the settings, by key, in which the rows of the table differ.
         ci95_tasks: half the width of its 95% interval over tasks.
         ci95_seeds: the same over seeds; None with one seed.
+        number: of the row in its table, from 1.
         validation: the mean over seeds of the best validation; None for an evaluation.
+        model_validation: the same of the models; for an evaluation that of its runs.
         curve: mean and ci95_tasks after each inner step that all its runs made.
-        to_best: None where no other row was tested on the same tasks.
+        contest: the rows that were tested on the same tasks; None where no other one was.
+        to_best: the difference to the best of those.
     """
 
     runs: list[Run]
@@ -59,11 +52,19 @@ class Row:
     mean: float
     ci95_tasks: float
     ci95_seeds: float | None = None
+    number: int = 1
     validation: float | None = None
+    model_validation: float | None = None
     curve: list[tuple[float, float]] = field(default_factory=list)
     published: Published | None = None
     verdict: Verdict | None = None
+    contest: Contest | None = None
     to_best: Difference | None = None
+
+    @property
+    def ci95(self) -> float:
+        """The wider of the two intervals: what seeds and tasks together leave open."""
+        return max(self.ci95_tasks, self.ci95_seeds or 0.0)
 
     @property
     def metric(self) -> Metric:
@@ -92,23 +93,25 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     for metric, configurations in metrics.items():
         alike = [[seeds[seed] for seed in sorted(seeds)] for seeds in configurations.values()]
         keys = distinguish([next((run for run in group if run.experiment), group[0]) for group in alike])
-        clusters = {run.digest: run.clusters for group in alike for run in group if run.digest and run.clusters}
-        results = [results_of(group) for group in alike]
-        differences = differences_to_best(results, clusters, higher=metric == "accuracy")
-        rows += [make_row(*parts) for parts in zip(alike, keys, differences, strict=True)]
+        made = [make_row(*parts) for parts in zip(alike, keys, range(1, len(alike) + 1), strict=True)]
+        contenders = [Contender(row.number, row.runs, row.model_validation) for row in made]
+        found = compare_rows(contenders, higher=metric == "accuracy")
+        for row in made:
+            contest, to_best = found.get(row.number, (None, None))
+            rows.append(replace(row, contest=contest, to_best=to_best))
     return rows, repeated
 
 
-def make_row(runs: list[Run], keys: dict[str, Any], to_best: Difference | None = None) -> Row:
-    """The row of a configuration from its runs, one for each seed."""
+def make_row(runs: list[Run], keys: dict[str, Any], number: int = 1) -> Row:
+    """The row of a configuration from its runs, one for each seed; not yet compared with others."""
     digests = [run.digest for run in runs if run.digest]
     shared = len(set(digests)) < len(digests)  # as evaluations of several models may have the same tasks
 
-    def pool(points: Iterable[Point]) -> tuple[float, float]:
-        return _pool([(point.mean, point.ci95, point.unclustered) for point in points], shared)
+    def pool(points: Sequence[Point]) -> tuple[float, float]:
+        unclustered = [point.ci95 if point.unclustered is None else point.unclustered for point in points]
+        return intervals.pooled([(point.mean, point.ci95) for point in points], shared, unclustered)
 
-    mean, ci95 = pool(run.summary.test for run in runs)
-    validations = [run.summary.validation.mean for run in runs if run.summary.validation]
+    mean, ci95 = pool([run.summary.test for run in runs])
     published = next((run.published for run in runs if run.published), None)
     return Row(
         runs=runs,
@@ -116,12 +119,19 @@ def make_row(runs: list[Run], keys: dict[str, Any], to_best: Difference | None =
         mean=mean,
         ci95_tasks=ci95,
         ci95_seeds=intervals.over_seeds([run.summary.test.mean for run in runs]),
-        validation=statistics.fmean(validations) if len(validations) == len(runs) else None,
+        number=number,
+        validation=_mean_of([run.summary.validation for run in runs]),
+        model_validation=_mean_of([run.validation for run in runs]),
         curve=[pool(points) for points in zip(*(run.summary.test.by_step for run in runs), strict=False)],
         published=published,
         verdict=judge(mean, ci95, published) if published else None,
-        to_best=to_best,
     )
+
+
+def _mean_of(validations: Sequence[Validation | None]) -> float | None:
+    """Their mean; None where one is not known."""
+    known = [validation.mean for validation in validations if validation]
+    return statistics.fmean(known) if len(known) == len(validations) else None
 
 
 def judge(mean: float, ci95: float, published: Published) -> Verdict:
@@ -130,44 +140,6 @@ def judge(mean: float, ci95: float, published: Published) -> Verdict:
     inside = abs(away) <= (ci95 if theirs is None else theirs)
     where = "inside" if inside else "above" if away > 0 else "below"
     return Verdict(where, away, inside or (theirs is not None and abs(away) <= theirs + ci95))
-
-
-def results_of(runs: Sequence[Run]) -> Results:
-    """The metric of every test task, of several models on the same tasks their mean; {} where a run kept none."""
-    found: dict[Digest, list[list[float]]] = {}
-    for run in runs:
-        if run.digest is None:
-            return {}
-        found.setdefault(run.digest, []).append(run.each)
-    return {digest: [statistics.fmean(each) for each in zip(*models, strict=True)] for digest, models in found.items()}
-
-
-def _pool(points: Sequence[tuple[float, float, float | None]], shared: bool = False) -> tuple[float, float]:
-    """See intervals.pooled(), of (mean, ci95, unclustered) with None where that is ci95."""
-    unclustered = [ci95 if alone is None else alone for _, ci95, alone in points]
-    return intervals.pooled([(mean, ci95) for mean, ci95, _ in points], shared, unclustered)
-
-
-def differences_to_best(
-    results: Sequence[Results], clusters: Mapping[Digest, intervals.Clusters], *, higher: bool
-) -> list[Difference | None]:
-    """For each row its difference to the best row on exactly the same test tasks; None where it is alone on them.
-
-    Clusters are by the digest of the tasks that share them.
-    """
-    found: list[Difference | None] = [None] * len(results)
-    for tasks in {frozenset(row) for row in results if row}:
-        same = [number for number, row in enumerate(results) if row.keys() == tasks]
-        means = {n: statistics.fmean(statistics.fmean(each) for each in results[n].values()) for n in same}
-        best = (max if higher else min)(same, key=means.__getitem__)
-        for number in same if len(same) > 1 else ():
-            points = []
-            for digest in sorted(tasks):
-                gaps = [a - b for a, b in zip(results[number][digest], results[best][digest], strict=True)]
-                _, alone = intervals.over_tasks(gaps)
-                points.append((*intervals.over_tasks(gaps, clusters=clusters.get(digest)), alone))
-            found[number] = Difference(best=True) if number == best else Difference(*_pool(points))
-    return found
 
 
 def identity(run: Run) -> dict[str, Any]:
@@ -209,13 +181,20 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
         | _describe_changes(run, columns)
         for run, row in zip(runs, settings, strict=True)
     ]
-    alike = [[other for other, words in zip(runs, rows, strict=True) if words == row] for row in rows]
-    return [row | describe_material(run, group) for run, row, group in zip(runs, rows, alike, strict=True)]
+    alike: dict[str, list[Run]] = {}
+    for run, row in zip(runs, rows, strict=True):
+        alike.setdefault(repr(row), []).append(run)
+    return [row | describe_material(run, alike[repr(row)]) for run, row in zip(runs, rows, strict=True)]
 
 
 def _absent(run: Run, key: str) -> Any:
-    """The value of a setting that counts as absent, as it means what earlier versions did; None where there is none."""
+    """The value of a setting that counts as absent, as it means what earlier versions did; None where there is none.
+
+    Shots in the test are those in training where they are no others.
+    """
     section, _, name = key.partition(".")
+    if key == "data.eval_shots":
+        return run.config.data.get("shots")
     return NEWER[key] if key in NEWER and name in getattr(run.config, section) else None
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from metarun.config.catalogue import SECTIONS, Catalogue, Choice, Setting
 from metarun.config.class_text import ClassText, class_text
 from metarun.config.folders import conf_dir
-from metarun.config.keys import KEYS, policy
+from metarun.config.keys import ENVIRONMENT, HYDRA, KEYS, policy
 from metarun.errors import UsageError
 from metarun.storage.records import Count, Record
 from metarun.text import nearest, short_path
@@ -26,15 +26,7 @@ TYPES = {
 }
 GIVEN = ("model", "input_shape", "outputs")  # which the run gives to a constructor
 MODEL = "the learner; each task source chooses its usual one"
-HYDRA = {  # keys of Hydra's own that are useful here
-    "hydra.run.dir": "folder of a run; else outputs/<date>/<time>",
-    "hydra.sweep.dir": "folder of a sweep's runs; else outputs/sweeps/<date>/<time>",
-    "hydra.sweep.subdir": "folder of each run in that of its sweep; else what its words say",
-    "hydra/launcher": "where a sweep's runs compute: basic, one after the other; joblib, ray, submitit_slurm (extras)",
-    "hydra.launcher.n_jobs": "with hydra/launcher=joblib, runs at a time",
-    "hydra/sweeper/sampler": "of sweep=optuna: tpe, random, cmaes or grid",
-    "hydra/sweeper/pruner": "of sweep=optuna: null, median or halving: ends bad trials early",
-}
+OTHERS = HYDRA | ENVIRONMENT
 INTERPOLATION = re.compile(r"\$\{((?:suggested|needs)\.\w+)\}")
 
 
@@ -44,6 +36,7 @@ class Named(Record):
     name: str  # such as maml, or algo.inner_lr
     means: str = ""
     default: str | None = None  # of a key, as YAML has it; None: it has none, or settings of its own
+    type: str = ""  # of a field of a record
 
 
 class Where(Record):
@@ -67,7 +60,7 @@ class Explained(Record):
     """What `metarun explain format=json` prints: of a key, a choice (algo=maml), a group (algo), or of all ('')."""
 
     name: str  # as one types it
-    means: str = ""  # in a line
+    means: str = ""  # in a line; of a choice the comment that its file begins with, in lines
     text: str = ""  # of a choice: the docstring of its module, with formula and paper
     default: str | None = None  # of a key as YAML has it, where the config has it without words; of a group a name
     suggested: dict[str, str] = Field(default={})  # values of the default by choice, where it depends on them
@@ -96,7 +89,7 @@ def explain(name: str, catalogue: Catalogue) -> Explained:
 
 def find(name: str, catalogue: Catalogue) -> str:
     """The group, key or choice that a name means: itself, or the only one whose last part it is. Raises UsageError."""
-    keys: dict[str, Any] = {**dict.fromkeys(catalogue.groups()), **catalogue.all_settings(), **HYDRA}
+    keys: dict[str, Any] = {**dict.fromkeys(catalogue.groups()), **catalogue.all_settings(), **OTHERS}
     if name in keys or name in (keys := keys | _unlisted(catalogue)):
         return name
     choices = [f"{group}={name}" for group in catalogue.groups() if name in catalogue.folders.options(group)]
@@ -164,7 +157,7 @@ def _explain_choice(group: str, name: str, catalogue: Catalogue) -> Explained:
     chosen = {f"{other}={chosen}" for other, chosen in choice.chooses.items() if other in SECTIONS}
     return Explained(
         name=f"{group}={name}",
-        means=" ".join(choice.header.split("\n")),
+        means=choice.header,
         text=text.module if text else "",
         suggested={key: str(found.value) for key, found in choice.settings.items() if _is_suggestion(key, found)},
         choices=[Named(name=other) for other in sorted(chosen)],
@@ -201,7 +194,7 @@ def _explain_key(key: str, catalogue: Catalogue) -> Explained:
         for choice, found in owners
     ]
     usual = _usual(files, catalogue)
-    means = next((where.means for where in [*filter(None, [usual]), *files] if where.means), HYDRA.get(key, ""))
+    means = next((where.means for where in [*filter(None, [usual]), *files] if where.means), OTHERS.get(key, ""))
     default = usual.default if usual else None
     found = policy(key) if key in KEYS or section in KEYS else None
     is_setting = found is not None and section not in ("suggested", "needs", "zip", "sweep", "experiment", "hydra")

@@ -15,6 +15,7 @@ class Column:
 
     Attributes:
         least: to how many letters it may be cut; None: it stays whole.
+        most: to how many letters it is cut in any case.
         keep_end: cut at the front, as of a path.
         right: set to the right, as of numbers.
     """
@@ -22,13 +23,15 @@ class Column:
     heading: str
     cells: Sequence[str]
     least: int | None = None
+    most: int | None = None
     keep_end: bool = False
     right: bool = False
 
     @property
     def width(self) -> int:
-        """Letters of its widest cell."""
-        return max(map(width_of, (self.heading, *self.cells)))
+        """Letters of its widest cell, as far as that is not cut."""
+        widest = max(map(width_of, (self.heading, *self.cells)))
+        return widest if self.most is None else min(widest, self.most)
 
 
 def terminal_width() -> int | None:
@@ -69,13 +72,13 @@ def format_grid(columns: Sequence[Column], width: int | None) -> list[str]:
 
 
 def _set(cell: str, column: Column, room: int) -> str:
-    cell = cut(cell, room, column.keep_end)
+    cell = cut(cell.replace("\n", " "), room, column.keep_end)
     blank = " " * (room - width_of(cell))
     return blank + cell if column.right else cell + blank
 
 
 def _share(columns: Sequence[Column], width: int | None) -> list[int]:
-    """The width of each column: the widest that may be cut gives way first."""
+    """The width of each column: paths give way first, then the widest that may be cut."""
     widths = [column.width for column in columns]
     least = [min(w, w if column.least is None else column.least) for w, column in zip(widths, columns, strict=True)]
     if width is None:
@@ -85,7 +88,7 @@ def _share(columns: Sequence[Column], width: int | None) -> list[int]:
         spare = [n for n, w in enumerate(widths) if w > least[n]]
         if not spare:
             break
-        widest = max(spare, key=lambda n: widths[n] - least[n])
+        widest = max(spare, key=lambda n: (columns[n].keep_end, widths[n] - least[n]))
         widths[widest] -= 1
         over -= 1
     return widths

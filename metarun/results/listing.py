@@ -17,6 +17,7 @@ from metarun.config.keys import key_of, leaves
 from metarun.config.saved import read_choices, read_words
 from metarun.errors import MetarunError
 from metarun.files import read, read_beginning
+from metarun.results.run_names import is_evaluation
 from metarun.results.runs import find_runs
 from metarun.storage.liveness import is_alive
 from metarun.storage.records import Count, Metric, Position, Record, Status, Summary
@@ -62,19 +63,20 @@ def list_runs(folders: Iterable[str]) -> list[Listed]:
 
     Evaluations belong to their run, and are not listed. A folder that is not there holds no runs.
     """
-    found: dict[Path, Listed] = {}
+    return [run for _, run in list_paths(folders)]
+
+
+def list_paths(folders: Iterable[str]) -> list[tuple[Path, Listed]]:
+    """The same, with the directory of each run: its name may be no text, and `folder` is."""
+    found: dict[Path, tuple[Path, Listed]] = {}
     for name in folders:
         folder = Path(name)
         whole = folder.resolve()
         for path in find_runs(folder) if os.path.isdir(folder) else []:
             here = whole / path.relative_to(folder)
-            if here not in found and not _is_evaluation(path):
-                found[here] = read_listed(path)
-    return sorted(found.values(), key=lambda run: (-(run.began or 0), run.folder))
-
-
-def _is_evaluation(path: Path) -> bool:
-    return os.path.isfile(path / "config.yaml") and not os.path.exists(path / ".hydra")
+            if here not in found and not is_evaluation(path):
+                found[here] = path, read_listed(path)
+    return sorted(found.values(), key=lambda entry: (-(entry[1].began or 0), entry[1].folder))
 
 
 def read_listed(path: Path) -> Listed:
@@ -94,6 +96,8 @@ def read_listed(path: Path) -> Listed:
 def _read_state(rundir: RunDir) -> dict[str, Any]:
     """How far the run is, how it ended, and what it came to."""
     os.listdir(rundir.path)  # or a folder without permission would look empty
+    if not rundir.holds_run:
+        return {"status": "damaged", "reason": ".hydra/config.yaml: missing; what is left here is no run"}
     status, summary = rundir.status(), rundir.summary()
     if status is None and summary is None:
         return {"status": "damaged", "reason": "status.json: missing; the run had hardly begun"}
@@ -158,7 +162,7 @@ def _read_settings(rundir: RunDir) -> dict[str, Any]:
     with suppress(FileNotFoundError):
         text = read(path, SMALL).decode(errors="replace")
         usual = [WORD.fullmatch(line) for line in text.splitlines()]
-        if text.isascii() and ":" not in text and "#" not in text and usual and all(usual):
+        if text.isascii() and ":" not in text and usual and all(usual):
             words = [match[1] for match in usual if match]
         else:
             words = read_words(path)
@@ -169,7 +173,7 @@ def _read_settings(rundir: RunDir) -> dict[str, Any]:
         changed = {key for session in environment.continued for key in session.changed}
         values = dict(leaves(rundir.config().plain())) if changed else {}
         differs |= {key: str(values.get(key)) for key in sorted(changed)}
-    return {"differs": differs, "reproduces": getattr(environment, "reproduces", None)}
+    return {"differs": differs, "reproduces": environment.reproduces if environment else None}
 
 
 def _count_evaluations(folder: Path) -> int:

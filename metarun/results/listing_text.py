@@ -6,14 +6,16 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import Field
 
 from metarun.results.grid import Column, format_grid
 from metarun.results.listing import Listed
 from metarun.storage.records import Count, Record
-from metarun.text import count_of, format_duration, format_metric
+from metarun.text import count_of, format_duration, format_metric, short_path
 
+LONGEST = 60  # letters of a status with its reason; JSON has all of it
 FLAT = [name for name in Listed.model_fields if name != "position"]  # the columns of CSV
 
 
@@ -49,10 +51,11 @@ def as_text(runs: Sequence[Listed], width: int | None) -> str:
     now = time.time()
     states = [describe_state(run) for run in runs]
     without_reason = [state.partition(": ")[0] for state in states]
-    own = {"algo", "data", *shared}
-    settings = [" ".join(_words({k: v for k, v in _settings(run).items() if k not in own})) for run in runs]
+    own = [{k: v for k, v in _settings(run).items() if k not in ("algo", "data", *shared)} for run in runs]
+    short = _shorten_keys({key for settings in own for key in settings}) if width is not None else {}
+    settings = [" ".join(f"{short.get(key, key)}={value}" for key, value in words.items()) for words in own]
     columns = [
-        Column("status", states, least=max(len("status"), *map(len, without_reason))),
+        Column("status", states, least=max(len("status"), *map(len, without_reason)), most=LONGEST),
         *([] if "algo" in shared else [Column("algo", [run.algorithm for run in runs], least=6)]),
         *([] if "data" in shared else [Column("data", [run.source for run in runs], least=5)]),
         Column("settings", settings, least=8),
@@ -60,7 +63,7 @@ def as_text(runs: Sequence[Listed], width: int | None) -> str:
         Column("test", [_number(run, run.test, run.ci95) for run in runs], right=True),
         Column("age", [describe_age(now - run.began) if run.began else "" for run in runs], right=True),
         Column("tags", [" ".join(run.tags) for run in runs], least=4),
-        Column("folder", [run.folder for run in runs], least=18, keep_end=True),
+        Column("folder", [run.folder for run in runs], least=20, keep_end=True),
     ]
     lines = format_grid([column for column in columns if any(column.cells)], width)
     return "\n".join([*lines, *(["", f"all: {' '.join(_words(shared))}"] if shared else [])])
@@ -80,8 +83,16 @@ def describe_state(run: Listed) -> str:
 
 def _settings(run: Listed) -> dict[str, str]:
     """What tells a run from others, by key: its choices and what was typed for it."""
-    choices = {"algo": run.algorithm, "data": run.source, "experiment": run.experiment, "repeats": run.reproduces}
+    choices = {"algo": run.algorithm, "data": run.source, "experiment": run.experiment}
+    choices["repeats"] = str(short_path(Path(run.reproduces))) if run.reproduces else None
     return {key: value for key, value in choices.items() if value} | run.differs
+
+
+def _shorten_keys(keys: set[str]) -> dict[str, str]:
+    """The last parts of dotted keys, where no two are the same: a terminal has little room."""
+    last = {key: key.rpartition(".")[2] for key in keys}
+    counts = Counter(last.values())
+    return {key: name for key, name in last.items() if counts[name] == 1}
 
 
 def _words(settings: dict[str, str]) -> list[str]:
@@ -102,5 +113,5 @@ def describe_age(seconds: float) -> str:
 
 def count_states(runs: Sequence[Listed]) -> str:
     """How many there are of each status: '12 runs: 9 done, 3 failed'."""
-    counts = Counter(run.status for run in runs)
-    return f"{count_of(len(runs), 'run')}: {', '.join(f'{n} {status}' for status, n in counts.most_common())}"
+    counts = sorted(Counter(run.status for run in runs).items(), key=lambda entry: (-entry[1], entry[0]))
+    return f"{count_of(len(runs), 'run')}: {', '.join(f'{number} {status}' for status, number in counts)}"

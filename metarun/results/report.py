@@ -7,11 +7,14 @@ from pathlib import Path
 
 from metarun.errors import RunDirError
 from metarun.files import check_parent, write_atomically
-from metarun.results import table
+from metarun.results import experiment, table
 from metarun.results.compare import Row
+from metarun.results.entries import MOST_DRAWN, Entry
+from metarun.results.experiment import best_by_validation, name_rows
+from metarun.results.figures import PAGE
 from metarun.results.page import is_page, render
 from metarun.results.runs import LeftOut, Run, leave_out
-from metarun.results.sections import SECTIONS, Entry
+from metarun.results.sections import SECTIONS
 from metarun.run import words
 from metarun.storage.metrics import Event, last_timing, read_events
 from metarun.text import count_of, reason
@@ -25,7 +28,7 @@ def write_report(rows: list[Row], left_out: list[LeftOut], out: Path) -> None:
     """
     before = len(left_out)
     check_place(out)
-    page = _render(rows, left_out)
+    page = render_report(rows, left_out)
     with _naming(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page.encode(errors="replace"))
@@ -59,47 +62,45 @@ def _naming(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _render(rows: list[Row], left_out: list[LeftOut]) -> str:
+def render_report(rows: list[Row], left_out: list[LeftOut]) -> str:
     """The page; what cannot be shown is added to `left_out`."""
     sections, entries = [], []
     metrics = list(dict.fromkeys(row.metric for row in rows))
     for metric in metrics:
         alike = [row for row in rows if row.metric == metric]
-        names = [name_row(row, alike).encode(errors="replace").decode() for row in alike]
-        group = [Entry(row, names[n], n, _read_events(row, left_out)) for n, row in enumerate(alike)]
+        group = _enter(alike, left_out)
         entries += group
         kind = f": {'classification' if metric == 'accuracy' else 'regression'}" if len(metrics) > 1 else ""
         for section in (show(metric, group) for show in SECTIONS):
             if section.table or section.pictures or section.examples:
                 sections.append(replace(section, anchor=f"{section.anchor}-{metric}", heading=section.heading + kind))
-    titles = {words.name_of(row.runs[0].summary) for row in rows}
     return render(
         "report.html.j2",
-        title=titles.pop() if len(titles) == 1 else f"{len(rows)} configurations compared",
+        title=experiment.title(rows).encode(errors="replace").decode(),
+        settings=experiment.common_settings(rows),
+        dates=experiment.describe_dates(rows),
         count=f"{count_of(sum(len(row.runs) for row in rows), 'run')} of {count_of(len(rows), 'configuration')}",
         sections=sections,
         entries=entries,
         environments=_describe_environments(entries),
         left_out=left_out,
         legend=table.legend,
+        title_of=words.title,
         settings_of=words.settings,
         last_timing=last_timing,
         describe_devices=_describe_devices,
     )
 
 
-def name_row(row: Row, alike: list[Row]) -> str:
-    """The words that tell a row from the others with its metric; where nothing has to, its algorithm."""
-    others = [other.keys for other in alike]
-    experiment = row.keys.get("experiment")
-    if experiment and [other.get("experiment") for other in others].count(experiment) == 1:
-        return experiment
+def _enter(rows: list[Row], left_out: list[LeftOut]) -> list[Entry]:
+    """The rows of a metric as entries of the page; of many, those are drawn that are best by validation."""
+    colors = {row.number: color for color, row in enumerate(best_by_validation(rows, MOST_DRAWN))}
     found = []
-    for key, value in row.keys.items():
-        if key == "experiment" or any(other.get(key, ...) != value for other in others):
-            name = "" if key in ("experiment", "algo", "data", "model") else f"{key.rpartition('.')[2]} "
-            found.append(name + table.cell(value))
-    return ", ".join(found) or row.runs[0].summary.algorithm or words.name_of(row.runs[0].summary)
+    for row, *names in zip(rows, name_rows(rows), name_rows(rows, PAGE.name - 4), strict=True):
+        color = colors.get(row.number)
+        events = [] if color is None else _read_events(row, left_out)
+        found.append(Entry(row, *(name.encode(errors="replace").decode() for name in names), color, events))
+    return found
 
 
 def _read_events(row: Row, left_out: list[LeftOut]) -> list[list[Event]]:
@@ -131,5 +132,5 @@ def _describe_environments(entries: list[Entry]) -> list[tuple[str, str]]:
             parts = [f"{name} {version}" for name, version in environment.versions.items()]
             parts += [f"commit {git.commit[:12]}{' with changes' if git.dirty else ''}"] if git else []
             parts += filter(None, (environment.platform, environment.cpu_capability))
-            found.setdefault(", ".join(parts) or "unknown", {})[entry.name] = None
+            found.setdefault(", ".join(parts) or "unknown", {})[entry.label] = None
     return [("" if len(found) == 1 else ", ".join(names), text) for text, names in found.items()]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ from metarun.config.keys import key_of, leaves, policy
 from metarun.config.saved import saved_config
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
-from metarun.storage.records import Environment, Published, Source, Status, Summary, Test
+from metarun.storage.records import (
+    TASK_DIGITS,
+    Environment,
+    Metric,
+    Published,
+    Source,
+    Status,
+    Summary,
+    Test,
+    Validation,
+)
 from metarun.storage.rundir import RunDir
 from metarun.text import reason, short_path
 
@@ -32,6 +43,8 @@ class Run:
         each: the metric of every test task; [] where it was not kept.
         clusters: the classes or tables that those tasks share; None where they share none, or none were kept.
         digest: of the test tasks; None where it was not kept. Runs with the same one were tested on the same tasks.
+        each_digest: of every test task TASK_DIGITS digits, in a row; None where they were not kept.
+        validated: the best validation of the run that an evaluation tests; None for a run, or where it is not known.
         origin: the files of the run that was trained: of an evaluation others than rundir.
         environment: of the test; `trained_environment` that of training.
     """
@@ -45,6 +58,8 @@ class Run:
     each: list[float]
     clusters: intervals.Clusters | None
     digest: Digest | None
+    each_digest: str | None
+    validated: Validation | None
     origin: RunDir
     environment: Environment
     trained_environment: Environment
@@ -55,6 +70,11 @@ class Run:
         return self.origin is not self.rundir
 
     @property
+    def validation(self) -> Validation | None:
+        """The best validation of the model, by which its checkpoint was chosen; None where it is not known."""
+        return self.validated if self.evaluation else self.summary.validation
+
+    @cached_property
     def changes(self) -> dict[str, Any]:
         """The settings, by key, that an evaluation changed and that can show in its result.
 
@@ -190,7 +210,7 @@ def read_run(path: Path) -> Run:
         status = rundir.status() or Status(status="running")
         if status.error:
             raise RunDirError(f"{status.status} at outer step {status.step}: {status.error}")
-        raise RunDirError(f"no result yet, outer step {status.step} was saved; {again}")
+        raise RunDirError(f"no result yet, after outer step {status.step}; {again}")
     if origin is rundir and summary.steps not in (None, config.outer_steps):
         steps = config.outer_steps
         raise RunDirError(f"was finished after {summary.steps} outer steps, and is to go on to {steps}; {again}")
@@ -198,7 +218,8 @@ def read_run(path: Path) -> Run:
     sessions = environment if origin is rundir else origin.environment() or Environment()
     experiment, typed = origin.choices().get("experiment", ""), _read_typed(origin, trained, sessions)
     tasks = _read_tasks(rundir, summary.test)
-    return Run(rundir, config, trained, summary, experiment, typed, *tasks, origin, environment, sessions)
+    validated = None if origin is rundir else _read_validation(origin, summary.metric)
+    return Run(rundir, config, trained, summary, experiment, typed, *tasks, validated, origin, environment, sessions)
 
 
 def _read_typed(rundir: RunDir, config: Config, environment: Environment) -> dict[str, str]:
@@ -209,18 +230,28 @@ def _read_typed(rundir: RunDir, config: Config, environment: Environment) -> dic
     return {key: word for key, word in words.items() if not policy(key).published}
 
 
-def _read_tasks(rundir: RunDir, test: Test) -> tuple[list[float], intervals.Clusters | None, Digest | None]:
-    """See Run.each, Run.clusters and Run.digest."""
+def _read_validation(origin: RunDir, metric: Metric) -> Validation | None:
+    """See Run.validated. An evaluation can be read without the summary of its run."""
+    try:
+        summary = origin.summary()
+    except RunDirError:
+        return None
+    return summary.validations.get(metric) if summary else None
+
+
+def _read_tasks(rundir: RunDir, test: Test) -> tuple[list[float], intervals.Clusters | None, Digest | None, str | None]:
+    """See Run.each, Run.clusters, Run.digest and Run.each_digest."""
     if (tasks := rundir.test_tasks()) is None:
-        return [], None, None
-    members = tasks.clusters
-    if len(tasks.each) == test.tasks > 1 and (members is None or len(members) == test.tasks):
+        return [], None, None, None
+    members, kept = tasks.clusters, tasks.each_digest
+    whole = all(found is None or len(found) == test.tasks * n for found, n in ((members, 1), (kept, TASK_DIGITS)))
+    if len(tasks.each) == test.tasks > 1 and whole:
         clusters = None if members is None else intervals.Clusters(members)
         mean, ci95 = intervals.over_tasks(tasks.each, tasks.queries if tasks.metric == "accuracy" else None, clusters)
         if tasks.queries is None:
             ci95 = intervals.former(tasks.each)
         if math.isclose(mean, test.mean) and math.isclose(ci95, test.ci95, rel_tol=1e-6, abs_tol=1e-12):
-            return tasks.each, clusters, (tasks.digest, len(tasks.each))
+            return tasks.each, clusters, (tasks.digest, len(tasks.each)), kept
     raise RunDirError(
         f"{rundir.path}/test_tasks.json: does not belong to summary.json; expected both as metarun wrote them; restore "
         "them from a copy"

@@ -2,27 +2,78 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from typing import Any
 
+from pydantic import JsonValue
+
+from metarun.results import experiment
 from metarun.results.compare import Row
+from metarun.results.experiment import keys_of, spell_exactly, spell_rows, spell_value
+from metarun.results.notes import notes
 from metarun.results.runs import LeftOut
-from metarun.storage.records import Metric
+from metarun.storage.records import Clusters, Metric, Published, Record
 from metarun.text import format_alike, format_metric
 
 CSV = (
-    *("metric", "mean", "ci95_tasks", "ci95_seeds", "validation", "tasks", "seeds", "published", "published_ci95"),
-    *("paper", "verdict", "difference_to_published", "difference_to_best", "difference_ci95", "runs"),
+    *("metric", "mean", "ci95_tasks", "ci95_seeds", "validation", "model_validation", "tasks", "seeds", "shots"),
+    *("published", "published_ci95", "paper", "verdict", "difference_to_published"),
+    *("chosen_by", "difference_to_best", "difference_ci95", "runs"),
 )
 LEGEND = {
+    "val": "best validation, by which the checkpoint was chosen; in brackets that of the run that is evaluated.",
     "± tasks": "95% interval over test tasks, for these trained models.",
     "± seeds": "95% interval over seeds of training (Student's t), by which test tasks go too.",
     "verdict": "where the mean lies to the published interval (to ours, where none is published).",
-    "to the best": "difference to the best of the rows whose seeds were all tested on the very same tasks, task by "
-    "task, with its 95% interval; rows tested on other tasks have a best of their own.",
+    "to the best": "difference to the best by validation among the rows tested on the same tasks, paired, with its 95% "
+    "interval over seeds (Student's t), of one seed over tasks; rows tested on other tasks have a best of their own.",
 }
+
+
+class TableRow(Record):
+    """A configuration: its runs, one for each seed, and their mean. Accuracies are shares of 1."""
+
+    number: int  # of the row among those with its metric, from 1
+    keys: dict[str, JsonValue]  # what tells it apart
+    metric: Metric
+    mean: float  # of the test, over seeds
+    validation: float | None  # the best, mean over seeds; None for an evaluation
+    model_validation: float | None  # the same of the models: for an evaluation that of the runs that it tests
+    ci95_tasks: float  # half the width of the 95% interval of the mean, over test tasks
+    ci95_seeds: float | None  # the same over seeds; None with one seed
+    tasks: int  # of the test of one seed
+    clusters: Clusters | None  # what test tasks share
+    seeds: list[int]
+    shots: int | None  # in the test; None in runs of earlier versions
+    budget: float
+    by_step: dict[int, tuple[float, float]]  # mean and ci95_tasks after those inner steps that a paper reports
+    published: Published | None
+    verdict: str | None  # inside, above or below
+    difference_to_published: float | None
+    intervals_meet: bool | None
+    compared_with: list[int] | None  # numbers of all rows on the same tasks, with its own; None where it is alone
+    chosen_by: str | None  # validation or test: how the best of those was chosen
+    best_on_its_tasks: bool | None
+    difference_to_best: float | None  # None for the best
+    difference_ci95: float | None  # over seeds where there are several, else over tasks
+    runs: list[str]  # their folders
+
+
+class Left(Record):
+    """A folder that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+class Table(Record):
+    """What `metarun table format=json` prints."""
+
+    title: str  # what all rows have in common
+    settings: dict[str, str]  # the effective settings that all rows have, in words
+    dates: str  # when the runs ended: '2026-03-01', or '2026-03-01 to 2026-03-04'; '' where it is not known
+    rows: list[TableRow]
+    notes: list[str]  # what a reader has to know of the differences, in words
+    left_out: list[Left]
 
 
 def format_table(rows: Sequence[Row], left_out: Sequence[LeftOut], kind: str) -> str:
@@ -33,69 +84,94 @@ def format_table(rows: Sequence[Row], left_out: Sequence[LeftOut], kind: str) ->
 
 
 def as_json(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> str:
-    """Everything, in numbers: accuracies are shares of 1."""
-    content = {"rows": [_values(row) for row in rows], "left_out": [asdict(folder) for folder in left_out]}
-    return json.dumps(content, indent=2)
+    """Everything, in numbers: accuracies are shares of 1. See Table."""
+    table = Table(
+        title=experiment.title(rows),
+        settings=experiment.common_settings(rows),
+        dates=experiment.describe_dates(rows),
+        rows=[record_row(row) for row in rows],
+        notes=[note for group in _by_metric(rows) for note in notes(group)],
+        left_out=[Left(path=folder.path, reason=folder.reason) for folder in left_out],
+    )
+    return table.model_dump_json(indent=2)
 
 
-def _values(row: Row) -> dict[str, Any]:
+def record_row(row: Row) -> TableRow:
+    """The row in numbers."""
     behind = None if row.to_best is None or row.to_best.best else row.to_best
-    return {
-        **{name: getattr(row, name) for name in ("keys", "metric", "mean", "validation", "ci95_tasks", "ci95_seeds")},
-        "tasks": row.runs[0].summary.test.tasks,
-        "clusters": (clusters := row.runs[0].summary.test.clusters) and clusters.plain(),
-        "seeds": [run.trained.seed for run in row.runs],
-        "budget": row.runs[0].config.budget,
-        "by_step": row.by_step,
-        "published": row.published and row.published.plain(),
-        "verdict": row.verdict and row.verdict.where,
-        "difference_to_published": row.verdict and row.verdict.away,
-        "intervals_meet": row.verdict and row.verdict.meet,
-        "best_on_its_tasks": row.to_best and row.to_best.best,
-        "difference_to_best": behind and behind.mean,
-        "difference_ci95": behind and behind.ci95,
-        "runs": [str(run.rundir.short) for run in row.runs],
-    }
+    first = row.runs[0]
+    return TableRow(
+        number=row.number,
+        keys=row.keys,
+        metric=row.metric,
+        mean=row.mean,
+        validation=row.validation,
+        model_validation=row.model_validation,
+        ci95_tasks=row.ci95_tasks,
+        ci95_seeds=row.ci95_seeds,
+        tasks=first.summary.test.tasks,
+        clusters=first.summary.test.clusters,
+        seeds=[run.trained.seed for run in row.runs],
+        shots=first.summary.source.shots if first.summary.source else None,
+        budget=float(first.config.budget),
+        by_step=row.by_step,
+        published=row.published,
+        verdict=row.verdict and row.verdict.where,
+        difference_to_published=row.verdict and row.verdict.away,
+        intervals_meet=row.verdict and row.verdict.meet,
+        compared_with=row.contest and list(row.contest.rows),
+        chosen_by=row.contest and row.contest.by,
+        best_on_its_tasks=row.to_best and row.to_best.best,
+        difference_to_best=behind and behind.mean,
+        difference_ci95=behind and behind.ci95,
+        runs=[str(run.rundir.short) for run in row.runs],
+    )
 
 
 def as_csv(rows: Sequence[Row]) -> str:
     """A line for each row; accuracies are shares of 1, and a missing value is empty."""
     keys, out = keys_of(rows), io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*keys, *CSV])
+    writer.writerow(["number", *keys, *CSV])
     for row in rows:
-        values = _values(row)
-        published = values["published"] or {}
-        values |= {"seeds": len(row.runs), "runs": ";".join(values["runs"]), "paper": published.get("paper")}
-        values |= {"published": published.get("mean"), "published_ci95": published.get("ci95")}
-        writer.writerow([*(cell(row.keys.get(key, "")) for key in keys), *(values[name] for name in CSV)])
+        values, published = record_row(row).model_dump(), row.published
+        values |= {"seeds": len(row.runs), "runs": ";".join(values["runs"]), "paper": published and published.paper}
+        values |= {"published": published and published.mean, "published_ci95": published and published.ci95}
+        cells = [spell_exactly(row.keys.get(key, "")) for key in keys]
+        writer.writerow([row.number, *cells, *(values[name] for name in CSV)])
     return out.getvalue()
 
 
 def as_markdown(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> str:
-    """A table for each metric, in people's units, with what each column means; and what was left out."""
+    """A table for each metric, in people's units, with its experiment and what columns mean; and what was left out."""
     parts = []
-    for metric in dict.fromkeys(row.metric for row in rows):
-        found, lines = columns([row for row in rows if row.metric == metric]), []
+    for group in _by_metric(rows):
+        found, lines = columns(group), []
+        above, found["folder"] = experiment.folders(group)
         for line in (found, *zip(*found.values(), strict=True)):
             lines.append("| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in line) + " |")
         lines.insert(1, "|" + "---|" * len(found))
-        parts += ["\n".join(lines), legend(found)]
+        settings = "; ".join(f"{name}: {text}" for name, text in experiment.common_settings(group).items())
+        where = f"Runs in {above}" + (f", {dates}" if (dates := experiment.describe_dates(group)) else "")
+        parts += [f"**{experiment.title(group)}**", f"{settings}. {where}." if settings else f"{where}."]
+        parts += ["\n".join(lines), legend(found), *notes(group)]
     if left_out:
         parts.append("Left out:\n\n" + "\n".join(f"- {folder.path}: {folder.reason}" for folder in left_out))
-    return "\n\n".join(parts)
+    return "\n\n".join(" ".join(part.split("\n")) if part.startswith("**") else part for part in parts)
+
+
+def _by_metric(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each metric."""
+    return [[row for row in rows if row.metric == metric] for metric in dict.fromkeys(row.metric for row in rows)]
 
 
 def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Rows of one metric for people: the headings, each with the cells beneath it. Empty columns are left out."""
     metric, keys = rows[0].metric, keys_of(rows)
-    found = {key: [_short(row.keys.get(key, "")) for row in rows] for key in keys}
-    if not any(map(any, found.values())):
-        more = [f" and {len(row.runs) - 1} more" if len(row.runs) > 1 else "" for row in rows]
-        found["run"] = [f"{row.runs[0].rundir.short}{words}" for row, words in zip(rows, more, strict=True)]
-    numbers = [(row.mean, row.ci95_tasks, row.ci95_seeds) for row in rows]
-    written = [format_optional(metric, values, values[1]) for values in numbers]
-    names = (metric + (" (%)" if metric == "accuracy" else ""), "± tasks", "± seeds")
+    found = {"row": [str(row.number) for row in rows]}
+    found |= {key: [spell_value(row.keys.get(key, "")) for row in rows] for key in keys}
+    written = [_write_numbers(row) for row in rows]
+    names = ("val", metric + (" (%)" if metric == "accuracy" else ""), "± tasks", "± seeds")
     found |= {name: list(cells) for name, cells in zip(names, zip(*written, strict=True), strict=True)}
     found |= {
         "tasks": [str(row.runs[0].summary.test.tasks) for row in rows],
@@ -104,7 +180,7 @@ def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     for step in dict.fromkeys(step for row in rows for step in row.by_step):
         found[f"after {step}"] = [_after(row, step) for row in rows]
     found |= {"published": [_published(row) for row in rows], "verdict": [_verdict(row) for row in rows]}
-    found |= {"to the best": [_difference(row) for row in rows]}
+    found |= {"to the best": [_difference(row, len(rows)) for row in rows]}
     found |= {"paper": [row.published.paper if row.published else "" for row in rows]}
     return {name: cells for name, cells in found.items() if any(cells)}
 
@@ -116,25 +192,18 @@ def legend(columns: Iterable[str]) -> str:
     return " ".join([*words, *(f"{name}: {text}" for name, text in LEGEND.items() if name in columns)])
 
 
-def keys_of(rows: Sequence[Row]) -> list[str]:
-    """The keys of a config that tell rows apart."""
-    return list(dict.fromkeys(key for row in rows for key in row.keys))
+def _write_numbers(row: Row) -> list[str]:
+    """Validation, mean and intervals, these with the decimals of the interval over tasks; '' for what there is not."""
+    validation = "" if row.model_validation is None else _write_validation(row.metric, row.model_validation)
+    validation = f"({validation})" if validation and row.validation is None else validation
+    numbers = [row.mean, row.ci95_tasks] + ([] if row.ci95_seeds is None else [row.ci95_seeds])
+    written = format_alike(row.metric, numbers, row.ci95_tasks)
+    return [validation, *written, *([""] if row.ci95_seeds is None else [])]
 
 
-def cell(value: Any) -> str:
-    """A value of a config as one types it."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _short(value: Any) -> str:
-    """The same, with six digits of a number."""
-    return f"{value:.6g}" if isinstance(value, float) else cell(value)
-
-
-def format_optional(metric: Metric, values: Sequence[float | None], ci95: float) -> list[str]:
-    """See format_alike(); '' for a value that there is not."""
-    written = iter(format_alike(metric, [value for value in values if value is not None], ci95))
-    return ["" if value is None else next(written) for value in values]
+def _write_validation(metric: Metric, value: float) -> str:
+    """A mean without an interval, in four digits of which all are written, so that a column can be compared."""
+    return f"{100 * value:.1f}" if metric == "accuracy" else f"{value:#.4g}".removesuffix(".")
 
 
 def _published(row: Row) -> str:
@@ -163,10 +232,15 @@ def _after(row: Row, step: int) -> str:
     return f"{format_metric(row.metric, *row.by_step[step])} ({theirs})"
 
 
-def _difference(row: Row) -> str:
-    if row.to_best is None or row.to_best.best:
-        return "best" if row.to_best else ""
-    if row.to_best.mean == row.to_best.ci95 == 0:
+def _difference(row: Row, number: int) -> str:
+    """The cell of a table of so many rows. The best is named with the rows that it is the best of, unless all are."""
+    if row.to_best is None:
+        return ""
+    if row.to_best.best:
+        contest = row.contest
+        best = "best in test" if contest and contest.by == "test" else "best"
+        return f"{best} of {spell_rows(contest.rows)}" if contest and len(contest.rows) < number else best
+    if row.to_best.equal:
         return "equal on every task"
     sign = "−" if row.to_best.mean < 0 else "+"
     size = format_metric(row.metric, abs(row.to_best.mean), row.to_best.ci95)

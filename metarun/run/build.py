@@ -3,7 +3,7 @@
 import inspect
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,18 +38,23 @@ _checked: set[str] = set()  # parts of configs that have passed in this process
 
 
 def prepare_experiment(
-    config: Config, splits: Sequence[Split] = SPLITS, source: TaskSource | None = None
+    config: Config,
+    splits: Sequence[Split] = SPLITS,
+    source: TaskSource | None = None,
+    begin: Callable[[Experiment], None] = lambda _: None,
 ) -> Experiment:
     """Builds everything that a config names, and makes its source ready; its parts are seen to keep their contract.
 
     `source` is that of an earlier experiment with the same data, which is ready already. What passed is not checked
-    again in this process, so that a sweep over seeds checks once.
+    again in this process, so that a sweep over seeds checks once. `begin` is called before the source is made ready,
+    which may take long.
 
     Raises:
         UsageError: a setting is refused, or a part does not keep its contract.
         DataError: the data is missing, incomplete or altered.
     """
     experiment = build_experiment(config, splits)
+    begin(experiment)
     if source is None:
         experiment.source.prepare(experiment.device)
     else:
@@ -96,7 +101,7 @@ def build_experiment(config: Config, splits: Sequence[Split] = SPLITS, source: T
         name = type(optimizer).__name__
         raise UsageError(f"{name} (algo.meta_optimizer): expected an optimiser that steps by a gradient, such as Adam")
     hash_code(config)  # while the files are what was imported
-    build_logger(config)  # only to refuse its settings now; the run opens its own
+    build_loggers(config)  # only to refuse its settings now; the run opens its own
     return Experiment(algorithm, source, engine, device, config.seed, train_tasks, learner)
 
 
@@ -211,9 +216,15 @@ def build_learner(config: Config, source: TaskSource, device: torch.device) -> L
     return learner
 
 
-def build_logger(config: Config) -> Any:
-    """The logger that a config names, or None."""
-    return build("logger", config.logger) if config.logger else None
+def build_loggers(config: Config) -> list[Any]:
+    """The loggers that a config names: none, one, or several by name. Raises UsageError: one is refused."""
+    if not config.logger or "_target_" in config.logger:
+        return [build("logger", config.logger)] if config.logger else []
+    for name, node in config.logger.items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            rule = "a logger by its name, as in logger=tensorboard, or several: logger=[tensorboard,mlflow]"
+            raise UsageError(f"{spell(node)} (logger.{name}): expected {rule}")
+    return [build(f"logger.{name}", node) for name, node in config.logger.items()]
 
 
 def device_of(config: Config) -> torch.device:

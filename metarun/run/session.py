@@ -20,7 +20,8 @@ from metarun.intervals import Evaluation
 from metarun.models.adopt import frozen_digest
 from metarun.run import starting_point
 from metarun.run.loggers import Guarded
-from metarun.run.progress import Progress
+from metarun.run.pace import COMPILING, TESTING, TRAINING, VALIDATING
+from metarun.run.position import Reporter
 from metarun.run.signals import stop_between_steps
 from metarun.run.starting_point import Best
 from metarun.storage import checkpoint
@@ -39,7 +40,7 @@ def validates(config: Config, step: int) -> bool:
 
 @dataclass
 class Session:
-    """A process of a run. Ranks above 0 have no recorder and no listeners."""
+    """A process of a run. Ranks above 0 have no recorder, no reporter and no listeners."""
 
     config: Config
     experiment: Experiment
@@ -47,8 +48,9 @@ class Session:
     best: Best
     rundir: RunDir
     recorder: Recorder | None = None
+    reporter: Reporter | None = None
     judge: Callable[[int, float], bool] | None = None  # of a search: whether to give the run up, see run/judge.py
-    listeners: list[Recorder | Progress | Guarded] = field(default_factory=list)  # the recorder among them
+    listeners: list[Recorder | Reporter | Guarded] = field(default_factory=list)  # those two among them
 
     @cached_property
     def frozen(self) -> str:
@@ -90,6 +92,7 @@ class Session:
             PrunedError: the judge gave the run up; so is it then.
         """
         config, experiment = self.config, self.experiment
+        self.begin(COMPILING if experiment.engine.mode == "compile" else TRAINING)
         with stop_between_steps() as received:
             for report in loop.meta_train(experiment, self.state, config.outer_steps, config.meta_batch):
                 step, values = report.step, {}
@@ -97,7 +100,11 @@ class Session:
                     values = {"loss": float(report.loss), experiment.source.metric: float(report.score)}
                 for listener in self.listeners:
                     listener.outer_step(step, values)
-                value = self._validate() if validates(config, step) else None
+                value = None
+                if validates(config, step):
+                    self.begin(VALIDATING)
+                    value = self._validate()
+                    self.begin(TRAINING)
                 improved = value is not None and self._keep_if_best(value)
                 pruned = (
                     bool(value is not None and self.judge and self.judge(step, value)) and step < config.outer_steps
@@ -157,7 +164,6 @@ class Session:
         self.recorder.sync()
         checkpoint.save(self.rundir.checkpoints, step, payload, keep={best.step, best.saved})
         best.saved = best.step
-        self.rundir.write_status("running", step)
 
     def test(self) -> tuple[State, Evaluation]:
         """Meta-tests the best checkpoint, which rank 0 reads back from disk; returns its state and its result.
@@ -171,6 +177,7 @@ class Session:
                 "no validation has a finite metric (after the last outer step): expected one to choose a checkpoint "
                 "by; try a smaller algo.inner_lr or fewer algo.eval_inner_steps"
             )
+        self.begin(TESTING)
         state = loop.start(experiment)
         if self.recorder:
             saved = starting_point.own_checkpoint(self.rundir, config, best.step)
@@ -184,6 +191,11 @@ class Session:
             raise
         self._tell(best.step, "test", result)
         return state, result
+
+    def begin(self, doing: str) -> None:
+        """Says what the run does from now on, a word of run/pace.py."""
+        if self.reporter:
+            self.reporter.begin(doing)
 
     def _tell(self, step: int, split: str, result: Evaluation) -> None:
         """Tells the listeners of a validation or a test."""

@@ -1,6 +1,7 @@
 """Where a run begins: at its first outer step, after its newest checkpoint, or nowhere, for it is finished."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,10 +65,15 @@ def held_run(rundir: RunDir, config: Config) -> tuple[Config | None, list[str]]:
     return old, changes
 
 
+def is_finished(rundir: RunDir, changes: list[str]) -> bool:
+    """Whether a run has nothing left to do, given the keys of its config that were changed."""
+    status = rundir.status()
+    return status is not None and status.status == "done" and not any(policy(key).length for key in changes)
+
+
 def finished_summary(rundir: RunDir, config: Config, changes: list[str]) -> Summary | None:
     """The summary of a run that has nothing left to do, given the keys of its config that were changed."""
-    status = rundir.status()
-    if status is None or status.status != "done" or any(policy(key).length for key in changes):
+    if not is_finished(rundir, changes):
         return None
     if (summary := rundir.summary()) and changes:
         log.warning("%s is finished: %s stays as it was", rundir.short, ", ".join(changes))
@@ -77,20 +83,24 @@ def finished_summary(rundir: RunDir, config: Config, changes: list[str]) -> Summ
     return summary
 
 
-def first_step(config: Config) -> StartingPoint:
-    """The starting point of a new run."""
-    experiment = prepare_experiment(config)
+def first_step(config: Config, begin: Callable[[Experiment], None] = lambda _: None) -> StartingPoint:
+    """The starting point of a new run; `begin` as in prepare_experiment."""
+    experiment = prepare_experiment(config, begin=begin)
     return StartingPoint(experiment, loop.start(experiment), Best())
 
 
-def newest_step(old: Config, config: Config, rundir: RunDir, changes: list[str]) -> StartingPoint:
+def newest_step(
+    old: Config, config: Config, rundir: RunDir, changes: list[str], begin: Callable[[Experiment], None]
+) -> StartingPoint:
     """The starting point of a run that goes on: its newest checkpoint, or where it has none, its first step.
+
+    `begin` as in prepare_experiment.
 
     Raises:
         RunDirError: its checkpoints cannot be used, or were trained with other data or code.
         UsageError: it has done more outer steps already than the config asks for.
     """
-    start = first_step(config)
+    start = first_step(config, begin)
     saved = newest_checkpoint(rundir, config)
     if saved is None:
         return start

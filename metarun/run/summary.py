@@ -9,6 +9,7 @@ from metarun.engine.loop import EVAL_BATCH, Experiment, State
 from metarun.intervals import Evaluation
 from metarun.models import learner as learners
 from metarun.storage.records import (
+    TASK_DIGITS,
     Checkpoint,
     Clusters,
     EarlierTest,
@@ -31,13 +32,12 @@ def summarize(
     result: Evaluation,
     *,
     choices: dict[str, str],
-    run: str | None = None,
     steps: int | None = None,
 ) -> Summary:
     """The facts that a run and an evaluation have in common.
 
-    Config, experiment, state and result are of the test, choices Hydra's by group. An evaluation gives the directory of
-    its run, and the outer steps that the run has done so far.
+    Config, experiment, state and result are of the test, choices Hydra's by group. An evaluation gives the outer
+    steps that the run has done so far.
     """
     algorithm, metric, model = experiment.algorithm, experiment.source.metric, experiment.algorithm.model
     assert isinstance(model, learners.Learner)
@@ -63,7 +63,7 @@ def summarize(
             meta_steps=config.meta_steps,
             budget=config.budget,
         ),
-        checkpoint=Checkpoint(step=state.step, run=run),
+        checkpoint=Checkpoint(step=state.step),
         parameters=sum(value.numel() for value in state.meta.values()),
         metric=metric,
         tests={metric: test},
@@ -112,9 +112,15 @@ def compare_training(trained: Experiment, tested: Experiment, other_data: bool =
         source=source if other_data or source != _as_trained(now[0]) else None,
         inner=inner if inner != now[1] else None,
         details={name: value for name, value in details.items() if now[2].get(name) != value},
+        norm=norm if (norm := _norm_of(trained)) != _norm_of(tested) else None,
         other_data=other_data,
     )
     return found if found != Trained() else None
+
+
+def _norm_of(experiment: Experiment) -> str:
+    assert isinstance(experiment.algorithm.model, learners.Learner)
+    return experiment.algorithm.model.norm
 
 
 def _as_trained(source: Source) -> Source:
@@ -124,14 +130,19 @@ def _as_trained(source: Source) -> Source:
 
 
 def test_tasks_of(experiment: Experiment, result: Evaluation) -> Tasks:
-    """The metric of every test task, with a digest of the tasks."""
-    digest = hashlib.sha256()
+    """The metric of every test task, with a digest of the tasks, and short ones of each."""
+    digest, each_digest = hashlib.sha256(), []
     for index in torch.arange(result.tasks).split(EVAL_BATCH):
-        for tensor in experiment.source.sample(experiment.seed, "test", index).examples():
-            digest.update(tensor.cpu().numpy().tobytes())
+        tasks = experiment.source.sample(experiment.seed, "test", index)
+        parts = [tensor.cpu().numpy() for tensor in tasks.examples()]
+        for part in parts:
+            digest.update(part.tobytes())
+        for task in zip(*parts, strict=True):
+            each_digest.append(hashlib.sha256(b"".join(part.tobytes() for part in task)).hexdigest()[:TASK_DIGITS])
     return Tasks(
         metric=experiment.source.metric,
         digest=digest.hexdigest(),
+        each_digest="".join(each_digest),
         inner_steps=len(result.mean) - 1,
         queries=result.queries,
         each=result.each,

@@ -10,6 +10,7 @@ summary.json, pictures, status.json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from metarun.engine.processes import Processes, joined
 from metarun.errors import PrunedError, RunDirError, StoppedError, describe_os_error
 from metarun.intervals import Evaluation
 from metarun.run import starting_point
-from metarun.run.build import build_logger, choose_chunks, device_of
+from metarun.run.build import build_loggers, choose_chunks, device_of
 from metarun.run.environment import describe_session
 from metarun.run.loggers import Guarded
+from metarun.run.pace import COMPILING, DRAWING, MEASURING
 from metarun.run.pictures import draw_curves, draw_examples
-from metarun.run.progress import Progress
+from metarun.run.position import Reporter
+from metarun.run.progress import Announcement, Progress
 from metarun.run.session import Session
 from metarun.run.signals import stop_at_once
 from metarun.run.starting_point import StartingPoint
@@ -53,8 +56,9 @@ def execute(
     """Runs a config in a directory: from the start, or on from its newest checkpoint, or not at all if it is done.
 
     Overrides, Hydra's choices by group and its own config are saved; a run that goes on keeps those of its beginning.
-    `bar` is whether to show a progress bar on a terminal; `judge` says after an outer step, by its validation, whether
-    the run is given up; `reproduces` is the directory of the run that it repeats, if it repeats one.
+    `bar` is whether the console shows how far it is, by a bar on a terminal or else by lines; `judge` says after an
+    outer step, by its validation, whether the run is given up; `reproduces` is the directory of the run that it
+    repeats, if it repeats one.
 
     Returns:
         The summary; None on ranks above 0.
@@ -93,25 +97,31 @@ def _execute(
         log.info("%s is finished; this is its result", rundir.short)
         Processes().from_rank_zero(None)
         return summary
-    # A run that goes on is left as it is until nothing is left that could be refused.
-    start = starting_point.newest_step(old, config, rundir, changes) if old is not None else None
+    words = Announcement(bar)
+    begin = partial(words.begin, config, rundir.path)
+    start = None
+    if old is not None:  # it is left as it is until nothing is left that could be refused
+        with words:
+            start = starting_point.newest_step(old, config, rundir, changes, begin)
     if start is not None and not start.state.step:
         log.info("%s has no checkpoint: starting from the first outer step", rundir.short)
     step = start.state.step if start else 0
-    with rundir.logging(), _recording_failure(rundir, step) as state_of, explaining():
+    reporter = Reporter(rundir, config, step, Progress(config.outer_steps, step, bar))
+    with rundir.logging(), _recording_failure(rundir, reporter), explaining(), reporter:
         if old is None and rundir.holds_run:
             rundir.forget()
         rundir.begin(config, overrides, choices, hydra)
-        rundir.write_status("running", step)
-        start = start or starting_point.first_step(config)
-        state_of.append(start.state)
-        session = _begin(config, rundir, start, changes, bar, reproduces)
+        reporter.write("running")
+        if start is None:
+            with words:
+                start = starting_point.first_step(config, begin)
+        session = _begin(config, rundir, start, changes, reporter, reproduces)
         session.judge = judge
         with session.listening():
             session.agree()
             session.train()
             summary = _sum_up(session, *session.test())
-        rundir.write_status("done", config.outer_steps)
+        rundir.write_status("done", config.outer_steps, steps=config.outer_steps)
         return summary
 
 
@@ -120,6 +130,7 @@ def _sum_up(session: Session, tested: State, result: Evaluation) -> Summary:
     config, experiment, best, rundir = session.config, session.experiment, session.best, session.rundir
     assert session.recorder is not None
     assert best.value is not None
+    session.begin(DRAWING)
     session.recorder.sync()
     rundir.write("test_tasks.json", test_tasks_of(experiment, result))
     metric = experiment.source.metric
@@ -138,15 +149,10 @@ def _sum_up(session: Session, tested: State, result: Evaluation) -> Summary:
 
 
 @contextmanager
-def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
-    """Leaves the reason of a failure in status.json and the traceback in metarun.log.
-
-    Yields:
-        A list for the state, which has the outer steps done, once there is one.
-    """
-    states: list[State] = []
+def _recording_failure(rundir: RunDir, reporter: Reporter) -> Iterator[None]:
+    """Leaves the reason of a failure in status.json and the traceback in metarun.log."""
     try:
-        yield states
+        yield
     except BaseException as error:
         if isinstance(error, OSError):
             refused = describe_os_error(error)
@@ -159,17 +165,21 @@ def _recording_failure(rundir: RunDir, step: int) -> Iterator[list[State]]:
             error = refused
         stopped = isinstance(error, (StoppedError, PrunedError, KeyboardInterrupt))
         message = str(error) or type(error).__name__
-        done = states[0].step if states else step
         try:
             log.error("%s", message, exc_info=None if stopped else error)
-            rundir.write_status("stopped" if stopped else "failed", done, message)
+            reporter.write("stopped" if stopped else "failed", message)
         except OSError:
             pass  # a full disk is often the very error that is being reported
         raise error
 
 
 def _begin(
-    config: Config, rundir: RunDir, start: StartingPoint, changes: list[str], bar: bool, reproduces: Path | None
+    config: Config,
+    rundir: RunDir,
+    start: StartingPoint,
+    changes: list[str],
+    reporter: Reporter,
+    reproduces: Path | None,
 ) -> Session:
     """The session of rank 0, with its listeners; environment.json has it then."""
     experiment, state = start.experiment, start.state
@@ -185,8 +195,10 @@ def _begin(
     if state.step:
         log.info("going on after outer step %d of %d", state.step, config.outer_steps)
         checkpoint.drop_after(rundir.checkpoints, state.step)
+    reporter.begin(COMPILING if experiment.engine.mode == "compile" else MEASURING)
     state.chunks = state.chunks or choose_chunks(config, experiment, state)
     metric = experiment.source.metric
+    reporter.measure(metric, lambda: memory_mb(experiment.device))
     recorder = Recorder(
         rundir,
         metric,
@@ -196,12 +208,11 @@ def _begin(
         step=state.step,
         metrics=start.metrics,
     )
-    session = Session(config, experiment, state, start.best, rundir, recorder)
-    session.listeners += [recorder, Progress(metric, config.outer_steps, state.step, bar)]
-    if logger := build_logger(config):
-        guarded = Guarded(logger, metric)
-        source, *_ = facts(experiment)
-        title = f"{experiment.algorithm.name} on {describe_source(source)}"
+    session = Session(config, experiment, state, start.best, rundir, recorder, reporter)
+    session.listeners += [recorder, reporter]
+    source, *_ = facts(experiment)
+    title = f"{experiment.algorithm.name} on {describe_source(source)}"
+    for guarded in (Guarded(logger, metric) for logger in build_loggers(config)):
         guarded.open(rundir.path, title, config.plain(), state.step)
         session.listeners.append(guarded)
     return session

@@ -1,12 +1,17 @@
 """A summary's facts in words: the title of a run, its settings, its closing words. Imports no torch."""
 
-from metarun.storage.records import Clusters, Inner, Source, Summary, Training
-from metarun.text import format_metric
+from metarun.storage.records import Clusters, Inner, Position, Source, Summary, Training
+from metarun.text import format_duration, format_metric
+
+
+def name_source(source: Source) -> str:
+    """The task source in short, such as 'omniglot 5-way 1-shot'."""
+    kind, regression = (f" {source.ways}-way", "") if source.ways is not None else ("", " regression")
+    return f"{source.name}{kind} {source.shots}-shot{regression}"
 
 
 def describe_source(source: Source) -> str:
     """The task source, such as 'omniglot 5-way 1-shot (queries: 1)'."""
-    kind = f" {source.ways}-way" if source.ways is not None else ""
     notes = [f"queries: {source.queries}"]
     trained = [f"ways: {source.train_ways}"] if source.train_ways is not None else []
     if (source.train_shots, source.train_queries) != (source.shots, source.queries):
@@ -15,8 +20,7 @@ def describe_source(source: Source) -> str:
         trained.append(f"tasks: {source.train_tasks}")
     notes += [f"trained with {', '.join(trained)}"] if trained else []
     notes += [f"{_spell_name(name)}: {value}" for name, value in source.more.items()]
-    regression = " regression" if source.ways is None else ""
-    return f"{source.name}{kind} {source.shots}-shot{regression} ({', '.join(notes)})"
+    return f"{name_source(source)} ({', '.join(notes)})"
 
 
 def describe_inner(inner: Inner) -> str:
@@ -36,6 +40,16 @@ def describe_training(training: Training) -> str:
     steps = f"{total}" if done == total else f"{done} of {total}"
     share = f" (budget {training.budget:g} of {training.meta_steps})" if training.budget < 1 else ""
     return f"{steps} outer steps of {training.meta_batch} tasks{share}"
+
+
+def describe_position(position: Position) -> str:
+    """How a running process stands, such as 'loss 1.234, val accuracy 45.1 %, 3 min 20 s left'; '' before its start."""
+    parts = [f"loss {position.loss:.4g}"] if position.loss is not None else []
+    if position.metric is not None and position.validation is not None:
+        parts.append(f"val {position.metric} {format_metric(position.metric, position.validation)}")
+    if position.seconds_left is not None:
+        parts.append(f"{format_duration(position.seconds_left)} left")
+    return ", ".join(parts)
 
 
 def describe_clusters(clusters: Clusters) -> str:
@@ -78,6 +92,7 @@ def settings(summary: Summary) -> dict[str, str]:
             found["trained on"] = describe_source(trained.source)
         other = [describe_inner(trained.inner)] if trained.inner else []
         other += [f"{_spell_name(name)} {words}" for name, words in trained.details.items()]
+        other += [f"{trained.norm} statistics in batch norm"] if trained.norm else []
         found |= {"trained with": "; ".join(other)} if other else {}
     if summary.checkpoint:
         found["checkpoint"] = _describe_checkpoint(summary)

@@ -60,6 +60,11 @@ def steps(folder: Path) -> list[int]:
     return sorted((int(name[1]) for name in names if name), reverse=True)
 
 
+def digest_of(folder: Path, step: int) -> str:
+    """SHA-256 of the checkpoint of a step that was loaded, in hexadecimal."""
+    return Manifest.from_json(files.read(_path(folder, step).with_suffix(".json"), 1000)).sha256
+
+
 def load(folder: Path, step: int, run: str | None = None) -> dict[str, Any]:
     """The checkpoint of a step, on the CPU: a dictionary of CONTENT; `run` is the fingerprint that it has to have.
 

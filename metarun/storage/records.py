@@ -14,6 +14,7 @@ from typing_extensions import Self
 Metric = Literal["accuracy", "mse"]
 Phase = Literal["running", "done", "failed", "stopped"]
 Count = Annotated[int, Field(ge=0, lt=10**15)]
+TASK_DIGITS = 8  # of a task's digest
 
 
 class Record(BaseModel):
@@ -134,14 +135,16 @@ class Trained(Record):
     source: Source | None = None  # of the training tasks
     inner: Inner | None = None
     details: dict[str, str] = {}
+    norm: str | None = None  # the statistics of its batch norm
     other_data: bool = False  # whether the test has other data than the training: it is one across domains
 
 
 class Checkpoint(Record):
-    """The checkpoint that was tested: its outer step; of an evaluation also the run's directory."""
+    """The checkpoint that was tested: its outer step; of an evaluation also the run's directory, and its SHA-256."""
 
     step: Count
     run: str | None = None
+    sha256: str | None = None  # None in a run, and in older evaluations
 
 
 class Summary(Record):
@@ -194,11 +197,13 @@ class Summary(Record):
 class Tasks(Record):
     """test_tasks.json: the metric of every test task after the last inner step, and a digest of the tasks.
 
-    Two runs with the same digest were tested on the very same tasks, so that they can be compared task by task.
+    Two runs with the same digest were tested on the very same tasks, so that they can be compared task by task. Where
+    one has more tasks, `each_digest` tells whether its first ones are those of the other.
     """
 
     metric: Metric = "accuracy"
     digest: str
+    each_digest: str | None = None  # of every task the first TASK_DIGITS of its SHA-256, in a row; None in older runs
     inner_steps: Count = 0
     queries: Count | None = None  # of a task; None in runs whose intervals are intervals.former()
     each: list[float]

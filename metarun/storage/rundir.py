@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 from metarun.config.saved import dump, read_choices, read_words, saved_config
 from metarun.config.schema import Config
 from metarun.errors import RunDirError, describe_os_error
-from metarun.files import LOCK, Appended, NoLocksError, locked, read, write_atomically
-from metarun.storage.records import Environment, Phase, Record, Status, Summary, Tasks
+from metarun.files import LOCK, Appended, NoLocksError, check_parent, locked, read, write_atomically
+from metarun.storage.records import Environment, Phase, Position, Record, Status, Summary, Tasks
 from metarun.text import reason, short_path, typed_path
 
 OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
 LARGEST_TEXT = 64_000
 # All that metarun makes in a run directory.
-FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb")
+FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb", "mlflow")
 FILES = (
     *("environment.json", "metrics.jsonl", "timing.jsonl", "summary.json", "test_tasks.json"),
     *("curve.png", "examples.png", "tags.txt"),
@@ -110,7 +110,10 @@ class RunDir:
         return self.read("summary.json", Summary)
 
     def status(self) -> Status | None:
-        """How far the run is."""
+        """How far the run is; None where nothing says so, as in an empty file after a power cut."""
+        path = self.path / "status.json"
+        if path.is_file() and not path.is_symlink() and not path.stat().st_size:
+            return None
         return self.read("status.json", Status)
 
     def environment(self) -> Environment | None:
@@ -138,13 +141,23 @@ class RunDir:
         """Replaces the words that its user gave it, a line for each."""
         write_atomically(self.path / "tags.txt", "".join(f"{tag}\n" for tag in sorted(set(tags))).encode())
 
-    def write(self, name: str, record: Record) -> None:
-        """Replaces a JSON file of the run."""
-        write_atomically(self.path / name, record.to_json())
+    def write(self, name: str, record: Record, sync: bool = True) -> None:
+        """Replaces a JSON file of the run; `sync` as in files.write_atomically."""
+        write_atomically(self.path / name, record.to_json(), sync)
 
-    def write_status(self, status: Phase, step: int, error: str | None = None) -> None:
-        """Replaces status.json: running, done, failed or stopped, after how many outer steps, and why."""
-        self.write("status.json", Status(status=status, step=step, error=error, pid=os.getpid(), host=gethostname()))
+    def write_status(
+        self,
+        status: Phase,
+        step: int,
+        error: str | None = None,
+        *,
+        steps: int | None = None,
+        position: Position | None = None,
+        sync: bool = True,
+    ) -> None:
+        """Replaces status.json: running, done, failed or stopped, after how many outer steps of how many, and why."""
+        facts = {"step": step, "steps": steps, "error": error, "position": position}
+        self.write("status.json", Status(status=status, pid=os.getpid(), host=gethostname(), **facts), sync)
 
     def begin(self, config: Config, overrides: list[str], choices: dict[str, str], hydra: Any = None) -> None:
         """Saves the config as Hydra does, resolved; of a run that goes on only that. Its file makes this a run."""
@@ -171,10 +184,10 @@ class RunDir:
             (self.path / name).unlink(missing_ok=True)
 
     def check_free(self) -> None:
-        """Refuses a directory that holds no run, but files of the names that a run would write.
+        """Refuses a directory that holds no run, but files of the names that a run would write, or other people's.
 
-        They are another program's, or their config is gone. A status.json alone is left by a run that failed before it
-        had saved its config.
+        Those are another program's, or their config is gone. A status.json alone is left by a run that failed before it
+        had saved its config; hidden files and logs of a shell or of a cluster may lie there before a run begins.
 
         Raises:
             RunDirError: there are such files.
@@ -185,6 +198,19 @@ class RunDir:
                 f"{self.short}: holds {found[0]} but no run (.hydra/config.yaml); expected an empty directory, or "
                 "one of a run; choose another hydra.run.dir"
             )
+        there = sorted(self.path.iterdir()) if self.path.is_dir() else []
+        if found := [path.name for path in there if not _may_lie_there(path)]:
+            names = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
+            rule = "expected an empty directory, or one of a run; choose another hydra.run.dir"
+            raise RunDirError(f"{self.short}: holds {names} but no run: {rule}")
+
+    def check_place(self, remedy: str = OTHER) -> None:
+        """Raises RunDirError, which says the remedy, where the directory can neither be written nor made."""
+        try:
+            check_parent(self.path / "status.json")
+        except OSError as error:
+            error.filename = str(self.path)
+            raise describe_os_error(error, remedy) from error
 
     def refuse_links(self) -> None:
         """Raises RunDirError for a folder that leads out of a stranger's directory: we would write elsewhere."""
@@ -227,6 +253,11 @@ class RunDir:
         finally:
             log.removeHandler(handler)
             handler.close()
+
+
+def _may_lie_there(path: Path) -> bool:
+    """Whether a file is one that a new run may find in its directory."""
+    return path.name == "status.json" or path.name[0] == "." or path.suffix in (".log", ".out", ".err")
 
 
 class _LogFile(logging.Handler):

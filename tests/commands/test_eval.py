@@ -1,14 +1,20 @@
 """metarun eval: the same checkpoint under other settings, into a folder of its own."""
 
+import itertools
 import json
 import re
 import shutil
 import sys
 from pathlib import Path
 
+import pytest
 from helpers.own_data import write_own_data
+from helpers.results import edit
 from helpers.tables import cities
 
+from metarun.engine import loop
+from metarun.errors import DivergedError
+from metarun.results.evaluations import Evaluations
 from metarun.storage.rundir import RunDir
 
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
@@ -20,16 +26,16 @@ def test_eval_under_other_settings(metarun):
     code, out, err = metarun("eval", "run", "data.shots=9", "algo.eval_inner_steps=3", "test_tasks=30", "engine=loop")
     assert code == 0, err
     assert "2-way 9-shot" in out
-    assert re.search(r"trained on +tabular 2-way 5-shot", out)
+    assert "2-way 9-shot (queries: 15, trained with shots: 5, queries: 15, " in out
     assert not RunDir(next(Path("run/eval").glob("*/*"))).holds_run, "an evaluation cannot be resumed into a run"
     summary = json.loads(next(Path("run/eval").glob("*/*/summary.json")).read_text())
     assert len(summary["test"]["accuracy"]["by_step"]) == 4
     assert summary["test"]["accuracy"]["tasks"] == 30
     assert {path: path.read_bytes() for path in before} == before, "the run stays as it was"
     (evaluated,) = Path("run/eval").glob("*/*")
-    trained = json.loads((evaluated / "summary.json").read_text())["trained"]
-    assert trained["source"]["shots"] == 5, "facts of training that differ from those of the test"
-    assert trained["inner"]["eval_steps"] == 10
+    summary = json.loads((evaluated / "summary.json").read_text())
+    assert summary["source"]["train_shots"] == 5, "facts of training that differ from those of the test"
+    assert summary["trained"]["inner"]["eval_steps"] == 10
     code, _, err = metarun("eval", "run")
     assert "trained" not in json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
     same = json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
@@ -37,7 +43,8 @@ def test_eval_under_other_settings(metarun):
     for words, said in (
         (["algo.inner_steps=3"], "no effect"), (["algo.meta_lr=0.1"], "no effect"), (["algo.meta_optimizer._target_=torch.optim.SGD"], "no effect"),
         (["algo.first_order=true"], "no effect"), (["data.ways=3"], "algo.head=shared"), (["meta_steps=3"], "no effect"), (["data.way=3"], "did you mean ways?"),
-        (["algo=fomaml"], "settings of its own"), (["seed=1,2"], "key=value"), (["data.shots=x"], "an integer"), (["seed=${oc.env:HOME}"], "seed"),
+        (["algo=fomaml"], "settings of its own"), (["data.shots=interval(1,3)"], "give values, data.shots=A,B"),
+        (["data.shots=1,x,0"], "(in run data.shots=x, and 1 more of 3)"), (["data.shots=1", "data.eval_shots=2"], "given twice"), (["data.shots=x"], "an integer"), (["seed=${oc.env:HOME}"], "seed"),
     ):  # fmt: skip
         code, _, err = metarun("eval", "run", *words)
         assert code in (2, 4)
@@ -51,6 +58,68 @@ def test_words_of_eval_mean_the_same_in_any_order(metarun):
         assert metarun("eval", "run", *words)[0] == 0
     for config in Path("run/eval").glob("*/*/config.yaml"):
         assert "threads: 1" in config.read_text()
+
+
+@pytest.fixture
+def tested(monkeypatch):
+    """Numbers of test tasks, each of a test that was made; pictures are left out."""
+    calls = []
+    for name in ("draw_curves", "draw_examples"):
+        monkeypatch.setattr(f"metarun.run.pictures.{name}", lambda *facts: None)
+    real = loop.meta_test
+    monkeypatch.setattr(loop, "meta_test", lambda *args: calls.append(args[3]) or real(*args))
+    return calls
+
+
+def test_folders_of_runs_and_lists_of_values(metarun, finished, tested):
+    for name in ("runs/a", "runs/algo=maml", "runs/failed", "runs/again"):
+        shutil.copytree(finished, name)
+    edit("runs/failed", "status.json", lambda s: s.update(status="failed"))
+    edit("runs/again", "environment.json", lambda e: e.update(reproduces=str(Path("runs/a").resolve())))
+    code, out, err = metarun("eval", "runs", "data.shots=2,7", "test_tasks=3,4", "format=json")
+    assert code == 0, err
+    assert "left out: runs/failed: failed at outer step 4\n" in err
+    assert re.search("left out: runs/again: a reproduction of runs/a\n", err)
+    found = Evaluations.from_json(out).evaluations
+    made = [(e.run, e.settings["data.shots"], e.settings["test_tasks"]) for e in found]
+    assert made == list(itertools.product(("runs/a", "runs/algo=maml"), (2, 7), (3, 4)))
+    for evaluated in found:
+        summary = RunDir(Path(evaluated.folder)).summary()
+        assert (evaluated.status, evaluated.test) == ("done", summary.test)
+        assert (evaluated.source.shots, evaluated.source.train_shots) == (evaluated.settings["data.shots"], 10)
+    tested.clear()
+    code, out, err = metarun("eval", "runs/a", "runs/algo=maml", "data.eval_shots=2", "test_tasks=3,5")
+    assert code == 0, err
+    assert tested == [5, 5], "data.shots=2 was the same test, made before"
+    assert (out.count("(made before)"), out.count("mse ")) == (2, 4)
+    assert "metarun table runs/a runs/a/eval runs/algo=maml runs/algo=maml/eval" in out
+    tested.clear()
+    assert metarun("eval", "runs/a", "data.shots=2", "test_tasks=3", "again=true")[0] == 0
+    assert tested == [3]
+    for evaluated in found:
+        edit(evaluated.folder, "summary.json", lambda s: s["checkpoint"].update(sha256="0"))
+    tested.clear()
+    assert metarun("eval", "runs/algo=maml", "data.shots=7", "test_tasks=3")[0] == 0
+    assert tested == [3], "that was another checkpoint of the same step"
+    for name in ("runs/a/checkpoints", "runs/a/eval"):
+        code, _, err = metarun("eval", name)
+        assert (code, f"{name}: is a part of a run; expected the run: metarun eval runs/a\n" in err) == (4, True)
+
+
+def test_an_evaluation_that_fails_does_not_lose_the_others(metarun, finished, tested, monkeypatch):
+    shutil.copytree(finished, "run")
+    test = loop.meta_test
+
+    def diverge(*args):
+        if args[3] == 4:
+            raise DivergedError("the metric is no longer finite")
+        return test(*args)
+
+    monkeypatch.setattr(loop, "meta_test", diverge)
+    code, out, err = metarun("eval", "run", "test_tasks=3,4,5")
+    assert (code, "1 evaluation of 3 failed (eval)" in err) == (1, True)
+    assert re.search(r"\n4 +failed: the metric is no longer finite\n5 +mse ", out)
+    assert metarun("eval", "run", "test_tasks=4")[0] == 5
 
 
 NOISE = """
@@ -125,10 +194,10 @@ def test_prototypes_that_were_learned_with_many_ways_are_tested_with_few_and_wit
         assert summary["test"]["accuracy"]["mean"] > 1.3 / ways, "it is better than chance"
     code, out, err = metarun("table", "run/eval")
     assert "data.eval_ways" in out
-    for word in ("data.train_tasks=3", "data.ways=4"):
-        code, _, err = metarun("eval", "run", word)
-        assert code == 2
-        assert "has no effect on meta-testing" in err
+    code, out, _ = metarun("eval", "run", "data.ways=4", "test_tasks=2")
+    assert (code, "tabular 4-way" in out) == (0, True), "data.eval_ways of the run does not hide it"
+    code, _, err = metarun("eval", "run", "data.train_tasks=3")
+    assert (code, "has no effect on meta-testing" in err) == (2, True)
 
 
 def test_a_run_is_tested_where_its_logger_is_not_installed(metarun, finished):

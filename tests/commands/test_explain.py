@@ -41,6 +41,13 @@ def test_a_wrong_key_is_a_line_and_exit_2(metarun, key, says):
     assert err.count("\n") == 1
 
 
+def test_help_of_a_setting_is_its_explanation_and_of_nothing_known_is_refused(metarun):
+    assert metarun("help", "algo.inner_lr") == metarun("explain", "algo.inner_lr")
+    code, out, err = metarun("help", "evl")
+    assert (code, out) == (2, "")
+    assert "did you mean eval?" in err
+
+
 def test_a_verb_is_explained_by_its_help(metarun):
     code, out, _ = metarun("explain", "eval")
     assert code == 0

@@ -58,7 +58,7 @@ def test_the_table_says_how_many_there_are_and_how_many_are_not_shown(runs):
 
 def test_an_empty_answer_says_what_it_looked_for(runs):
     assert runs("ls", "algo=mmal")[1].splitlines() == [
-        "no runs with algo=mmal in outputs and multirun; there are 3 runs: 1 stopped, 1 failed, 1 done",
+        "no runs with algo=mmal in outputs and multirun; there are 3 runs: 1 done, 1 failed, 1 stopped",
         "algo: maml, reptile",
     ]
 
@@ -76,6 +76,7 @@ def test_before_the_first_run_it_says_how_to_begin(metarun):
         *(("nowhere", "expected a folder with runs"), ("seed=1", "status=, algo="), ("limit=0", "at least 1, or all")),
         *(("limit=-1", "at least 1"), ("status=killed", "stale"), ("sort=loss", "expected one of began")),
         *(("since=monday", "7d"), ("format=xml", "text"), ("a\0b", "expected a folder")),
+        *(("failed", "did you mean status=failed?"), ("outputs/day/a/.hydra", "metarun show")),
     ],
 )
 def test_a_word_that_is_none_of_its_own_is_one_line(runs, word, line):

@@ -13,6 +13,7 @@ import pytest
 from helpers.runs import QUICK
 
 from metarun.commands.search_words import describe_search
+from metarun.config.folders import ConfigFolders
 from metarun.engine import loop
 from metarun.errors import DivergedError
 
@@ -295,18 +296,20 @@ def test_a_hundred_trials_end_in_few_lines(tmp_path):
         value = {"value": number / 100} if number % 10 else {}
         rate = optuna.distributions.UniformDistribution(0, 100)
         attrs = {"folders": [str(tmp_path / f"run{number}")]}
-        facts = {"params": {"rate": float(number)}, "distributions": {"rate": rate}, "user_attrs": attrs}
+        facts = {"params": {"rate": number + 0.01234567}, "distributions": {"rate": rate}, "user_attrs": attrs}
         made.add_trial(optuna.trial.create_trial(state=state, **value, **facts))
-    search = SimpleNamespace(study=made, direction="maximize", metric="accuracy", seeds=[[]], fixed=["x=1"])
-    failed = [{"words": ["rate=0", "x=1"], "folder": "", "error": "no number"}] * 10
+    search = SimpleNamespace(study=made, direction="maximize", metric="accuracy", seeds=[["seed=0"], ["seed=2"]])
+    search.fixed, search.folders = ["x=1", "++y='a b'", "budget=0.1", "sweep=optuna"], ConfigFolders()
+    failed = [{"words": ["rate=0", *search.fixed], "folder": "", "error": "no number"}] * 10
     lines = describe_search(search, tmp_path, failed).splitlines()
     assert lines[1] == "search, 100 trials: 10 failed, 90 finished"
-    assert lines[2] == "the best by validation accuracy, largest first:"
+    assert lines[2] == "the best by validation accuracy, the mean over 2 seeds, largest first:"
     assert [line.split() for line in lines[3:9]] == [
-        *([f"{number}.0", "%", f"rate={number}"] for number in (99, 98, 97, 96, 95)),
+        *([f"{number}.0", "%", f"rate={number}.01"] for number in (99, 98, 97, 96, 95)),
         ["and", "85", "more"],
     ]
     assert "10 jobs, the first rate=0: no number" in lines[9]
-    assert lines[10] == "best trial    rate=99  val accuracy 99.0 %"
+    assert lines[10] == "best trial    rate=99.01  val accuracy 99.0 %"
     assert str(tmp_path / "run99") in lines[12]
-    assert len(lines) == 14
+    assert lines[13] == "full run      metarun -m seed=0,2 x=1 'y='\"'\"'a b'\"'\"'' rate=99.01"
+    assert len(lines) == 15

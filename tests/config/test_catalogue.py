@@ -33,7 +33,8 @@ def test_choices_of_the_users_own_complete_those_of_metarun(tmp_path):
     catalogue = Catalogue(ConfigFolders(extra=tmp_path))
     mine = catalogue.choice("algo", "mine")
     assert mine.summary == "Mine."
-    assert (mine.settings["algo.inner_steps"].value, mine.settings["algo.inner_steps"].comment) == ("7", "in training")
+    steps = mine.settings["algo.inner_steps"]
+    assert (steps.value, steps.comment) == ("7", "inner steps in training")
     assert mine.settings["algo.speed"].comment == "in rounds"
     assert mine.settings["algo.first_order"].file == conf_dir() / "algo" / "maml.yaml"
     assert catalogue.choice("algo", "broken") is None

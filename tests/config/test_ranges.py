@@ -7,6 +7,8 @@ from metarun.config.edit import with_changes
 from metarun.errors import UsageError
 from metarun.run.build import build_experiment
 
+pytestmark = pytest.mark.usefixtures("data_root")  # whose number of classes some settings have to fit
+
 BAD = [
     ("algo.inner_lr=-1", "-1 (algo.inner_lr): expected a finite number above 0"),
     ("algo.inner_lr=0", "0 (algo.inner_lr)"),

@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.runs import ROOT
+from omegaconf._utils import get_yaml_loader
 
+from metarun.config import saved
 from metarun.config.compose import compose
 from metarun.config.saved import dump, read_words, saved_config
 from metarun.config.schema import check
@@ -37,8 +40,8 @@ def _bomb():
 BAD = {
     "an alias bomb": (_write(_bomb()), "an alias"),
     "an alias": (_replace("seed: 0\n", "seed: &s 0\nobjective: *s\n"), "an alias"),
-    "deep": (_write("seed: " + "[" * 500 + "]" * 500), "recursion"),
-    "deep within": (_replace("seed: 0\n", "seed: " + "[" * 100 + "]" * 100 + "\n"), "an integer"),
+    "deep": (_write("seed: " + "[" * 500 + "]" * 500), "deeper than 100 levels"),
+    "deep within": (_replace("seed: 0\n", "seed: " + "[" * 100 + "]" * 100 + "\n"), "deeper than 100 levels"),
     "wide": (_replace("seed: 0\n", "seed: [" + "0," * 9000 + "]\n"), "an integer"),
     "huge": (_sparse, "over 64000"),
     "a python tag": (_replace("seed: 0\n", "seed: !!python/object/apply:os.mkdir [owned]\n"), "a tag"),
@@ -131,3 +134,20 @@ def test_words(tmp_path):
         _write(content)(path)
         with pytest.raises(RunDirError, match="overrides"):
             read_words(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: 1e-3\nb: .5\nc: 1_000\nd: 2020-01-01\ne: [yes, null, ~, 0x1f, 1:30]\nf: 'x'\ng: -.inf\n", "a: {b: 1.}\n"],
+)
+def test_values_are_those_of_hydras_own_loader(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    expected = yaml.load(text, Loader=get_yaml_loader())
+    found = saved._read_plain(tmp_path / "x.yaml")
+    assert repr(found) == repr(expected)
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: 1\na: 2\n")
+    with pytest.raises(RunDirError, match="duplicate key"):
+        saved._read_plain(tmp_path / "x.yaml")

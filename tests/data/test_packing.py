@@ -1,10 +1,12 @@
 """Packed files: whole or absent, noticed when damaged, made once, and made again when what they come from changes."""
 
 import errno
+import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +150,26 @@ def test_no_home_folder_is_said(monkeypatch):
         with pytest.raises(DataError, match=r"\(home folder\): there is none; expected HOME.*XDG_CACHE_HOME"):
             ask()
     assert Omniglot(root="/data").root == Path("/data"), "where it is not needed, it may be missing"
+
+
+def test_packing_that_takes_long_is_said(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "metarun")
+    monkeypatch.setattr(logging.getLogger("metarun"), "propagate", True)
+    monkeypatch.setattr(packing, "cache", lambda: tmp_path)
+    monkeypatch.setattr(packing, "PATIENCE", 0.01)
+
+    def make(seconds):
+        def chunks():
+            deadline = time.monotonic() + 10
+            while seconds and not caplog.messages and time.monotonic() < deadline:
+                time.sleep(0.001)
+            yield "a", np.zeros((2, 3), np.uint8)
+            return {}
+
+        return chunks
+
+    packing.load_packed("slow", 1, make(10))
+    assert caplog.messages == [f"packing slow into {tmp_path}, once"]
+    monkeypatch.setattr(packing, "PATIENCE", 100)
+    packing.load_packed("quick", 1, make(0))
+    assert len(caplog.messages) == 1

@@ -24,7 +24,8 @@ def alter(run, each, *, seed=0, digest="", metric="mse", settings=(), **fields):
     config = check(plain)
     test = Test(tasks=len(each), by_step=[_point(each)] * 3, **_point(each).model_dump())
     summary = run.summary.model_copy(update={"metric": metric, "tests": {metric: test}})
-    fields = {"config": config, "trained": config, "summary": summary, "each": list(each), "typed": {}, **fields}
+    kept = {"each": list(each), "each_digest": None}
+    fields = {"config": config, "trained": config, "summary": summary, "typed": {}, **kept, **fields}
     return replace(run, digest=(digest or f"tasks of seed {seed}", len(each)), **fields)
 
 
@@ -49,7 +50,9 @@ def copy_run(original, folder, each, *, seed=0, words=(), **algo):
     path = Path(folder) / "summary.json"
     summary = Summary.from_json(path.read_bytes()).model_copy(update={"tests": {"mse": test}})
     path.write_bytes(summary.to_json())
-    edit(folder, "test_tasks.json", lambda t: t.update(digest=f"tasks of seed {seed}", each=list(each)))
+    edit(
+        folder, "test_tasks.json", lambda t: t.update(digest=f"tasks of seed {seed}", each=list(each), each_digest=None)
+    )
     edit(folder, ".hydra/config.yaml", lambda c: c.update(seed=seed) or c["algo"].update(algo))
     (Path(folder) / ".hydra/overrides.yaml").write_text(yaml.safe_dump(list(words)))
     chosen = {key: value for key, _, value in (word.partition("=") for word in words) if key == "experiment"}

@@ -325,6 +325,25 @@ def test_frozen_weights_are_no_meta_parameters_and_stay():
     assert frozen_digest(MLP((4,), 3)) == ""
 
 
+def test_batch_norm_in_eval_mode_has_a_scalar_in_its_digest():
+    net = Net(nn.BatchNorm2d(4), images=True)
+    net.layer.eval()  # num_batches_tracked has no dimensions
+    model = adopt(net, SHAPE)
+    digest = frozen_digest(model)
+    net.layer.num_batches_tracked += 1
+    assert frozen_digest(model) != digest
+
+
+def test_a_learner_may_not_keep_running_statistics():
+    class Mine(MLP):
+        def __init__(self):
+            super().__init__((4,), 3)
+            self.body = nn.BatchNorm1d(4)
+
+    with pytest.raises(SettingError, match=r"Mine\.body \(BatchNorm1d\).*TaskNorm, or derive the class from torch"):
+        adopt(Mine(), (4,))
+
+
 def test_new_weights_are_drawn_by_the_constructor():
     """Every learner of averaging begins as the class begins, and not as torch's layers do."""
 

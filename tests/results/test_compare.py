@@ -1,19 +1,15 @@
 """Rows: which runs make one, how they are told apart, compared, and judged. On lists, not run directories."""
 
 import math
-import statistics
 from dataclasses import replace
 
 import pytest
 from helpers.results import alter
 
 from metarun.config.compose import compose
-from metarun.intervals import Clusters
-from metarun.results.compare import Difference, compare_runs, differences_to_best, distinguish, judge, make_row
+from metarun.results.compare import compare_runs, distinguish, judge, make_row
 from metarun.storage.records import Point, Published, Trained, Validation
 from metarun.storage.rundir import RunDir
-
-A, B = ("a", 4), ("b", 4)  # digests
 
 
 @pytest.mark.parametrize(
@@ -33,40 +29,6 @@ def test_verdicts(mean, ci95, theirs, expected):
     assert (found.where, pytest.approx(found.away), found.meet) == expected
 
 
-def test_rows_on_the_same_tasks_are_compared_task_by_task():
-    rows = [{A: [1.0, 2.0, 3.0, 10.0]}, {A: [1.5, 2.4, 3.6, 10.5]}, {B: [0.1, 0.2, 0.3, 0.4]}]
-    best, other, alone = differences_to_best(rows, {}, higher=False)
-    assert best == Difference(best=True)
-    assert other.mean == pytest.approx(0.5)
-    assert other.ci95 == pytest.approx(3.18245 * statistics.stdev([0.5, 0.4, 0.6, 0.5]) / 2), "paired, so it is small"
-    assert alone is None, "it was tested on other tasks"
-    assert [row and row.best for row in differences_to_best(rows, {}, higher=True)] == [False, True, None]
-
-
-def test_differences_of_several_seeds_have_the_interval_over_their_tasks():
-    """A model far from the others is no uncertainty over tasks."""
-    base = [1.0, 2.0, 3.0, 10.0]
-    gaps = {A: (0.1, 0.2, 0.3, 0.4), B: (5.1, 5.2, 5.3, 5.4)}
-    rows = [{A: base, B: base}, {d: [v + g for v, g in zip(base, gap, strict=True)] for d, gap in gaps.items()}]
-    difference = differences_to_best(rows, {}, higher=False)[1]
-    assert difference.mean == pytest.approx(2.75)
-    assert difference.ci95 == pytest.approx(3.18245 * statistics.stdev([0.1, 0.2, 0.3, 0.4]) / 2 * math.sqrt(2) / 2)
-
-
-def test_differences_are_clustered_as_their_tasks_are(run):
-    """Two tables: a difference that one of them makes. The clusters are known where any run on the tasks kept them."""
-    each, gaps = [1.0, 2.0, 3.0, 10.0, 5.0, 6.0], [0.1, 0.1, 0.2, 0.8, 0.9, 0.9]
-    clusters = Clusters([[3], [3], [3], [8], [8], [8]])
-    other = [value + gap for value, gap in zip(each, gaps, strict=True)]
-    means = [statistics.fmean(gaps[:3]), statistics.fmean(gaps[3:])]
-    expected = 12.7062 * statistics.stdev(means) / math.sqrt(2)
-    found = differences_to_best([{A: each}, {A: other}], {A: clusters}, higher=False)[1]
-    assert found.ci95 == pytest.approx(expected)
-    settings = {"algo.inner_lr": 0.5}
-    runs = [alter(run, each, clusters=clusters), alter(run, other, settings=settings)]
-    assert compare_runs(runs)[0][1].to_best.ci95 == pytest.approx(expected)
-
-
 def test_seeds_on_tasks_of_the_same_classes_average_only_what_tasks_have_of_their_own(run):
     def clustered(seed):
         new = alter(run, [1.0, 2.0], seed=seed)
@@ -77,12 +39,6 @@ def test_seeds_on_tasks_of_the_same_classes_average_only_what_tasks_have_of_thei
     row = make_row([clustered(0), clustered(1)], {})
     assert row.ci95_tasks == pytest.approx(math.hypot(0.4, 0.3 / math.sqrt(2)))
     assert row.curve == [(1.5, row.ci95_tasks)]
-
-
-def test_rows_that_share_only_some_tasks_are_not_compared():
-    each = [1.0, 2.0, 3.0, 4.0]
-    assert differences_to_best([{A: each, B: each}, {A: each}], {}, higher=False) == [None, None]
-    assert differences_to_best([{}, {}], {}, higher=False) == [None, None], "their tasks were not kept"
 
 
 def test_seeds_are_averaged_and_their_tasks_and_their_spread_kept_apart(run):
@@ -103,7 +59,11 @@ def test_validations_and_curves_are_of_all_seeds(run):
         summary = new.summary.model_copy(update={"tests": {metric: test}, "validations": validations})
         runs.append(replace(new, summary=summary))
     row = make_row(runs, {})
-    assert row.validation == pytest.approx(20.0)
+    assert row.validation == row.model_validation == pytest.approx(20.0)
+    tests = [replace(run, origin=RunDir(run.rundir.path), validated=Validation(mean=7.0)) for run in runs]
+    tests = [replace(t, summary=t.summary.model_copy(update={"validations": {}})) for t in tests]
+    again = make_row(tests, {})
+    assert (again.validation, again.model_validation) == (None, 7.0), "an evaluation has that of its run"
     assert [mean for mean, _ in row.curve] == pytest.approx([6.0, 4.0, 2.0])
     assert [ci95 for _, ci95 in row.curve] == pytest.approx([math.hypot(1.0, 3.0) / 2] * 3)
     row = replace(row, published=Published(paper="X", mean=1.0, by_step={0: 6.0, 2: 2.0, 9: 1.0}))
@@ -216,7 +176,7 @@ def test_columns_are_the_keys_that_differ_under_one_name(run):
     other = run.summary.model_copy(update={"algorithm": "Reptile"})
     slow, fast = ({"algo.inner_lr": rate} for rate in (0.01, 0.02))
     reptile = alter(run, [1.0, 2.0], settings={"algo.inner_lr": 0.001, "algo.meta_lr": 0.1})
-    reptile = type(run)(**{**vars(reptile), "summary": other})
+    reptile = replace(reptile, summary=other)
     runs = [alter(run, [1.0, 2.0], settings=slow), alter(run, [1.0, 2.0], settings=fast), reptile]
     assert distinguish(runs) == [
         {"algo": "MAML", "algo.inner_lr": 0.01},
@@ -225,7 +185,7 @@ def test_columns_are_the_keys_that_differ_under_one_name(run):
     ]
     typed = [
         alter(run, [1.0, 2.0], settings=slow),
-        type(run)(**{**vars(reptile), "typed": {"algo.meta_lr": "algo.meta_lr=0.1"}}),
+        replace(reptile, typed={"algo.meta_lr": "algo.meta_lr=0.1"}),
     ]
     assert [row["algo.meta_lr"] for row in distinguish(typed)] == [0.001, 0.1], "what was typed has a column"
 

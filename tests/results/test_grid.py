@@ -29,6 +29,16 @@ def test_a_path_keeps_its_end_and_a_name_its_beginning():
     assert first.split()[0] == "maml", "what is short stays whole"
 
 
+def test_what_is_too_long_in_any_case_is_cut_in_a_pipe_too():
+    heading, line = format_grid([Column("status", ["x" * 99], most=9), Column("folder", ["a"])], None)
+    assert line == f"{'x' * 8}…  a"
+    assert heading == "status     folder"
+
+
+def test_a_cell_stays_in_its_line():
+    assert format_grid([Column("error", ["two\nlines"])], None) == ["error", "two lines"]
+
+
 def test_where_nothing_gives_way_lines_are_longer_and_whole():
     assert format_grid([Column("a", ["whole"])], 2) == ["a", "whole"]
 

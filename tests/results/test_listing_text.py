@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import time
 
 from metarun.results.listing import Listed
@@ -39,9 +40,17 @@ def test_settings_that_all_share_are_said_once():
     assert "seed=2" in second
     assert shared == "all: algo=maml data=omniglot meta_steps=4"
     assert "algo" not in heading.split()
+    assert "repeats=outputs/a" in as_text([listed(reproduces=os.path.abspath("outputs/a"))], None)
     alone = as_text(RUNS[:1], None)
     assert "meta_steps=4" in alone
     assert "maml" in alone
+
+
+def test_on_a_terminal_keys_are_short_where_they_stay_apart():
+    runs = [listed(differs={"algo.inner_lr": n, "data.shots": n, "algo.shots": "1" + n}) for n in "12"]
+    first = as_text(runs, 200).splitlines()[1]
+    assert " inner_lr=1 data.shots=1 algo.shots=11 " in first
+    assert "algo.inner_lr=1" in as_text(runs, None)
 
 
 def test_how_it_is_with_a_run():

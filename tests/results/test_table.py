@@ -10,9 +10,10 @@ import pytest
 from helpers.results import alter, copy_run
 from helpers.runs import QUICK
 
-from metarun.results.compare import Difference, Verdict, make_row
+from metarun.results.compare import Verdict, make_row
+from metarun.results.differences import Contest, Difference
 from metarun.results.runs import LeftOut
-from metarun.results.table import as_csv, as_json, as_markdown, columns
+from metarun.results.table import Table, as_csv, as_json, as_markdown, columns
 from metarun.storage.records import Published
 
 PAPER = Published(paper="Name 2020, table 1", mean=2.5, by_step={0: 9.0, 1: 2.6})
@@ -21,37 +22,46 @@ PAPER = Published(paper="Name 2020, table 1", mean=2.5, by_step={0: 9.0, 1: 2.6}
 @pytest.fixture
 def rows(run):
     """Two rows with all that a row can have; the second has two seeds."""
-    first = make_row(
-        [alter(run, [1.0, 2.0, 4.0])], {"experiment": "x/one", "algo.inner_lr": 0.1}, Difference(best=True)
-    )
+    first = make_row([alter(run, [1.0, 2.0, 4.0])], {"experiment": "x/one", "algo.inner_lr": 0.12345})
+    first = replace(first, to_best=Difference(best=True), validation=2.04, model_validation=2.04)
     two = [alter(run, [2.0, 3.0, 7.0]), alter(run, [3.0, 4.0, 8.0], seed=1)]
-    second = make_row(two, {"experiment": "a|b"}, Difference(1.5, 0.25))
+    second = make_row(two, {"experiment": "a|b"}, 2)
+    second = replace(second, to_best=Difference(1.5, 0.25), validation=None, model_validation=4.04)
     steps = [(7.0, 1.0), (2.5, 0.5)]
     first = replace(first, published=PAPER, verdict=Verdict("above", 0.75, True), curve=steps)
     return [first, second]
 
 
 def test_markdown_is_for_people(rows):
-    lines = as_markdown(rows, [LeftOut("runs/x", "why")]).splitlines()
-    head = (
-        "experiment | algo.inner_lr | mse | ± tasks | ± seeds | tasks | seeds | after 0 | after 1 | published | verdict"
-    )
-    assert lines[0] == f"| {head} | to the best | paper |"
+    title, settings, *lines = as_markdown(rows, [LeftOut("runs/x", "why")]).split("\n\n", 2)
+    assert title == "**MAML on sinusoid 10-shot regression (queries: 10), 4 outer steps of 25 tasks**"
+    assert settings.startswith("learner: MLP, 25 meta-parameters; inner loop: SGD")
+    lines = lines[0].splitlines()
+    head = "row | experiment | algo.inner_lr | val | mse | ± tasks | ± seeds | tasks | seeds | after 0 | after 1 | published | verdict"
+    assert lines[0] == f"| {head} | to the best | paper | folder |"
     start, end = (
-        "| x/one | 0.1 | 2.3 | 3.8 |  | 3 | 1 | 7.0 ± 1.0 (9) | 2.50 ± 0.50 (2.6) | 2.5 | ",
-        "Name 2020, table 1 |",
+        "| 1 | x/one | 0.1235 | 2.040 | 2.3 | 3.8 |  | 3 | 1 | 7.0 ± 1.0 (9) | 2.50 ± 0.50 (2.6) | 2.5 | ",
+        "Name 2020, table 1 | run |",
     )
     assert lines[2] == f"{start}above by 0.75, intervals meet | best | {end}"
-    assert lines[3].startswith("| a\\|b |  | 4.5 |")
+    assert lines[3].startswith("| 2 | a\\|b |  | (4.040) | 4.5 |")
     assert "| +1.50 ± 0.25 |" in lines[3]
     assert "after 0, after 1: after that many inner steps" in lines[5]
-    assert "rows tested on other tasks have a best of their own" in lines[5]
+    assert "in brackets" in lines[5]
     assert lines[-1] == "- runs/x: why"
 
 
 def test_a_row_that_answers_every_task_as_the_best_does_is_equal_to_it(rows):
-    same = replace(rows[1], to_best=Difference(0.0, 0.0))
+    same = replace(rows[1], to_best=Difference(0.0, 0.0, equal=True))
     assert columns([rows[0], same])["to the best"] == ["best", "equal on every task"]
+
+
+def test_the_best_of_some_rows_names_them(rows):
+    contest = Contest((1, 2, 3, 7), 1, "validation", 1, {}, {}, 1)
+    first = replace(rows[0], contest=contest)
+    assert columns([first, *[rows[1]] * 7])["to the best"][0] == "best of 1 to 3, 7"
+    first = replace(first, contest=replace(contest, by="test"))
+    assert columns([first, *[rows[1]] * 3])["to the best"][0] == "best in test"
 
 
 def test_csv_and_json_have_the_numbers(rows):
@@ -60,7 +70,9 @@ def test_csv_and_json_have_the_numbers(rows):
     assert [line["published"] for line in lines] == ["2.5", ""]
     assert [line["difference_to_best"] for line in lines] == ["", "1.5"]
     assert [line["seeds"] for line in lines] == ["1", "2"]
-    content = json.loads(as_json(rows, [LeftOut("runs/x", "why")]))
+    text = as_json(rows, [LeftOut("runs/x", "why")])
+    content = json.loads(text)
+    assert json.loads(Table.from_json(text).model_dump_json()) == content, "its shape is that of the record"
     assert [row["seeds"] for row in content["rows"]] == [[0], [0, 1]]
     assert [row["best_on_its_tasks"] for row in content["rows"]] == [True, False]
     assert content["rows"][0]["by_step"] == {"0": [7.0, 1.0], "1": [2.5, 0.5]}
@@ -69,9 +81,9 @@ def test_csv_and_json_have_the_numbers(rows):
     assert content["left_out"] == [{"path": "runs/x", "reason": "why"}]
 
 
-def test_a_row_that_nothing_tells_apart_is_named_by_its_folder(run):
+def test_a_row_that_nothing_tells_apart_has_its_number(run):
     found = columns([make_row([alter(run, [1.0, 2.0])], {})])
-    assert next(iter(found)) == "run"
+    assert list(found)[:3] == ["row", "val", "mse"]
     assert "± seeds" not in found, "empty columns are left out"
 
 
@@ -94,7 +106,8 @@ def test_what_is_published_has_the_digits_of_the_paper(run, mean, ci95, expected
 
 
 def test_a_difference_has_the_decimals_of_its_interval(run):
-    row = make_row([alter(run, [0.5, 1.0], metric="accuracy")], {}, Difference(-0.0512, 0.0004))
+    row = make_row([alter(run, [0.5, 1.0], metric="accuracy")], {})
+    row = replace(row, to_best=Difference(-0.0512, 0.0004))
     assert columns([row])["to the best"] == ["−5.120 ± 0.040"]
 
 
@@ -104,7 +117,7 @@ def test_the_verb_prints_a_table_of_folders(metarun, finished):
     Path("runs/torn/.hydra").mkdir(parents=True)
     code, out, err = metarun("table", "runs")
     assert code == 0, err
-    assert "| 0.1 | 2.3 | 3.8 |" in out
+    assert "| 2.3 | 3.8 |" in out
     assert "| +1.7 ± " in out
     assert "- runs/torn: " in out
     code, out, err = metarun("table", "runs", "format=csv")

@@ -2,13 +2,19 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.runs import QUICK
 
-from metarun.errors import SettingError
+from metarun.config.compose import compose
+from metarun.errors import SettingError, UsageError
 from metarun.run import loggers
+from metarun.run.build import build_loggers
+from metarun.storage.rundir import RunDir
+
+HERE = "metarun.run.loggers"
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -101,9 +107,13 @@ def test_a_missing_package_is_named_before_there_is_a_directory(metarun, monkeyp
     assert not list(Path().iterdir())
 
 
-def test_settings():
+def test_settings(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(SettingError, match="one of online, offline"):
         loggers.WandB(mode="sometimes")
+    for settings, said in (({"experiment": ""}, "a name"), ({"tracking_uri": "runs"}, "http://localhost:5000")):
+        with pytest.raises(SettingError, match=said):
+            loggers.MLflow(**settings)
 
 
 def test_tensorboard_reads_what_was_written(metarun):
@@ -115,6 +125,58 @@ def test_tensorboard_reads_what_was_written(metarun):
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     expected = [(row["step"], pytest.approx(row["mse"], rel=1e-6)) for row in rows if row["split"] == "val"]
     assert [(event.step, event.value) for event in found.Scalars("val/mse")] == expected
+
+
+def test_several_loggers_have_places_of_their_own(metarun, told):
+    """Hydra writes the settings of one over those of the other where both are chosen by a list."""
+    logger = told()
+    code, _, err = metarun(*QUICK, "logger=[tensorboard,wandb]", "logger.wandb.mode=never", "hydra.run.dir=run")
+    assert (code, "'never' (logger.wandb.mode): expected one of online, offline" in err) == (2, True)
+    config = compose([*QUICK, "logger=[tensorboard, wandb]", "logger.wandb.mode=offline"])
+    assert (config.logger["tensorboard"]["_target_"], config.logger["wandb"]["mode"]) == (
+        f"{HERE}.TensorBoard",
+        "offline",
+    )
+    assert config.fingerprint == compose([*QUICK]).fingerprint
+    two = {"first": {"_target_": f"{HERE}.TensorBoard"}, "second": {"_target_": f"{HERE}.TensorBoard"}}
+    assert build_loggers(replace(config, logger=two)) == [logger, logger]
+    with pytest.raises(UsageError, match=r"1 \(logger.a\): expected a logger by its name"):
+        build_loggers(replace(config, logger={"a": 1}))
+
+
+def test_loggers_are_saved_as_they_were_typed(metarun, without_pictures):
+    pytest.importorskip("tensorboard")
+    words = ("logger=[tensorboard,mine]", "-cd", "choices", "hydra.run.dir=run")
+    Path("choices/logger").mkdir(parents=True)
+    Path("choices/logger/mine.yaml").write_text(f"_target_: {HERE}.TensorBoard\n")
+    code, _, err = metarun(*QUICK, *words)
+    assert code == 0, err
+    assert RunDir(Path("run")).overrides() == [*QUICK, words[0]]
+    code, _, err = metarun("resume", "run", "meta_steps=5", "logger=null")
+    assert code == 0, err
+    assert RunDir(Path("run")).config().logger is None
+
+
+@pytest.mark.slow  # the store makes its tables one by one
+def test_mlflow_has_the_values_and_a_run_that_goes_on_is_one_run(metarun):
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    words = ("logger=mlflow", "logger.tracking_uri=sqlite:///runs.db", "hydra.run.dir=run")
+    for more in (("budget=0.5", *words), ("algo.meta_lr=1e20", *words[:2], "hydra.run.dir=bad")):
+        metarun(*QUICK, *more)
+    code, _, err = metarun("resume", "run", "budget=1")
+    assert code == 0, err
+    client = mlflow.MlflowClient("sqlite:///runs.db")
+    found = client.search_runs([client.get_experiment_by_name("metarun").experiment_id], order_by=["status DESC"])
+    assert [run.info.status for run in found] == ["FINISHED", "FAILED"]
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    for split in ("train", "val", "test"):
+        history = client.get_metric_history(found[0].info.run_id, f"{split}/mse")
+        assert [event.value for event in history][-1:] == [row["mse"] for row in rows if row["split"] == split][-1:]
+    steps = [event.step for event in client.get_metric_history(found[0].info.run_id, "train/loss")]
+    assert steps == [1, 2, 3, 4]
+    assert found[0].data.params["algo.inner_lr"] == "0.01"
+    assert (found[0].data.params["budget"], found[0].data.tags["resumed.budget"]) == ("0.5", "1.0")
 
 
 def test_a_sweep_closes_each_logger(metarun):

@@ -8,6 +8,7 @@ from metarun.intervals import Clusters, Evaluation
 from metarun.run import summary
 from metarun.run.build import build_experiment
 from metarun.run.summary import compare_training
+from metarun.storage.records import TASK_DIGITS
 
 
 def _config(*words):
@@ -35,6 +36,16 @@ def test_the_digest_of_test_tasks_is_that_of_the_tasks():
     assert len({same, digest("seed=1"), digest("data.shots=9"), digest(tasks=6)}) == 4
 
 
+def test_the_first_tasks_are_the_same_however_many_there_are():
+    def digests(tasks, *words):
+        result = Evaluation([1.0], [0.1], tasks, [1.0] * tasks, 10)
+        return summary.test_tasks_of(_experiment(*words), result).each_digest
+
+    assert digests(150).startswith(digests(7))
+    assert len(digests(7)) == 7 * TASK_DIGITS
+    assert len({digests(7, seed)[:TASK_DIGITS] for seed in ("seed=0", "seed=1", "data.shots=9")}) == 3
+
+
 def test_what_tasks_share_is_recorded():
     experiment, each = _experiment(), [2.0, 2.1, 1.0, 1.1, 3.0, 3.1]
     experiment.source.clustered_by = "tables"
@@ -60,3 +71,10 @@ def test_training_is_compared_by_facts():
     assert inner.inner.eval_steps == 10
     order = compare_training(trained, _experiment("algo=fomaml"))
     assert (order.source, order.inner, order.details) == (None, None, {"meta_gradient": "second order"})
+
+
+def test_a_test_with_another_batch_norm_than_in_training_says_so():
+    words = ("data=tabular", "model=mlp")
+    trained, tested = _experiment(*words), _experiment(*words)
+    tested.algorithm.model.norm = "support"
+    assert compare_training(trained, tested).norm == trained.algorithm.model.norm == "none"

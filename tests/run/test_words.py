@@ -95,10 +95,11 @@ def test_settings_are_what_a_reader_has_to_know():
 
 
 def test_an_evaluation_says_how_its_run_was_trained():
-    trained = Trained(source=Source(name="omniglot", ways=20, **SIZES), details={"meta_gradient": "first order"})
+    details = {"meta_gradient": "first order"}
+    trained = Trained(source=Source(name="omniglot", ways=20, **SIZES), details=details, norm="support")
     found = words.settings(_summary(trained=trained, checkpoint=Checkpoint(step=40, run="runs/x"), validations={}))
     assert found["trained on"] == "omniglot 20-way 1-shot (queries: 2)"
-    assert found["trained with"] == "meta-gradient first order"
+    assert found["trained with"] == "meta-gradient first order; support statistics in batch norm"
     assert found["checkpoint"] == "outer step 40 of runs/x"
     other = trained.model_copy(update={"other_data": True, "source": Source(name="digits", ways=5, **SIZES)})
     begin = "MAML on omniglot 5-way 1-shot (queries: 2), trained on digits for 60 outer steps of 32 tasks"

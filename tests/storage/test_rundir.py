@@ -58,6 +58,12 @@ def test_status_says_what_is_known(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "status.json"]
 
 
+def test_a_status_that_lost_its_content_with_the_power_is_none(tmp_path):
+    """While a run goes on, the disk is not waited for."""
+    (tmp_path / "status.json").touch()
+    assert RunDir(tmp_path).status() is None
+
+
 def test_choices_are_stored_or_those_that_were_typed(tmp_path):
     rundir = RunDir(tmp_path)
     (tmp_path / ".hydra").mkdir()
@@ -98,13 +104,22 @@ def test_nothing_is_written_through_a_link(tmp_path, name):
     assert victim.read_text() == "precious"
 
 
+def test_a_folder_that_is_not_there_is_free(tmp_path):
+    RunDir(tmp_path / "new").check_free()
+
+
 def test_a_folder_of_someone_else_is_not_taken(tmp_path):
+    RunDir(tmp_path / "new").check_free()
     rundir = RunDir(tmp_path)
     rundir.check_free()
+    (tmp_path / "slurm-1.out").touch()
     rundir.write_status("failed", 0, "before it had a config")
     rundir.check_free()
     (tmp_path / "metrics.jsonl").write_text("mine")
     with pytest.raises(RunDirError, match=r"holds metrics\.jsonl but no run"):
+        rundir.check_free()
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "notes.md")
+    with pytest.raises(RunDirError, match=r"holds notes\.md but no run"):
         rundir.check_free()
 
 

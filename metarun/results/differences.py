@@ -1,0 +1,163 @@
+"""Rows compared task by task: which were tested on the same tasks, the one to choose, how far the others are from it.
+
+    one seed       d = mean over tasks of the paired differences,   t s/√T (clustered as the tasks are)
+    S seeds        d = mean over seeds of those means,              t s/√S over seeds, paired by seed
+
+Rows are comparable where each seed of theirs was tested on the same tasks. Task i is a function of seed, split and i
+alone, so that the first tasks of one row may be all of another: they are then compared on those. Among comparable rows
+the best is chosen by validation, for the best of several tests is no test. Where validation does not tell them apart,
+as among evaluations of one run, differences are to the best in the test, and `Contest.by` says so.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from metarun import intervals
+from metarun.config.keys import leaves
+from metarun.config.schema import PATHS
+from metarun.results.runs import Digest, Run
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference to the best of comparable rows, with its 95% interval; zero for the best itself.
+
+    `equal` is whether both have the same metric on every task.
+    """
+
+    mean: float = 0.0
+    ci95: float = 0.0
+    best: bool = False
+    equal: bool = False
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Comparable rows.
+
+    Attributes:
+        rows: their numbers, in order; at least two.
+        best: the number of the row to choose, by validation or, where that does not tell them apart, by the test.
+        means: of each row on the tasks that all have, over its seeds.
+        tasks: how many tasks of each seed both have, a row and the best, by number.
+        shared: whether all seeds were tested on the same tasks.
+    """
+
+    rows: tuple[int, ...]
+    best: int
+    by: Literal["validation", "test"]
+    best_in_test: int
+    means: Mapping[int, float]
+    tasks: Mapping[int, int]
+    seeds: int
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A row: its number, its runs, one for each seed in order, and the validation of the models."""
+
+    number: int
+    runs: Sequence[Run]
+    validation: float | None
+
+    @property
+    def tasks(self) -> int:
+        """How many test tasks each of its seeds has."""
+        return min(len(run.each) for run in self.runs)
+
+
+def compare_rows(rows: Sequence[Contender], *, higher: bool) -> dict[int, tuple[Contest, Difference]]:
+    """By number, the contest of each row that has one, and its difference to the best there.
+
+    `higher` is whether more is better.
+    """
+    clusters = {run.digest: run.clusters for row in rows for run in row.runs if run.digest and run.clusters}
+    found = {}
+    for group in _group(rows):
+        if len(group) < 2:
+            continue
+        tasks = min(row.tasks for row in group)
+        contest = _judge(group, tasks, higher)
+        best = next(row for row in group if row.number == contest.best)
+        for row in group:
+            difference = Difference(best=True) if row is best else _subtract(row, best, clusters)
+            found[row.number] = contest, difference
+    return found
+
+
+def _group(rows: Sequence[Contender]) -> list[list[Contender]]:
+    """The rows by what they were tested on, in the order of their numbers, the group of the most tasks first."""
+    known = {run.digest: run.each_digest for row in rows for run in row.runs if run.each_digest}
+    groups: list[list[Contender]] = []
+    kept = [row for row in rows if all(run.digest for run in row.runs)]
+    for row in sorted(kept, key=lambda row: -len(row.runs[0].each)):
+        group = next((group for group in groups if _begin_alike(group[0].runs, row.runs, known)), None)
+        groups.append([row]) if group is None else group.append(row)
+    return [sorted(group, key=lambda row: row.number) for group in groups]
+
+
+def _begin_alike(more: Sequence[Run], fewer: Sequence[Run], known: Mapping[Digest | None, str]) -> bool:
+    """Whether the tasks of each run of the second row are the first ones of that run of the first row."""
+    if len(more) != len(fewer):
+        return False
+    for one, other in zip(more, fewer, strict=True):
+        first = known.get(other.digest)
+        if one.digest != other.digest and (first is None or not known.get(one.digest, "").startswith(first)):
+            return False
+    return True
+
+
+def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
+    """The contest of comparable rows on their first tasks."""
+    sign = -1 if higher else 1
+    means = {r.number: statistics.fmean(statistics.fmean(run.each[:tasks]) for run in r.runs) for r in group}
+    best_in_test = min(means, key=lambda number: sign * means[number])
+    best, by = best_in_test, "test"
+    if len({_validated_on(run) for row in group for run in row.runs}) == 1:
+        # An evaluation has the validation of its run, which is before it where both are here.
+        order = {r.number: (sign * r.validation, r.runs[0].evaluation) for r in group if r.validation is not None}
+        first = min(order, key=order.__getitem__, default=0)
+        if len(order) == len(group) and list(order.values()).count(order[first]) == 1:
+            best, by = first, "validation"
+    runs = group[0].runs
+    chosen = next(row for row in group if row.number == best)
+    return Contest(
+        rows=tuple(means),
+        best=best,
+        by=by,
+        best_in_test=best_in_test,
+        means=means,
+        tasks={row.number: min(row.tasks, chosen.tasks) for row in group},
+        seeds=len(runs),
+        shared=len({run.digest for run in runs}) < len(runs),
+    )
+
+
+def _validated_on(run: Run) -> str:
+    """What tells validations on other problems apart: the settings of the source, where an evaluation changed those."""
+    if not any(key == "data" or key.startswith("data.") for key in run.changes):
+        return ""
+    data = {key: value for key, value in leaves({"data": run.trained.data}) if key.partition(".")[2] not in PATHS}
+    return json.dumps(data, sort_keys=True)
+
+
+def _subtract(row: Contender, best: Contender, clusters: Mapping[Digest | None, intervals.Clusters]) -> Difference:
+    """The difference of two rows on the tasks that both have, over their seeds; of one seed over those tasks."""
+    tasks = min(row.tasks, best.tasks)
+    gaps = [
+        [a - b for a, b in zip(run.each[:tasks], other.each[:tasks], strict=True)]
+        for run, other in zip(row.runs, best.runs, strict=True)
+    ]
+    equal = not any(map(any, gaps))
+    means = [statistics.fmean(gap) for gap in gaps]
+    if (ci95 := intervals.over_seeds(means)) is not None:
+        return Difference(statistics.fmean(means), ci95, equal=equal)
+    digests = (row.runs[0].digest, best.runs[0].digest)
+    shared = next((clusters[digest] for digest in digests if digest in clusters), None)
+    if shared is not None and len(shared.members) > tasks:
+        shared = intervals.Clusters(shared.members[:tasks])
+    return Difference(*intervals.over_tasks(gaps[0], clusters=shared), equal=equal)

@@ -1,0 +1,77 @@
+"""What the sentences below a table say: how its best rows were chosen, and what the differences leave out."""
+
+from collections.abc import Sequence
+
+from metarun.results.compare import Row
+from metarun.results.differences import Contest
+from metarun.results.experiment import spell_rows
+from metarun.text import format_metric
+
+FEW_SEEDS = 2
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each thing that a reader of these rows has to know, for rows of one metric."""
+    contests: dict[tuple[int, ...], Contest] = {}
+    for row in rows:
+        if row.contest:
+            contests.setdefault(row.contest.rows, row.contest)
+    found = []
+    for contest in contests.values():
+        found += [_describe_choice(contest, rows)] if contest.by == "test" else _describe_doubt(contest, rows)
+        found += _describe_tasks(contest, rows)
+    found += _describe_seeds(list(contests.values()))
+    return found
+
+
+def _describe_choice(contest: Contest, rows: Sequence[Row]) -> str:
+    return (
+        f"Validation does not tell {_name(contest, rows)} apart, so that differences are to the one that is best in "
+        "the test itself, which flatters it: no other test confirms it."
+    )
+
+
+def _describe_doubt(contest: Contest, rows: Sequence[Row]) -> list[str]:
+    """Where the test would choose another row than validation does."""
+    if contest.best_in_test == contest.best:
+        return []
+    metric = rows[0].metric
+    theirs, ours = (format_metric(metric, contest.means[n]) for n in (contest.best_in_test, contest.best))
+    of = "" if len(contest.rows) == len(rows) else f" of {spell_rows(contest.rows)}"
+    return [
+        f"Validation chooses row {contest.best}{of}; the test would choose row {contest.best_in_test} ({theirs} "
+        f"against {ours}), but the best of several tests is no test."
+    ]
+
+
+def _describe_tasks(contest: Contest, rows: Sequence[Row]) -> list[str]:
+    """Where a row or the best has more tasks than those that it is compared on."""
+    has = {row.number: min(len(run.each) for run in row.runs) for row in rows if row.number in contest.rows}
+    fewer: dict[int, list[int]] = {}
+    for number, tasks in contest.tasks.items():
+        if tasks < max(has[number], has[contest.best]):
+            fewer.setdefault(tasks, []).append(number)
+    return [
+        f"The difference of {'row' if len(found) == 1 else 'rows'} {spell_rows(found)} is over the first {tasks} test "
+        "tasks of each seed, those that the best has too."
+        for tasks, found in fewer.items()
+    ]
+
+
+def _describe_seeds(contests: Sequence[Contest]) -> list[str]:
+    """What the intervals of the differences leave out."""
+    found = []
+    if any(contest.seeds == 1 for contest in contests):
+        found.append(
+            "With one seed, the interval of a difference is over test tasks, for these trained models: it leaves out "
+            "that training again, with another seed, gives other models (seed=0,1,2,3,4)."
+        )
+    if any(contest.seeds == FEW_SEEDS for contest in contests):
+        found.append("Two seeds are few: an interval over them is some seven times as wide as over five.")
+    if any(contest.seeds > 1 and contest.shared for contest in contests):
+        found.append("All seeds were tested on the same tasks: an interval over seeds says nothing of other tasks.")
+    return found
+
+
+def _name(contest: Contest, rows: Sequence[Row]) -> str:
+    return "the rows" if len(contest.rows) == len(rows) else f"rows {spell_rows(contest.rows)}"

@@ -1,0 +1,116 @@
+"""Which rows are compared, on which tasks, which is chosen, and what the intervals of their differences are over."""
+
+import math
+import statistics
+from dataclasses import replace
+
+import pytest
+from helpers.results import alter
+from scipy import stats
+
+from metarun.intervals import Clusters
+from metarun.results.compare import compare_runs
+from metarun.results.differences import Contender, Difference, compare_rows
+from metarun.storage.rundir import RunDir
+
+EACH = [1.0, 2.0, 3.0, 10.0]
+
+
+def contenders(run, *rows, validations=None):
+    """Rows of one seed each, or of several where a row is a list of lists."""
+    found = []
+    for number, row in enumerate(rows):
+        seeds = row if isinstance(row[0], list) else [row]
+        runs = [alter(run, each, seed=seed, clusters=None) for seed, each in enumerate(seeds)]
+        found.append(Contender(number + 1, runs, validations[number] if validations else None))
+    return found
+
+
+def test_rows_of_one_seed_are_compared_task_by_task(run):
+    rows = contenders(run, EACH, [1.5, 2.4, 3.6, 10.5], validations=[0.1, 0.2])
+    found = compare_rows(rows, higher=False)
+    assert found[1][1] == Difference(best=True)
+    paired = stats.ttest_rel([1.5, 2.4, 3.6, 10.5], EACH).confidence_interval(0.95)
+    other = found[2][1]
+    assert (other.mean - other.ci95, other.mean + other.ci95) == pytest.approx((paired.low, paired.high), rel=1e-4)
+
+
+def test_differences_of_several_seeds_are_over_seeds_paired(run):
+    """The tasks of a seed agree to 0.1, the seeds differ by 3: as wide as scipy's paired test over seeds has it."""
+    best = [[value + seed for value in EACH] for seed in range(3)]
+    gaps = ((0.1, 0.2, 0.3, 0.4), (3.1, 3.2, 3.3, 3.4), (1.1, 1.0, 1.0, 1.1))
+    other = [[v + g for v, g in zip(each, gap, strict=True)] for each, gap in zip(best, gaps, strict=True)]
+    difference = compare_rows(contenders(run, best, other, validations=[0.1, 0.2]), higher=False)[2][1]
+    means = [[statistics.fmean(each) for each in row] for row in (other, best)]
+    paired = stats.ttest_rel(*means).confidence_interval(0.95)
+    assert difference.mean == pytest.approx((paired.low + paired.high) / 2)
+    assert difference.ci95 == pytest.approx((paired.high - paired.low) / 2, rel=1e-4)
+    assert difference.ci95 > 3, "tasks alone would have it at 0.1"
+
+
+def test_the_best_is_chosen_by_validation_not_by_the_test(run):
+    rows = contenders(run, [1.0, 2.0], [3.0, 5.0], [5.0, 6.0], validations=[0.5, 0.4, 0.6])
+    contest, difference = compare_rows(rows, higher=False)[1]
+    assert (contest.best, contest.by, contest.best_in_test, contest.rows) == (2, "validation", 1, (1, 2, 3))
+    assert difference.mean == pytest.approx(-2.5), "a row may be better in the test than the one to choose"
+    contest, _ = compare_rows(rows, higher=True)[1]
+    assert (contest.best, contest.best_in_test) == (3, 3)
+
+
+@pytest.mark.parametrize("validations", [None, [0.5, 0.5, 0.7], [0.5, None, 0.7]])
+def test_where_validation_tells_no_best_the_test_does_and_it_is_said(run, validations):
+    rows = contenders(run, [3.0, 5.0], [1.0, 2.0], [5.0, 6.0], validations=validations)
+    contest, _ = compare_rows(rows, higher=False)[1]
+    assert (contest.best, contest.by) == (2, "test")
+
+
+def test_a_run_is_before_its_evaluation_of_the_same_validation(run):
+    trained, again = contenders(run, [3.0, 5.0], [1.0, 2.0], validations=[0.5, 0.5])
+    again = replace(again, runs=[replace(again.runs[0], origin=RunDir(run.rundir.path))])
+    assert compare_rows([trained, again], higher=False)[1][0].best == 1
+    other = alter(run, [1.0, 2.0], settings={"data.shots": 3}).config  # validated on other tasks than it was tested on
+    changed = replace(again, validation=0.1, runs=[replace(again.runs[0], trained=other)])
+    assert compare_rows([trained, changed], higher=False)[1][0].by == "test"
+
+
+def test_the_first_tasks_of_a_row_may_be_all_of_another(run):
+    """Row 2 has twice the tasks of row 1; of row 3 the first are others, and of row 4 it is not known."""
+    prints = [f"{n:08x}" for n in range(4)]
+    rows = [
+        Contender(n, [alter(run, each, digest=f"d{n}", each_digest=kept, clusters=None)], 0.1 * n)
+        for n, each, kept in (
+            (1, [1.0, 2.0], "".join(prints[:2])),
+            (2, [2.0, 4.0, 0.0, 0.0], "".join(prints)),
+            (3, [2.0, 4.0], "".join(prints[1:3])),
+            (4, [2.0, 4.0], None),
+        )
+    ]
+    found = compare_rows(rows, higher=False)
+    contest, difference = found[2]
+    assert (found.keys(), contest.rows, contest.tasks) == ({1, 2}, (1, 2), {1: 2, 2: 2})
+    assert (difference.mean, contest.means) == (1.5, {1: 1.5, 2: 3.0})
+    more = replace(
+        rows[1], number=5, runs=[alter(run, [9.0, 9.0, 0.0, 1.0], digest="d2", clusters=None)], validation=0.0
+    )
+    contest, difference = compare_rows([rows[0], rows[1], more], higher=False)[2]
+    assert (contest.best, contest.tasks) == (5, {1: 2, 2: 4, 5: 4}), "each is compared on all that it and the best have"
+    assert difference.mean == pytest.approx(-13 / 4)
+    same = replace(rows[3], runs=[alter(run, [2.0, 4.0], digest="d1", each_digest=None, clusters=None)])
+    assert compare_rows([*rows[:3], same], higher=False)[4][0].rows == (1, 2, 4), "its digest is that of row 1"
+
+
+def test_rows_that_share_only_some_seeds_are_not_compared(run):
+    assert compare_rows(contenders(run, [EACH, EACH], EACH), higher=False) == {}
+    nothing = [replace(row, runs=[replace(row.runs[0], digest=None, each=[])]) for row in contenders(run, EACH, EACH)]
+    assert compare_rows(nothing, higher=False) == {}, "their tasks were not kept"
+
+
+def test_differences_are_clustered_as_their_tasks_are(run):
+    """Two tables: a difference that one of them makes. The clusters are known where any run on the tasks kept them."""
+    each, gaps = [1.0, 2.0, 3.0, 10.0, 5.0, 6.0], [0.1, 0.1, 0.2, 0.8, 0.9, 0.9]
+    clusters = Clusters([[3], [3], [3], [8], [8], [8]])
+    other = [value + gap for value, gap in zip(each, gaps, strict=True)]
+    means = [statistics.fmean(gaps[:3]), statistics.fmean(gaps[3:])]
+    expected = 12.7062 * statistics.stdev(means) / math.sqrt(2)
+    runs = [alter(run, each, clusters=clusters), alter(run, other, settings={"algo.inner_lr": 0.5})]
+    assert compare_runs(runs)[0][1].to_best.ci95 == pytest.approx(expected)

@@ -1,0 +1,43 @@
+"""A run by its path, or by the end of it that a narrow terminal shows."""
+
+from pathlib import Path
+
+import pytest
+from helpers.listed import make_run
+
+from metarun.errors import RunDirError
+from metarun.results.run_names import find_run
+
+
+@pytest.fixture(autouse=True)
+def runs():
+    make_run("outputs/2026-01-31/12-00-00")
+    make_run("outputs/2026-01-31/13-00-00")
+    make_run("multirun/a/algo=maml,seed=1")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        *(("outputs/2026-01-31/12-00-00/", "outputs/2026-01-31/12-00-00"), ("seed=1", "multirun/a/algo=maml,seed=1")),
+        *(("12-00-00", "outputs/2026-01-31/12-00-00"), ("…31/13-00-00", "outputs/2026-01-31/13-00-00")),
+        ("...13-00-00/", "outputs/2026-01-31/13-00-00"),
+    ],
+)
+def test_a_run_is_found_by_its_path_or_its_end(name, path):
+    assert find_run(name) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *(("00-00", "2 runs end so"), ("nowhere", "metarun ls"), ("", "no run there"), ("…", "no run there")),
+        *(
+            ("outputs", "a folder with runs"),
+            ("outputs/2026-01-31/12-00-00/.hydra", "take outputs/2026-01-31/12-00-00"),
+        ),
+    ],
+)
+def test_another_name_is_refused_with_what_to_do(name, words):
+    with pytest.raises(RunDirError, match=words):
+        find_run(name)
