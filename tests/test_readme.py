@@ -1,12 +1,9 @@
 """What the README says is what there is."""
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ from helpers.own_data import write_own_data
 from helpers.runs import ROOT, train
 
 import metarun as metarun_package
-from metarun.config.compose import compose
+from metarun.config.compose import compose, plain_config
 from metarun.config.folders import OWN
 from metarun.config.keys import differing_keys, leaves
 from metarun.config.overrides import combinations, parse
@@ -31,39 +28,39 @@ def _block(language, word):
     return found
 
 
-def test_an_algorithm_of_ones_own_runs_as_it_stands(tmp_path):
+def _run_as_it_stands(metarun, monkeypatch, command, *more):
+    """Runs a command with its environment; returns exit code, stdout and stderr."""
+    trust, *words = command.split()
+    monkeypatch.setenv(*trust.split("="))
+    return metarun(*words[1:], *more)
+
+
+def test_an_algorithm_of_ones_own_runs_as_it_stands(metarun, tmp_path, monkeypatch):
     (tmp_path / "my_algo.py").write_text(_block("python", "class Directions"))
     (tmp_path / "choices/algo").mkdir(parents=True)
     (tmp_path / "choices/algo/directions.yaml").write_text(_block("yaml", "my_algo"))
-    trust, *words = _block("bash", "my_algo").split()
-    words = [sys.executable, "-m", *words, "hydra.run.dir=run"]
-    environment = {**os.environ, **dict([trust.split("=")])}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    accuracy = float(re.search(r"accuracy ([\d.]+) ±", done.stdout)[1])
-    assert accuracy > 65, "far above chance, which is 50"
-    del environment["METARUN_TRUST"]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "METARUN_TRUST" in done.stderr
+    command = _block("bash", "my_algo")
+    code, out, err = _run_as_it_stands(metarun, monkeypatch, command, "hydra.run.dir=run")
+    assert code == 0, err
+    assert float(re.search(r"accuracy ([\d.]+) ±", out)[1]) > 65, "far above chance, which is 50"
+    code, _, err = _run_as_it_stands(metarun, monkeypatch, command.replace("=my_algo", "="))
+    assert code == 2
+    assert "METARUN_TRUST" in err
 
 
 @pytest.mark.parametrize(
     ("module", "choice", "word", "expected"),
     [("my_net", "model/my_net", "my_net.Net", "batch norm"), ("my_data", "data/blobs", "my_data.Blobs", "independent")],
 )
-def test_a_part_of_ones_own_runs_as_it_stands(tmp_path, module, choice, word, expected):
+def test_a_part_of_ones_own_runs_as_it_stands(metarun, tmp_path, monkeypatch, module, choice, word, expected):
     (tmp_path / f"{module}.py").write_text(_block("python", f"class {word.partition('.')[2]}"))
     (tmp_path / "choices" / choice).parent.mkdir(parents=True)
     (tmp_path / "choices" / f"{choice}.yaml").write_text(_block("yaml", word))
     for command, said in zip(_block("bash", module).splitlines(), ("all as expected", expected), strict=True):
-        trust, *words = command.split()
-        words = [sys.executable, "-m", *words, *(["hydra.run.dir=run"] if "check" not in words else [])]
-        environment = {**os.environ, **dict([trust.split("=")])}
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert said in done.stdout
-    assert float(re.search(r"accuracy ([\d.]+) ±", done.stdout)[1]) > 65, "far above chance, which is 50"
+        code, out, err = _run_as_it_stands(metarun, monkeypatch, command)
+        assert code == 0, err
+        assert said in out
+    assert float(re.search(r"accuracy ([\d.]+) ±", out)[1]) > 65, "far above chance, which is 50"
 
 
 def test_continuous_integration_runs_the_readmes_test_command():
@@ -71,18 +68,13 @@ def test_continuous_integration_runs_the_readmes_test_command():
     assert command.replace("install -e", "install -q -e") in (ROOT / ".ci" / "run").read_text()
 
 
-def test_every_setting_that_the_readme_names_exists(metarun):
+def test_every_setting_that_the_readme_names_exists():
     names = set(re.findall(r"(?<!metarun\.)\b((?:algo|data|model|engine|device)\.\w+)\b", TEXT))
     known = set()
     words = [f"data={name}" for name in OWN.options("data")]
     words += [f"algo={name}" for name in ("averaging", "meta_lstm", "lstm_generator", "reptile")]
     for word in words:
-        out = metarun(word, "engine=compile", "--cfg", "job")[1]
-        section = ""
-        for line in out.splitlines():
-            if line and not line.startswith(" "):
-                section = line.partition(":")[0]
-            known.add(f"{section}.{line.strip().partition(':')[0]}")
+        known |= {key for key, _ in leaves(plain_config((word, "engine=compile")))}
     assert {name for name in names if not name.endswith((".py", ".base"))} <= known
 
 

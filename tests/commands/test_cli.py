@@ -194,6 +194,7 @@ def test_output_that_cannot_be_written_is_said(metarun, monkeypatch):
     assert json.loads(Path("run/status.json").read_text())["status"] == "done", "only its words are lost"
 
 
+@pytest.mark.slow
 def test_a_daemon_without_streams_and_a_notebooks_settings_are_fine(tmp_path):
     command = f"{sys.executable} -m metarun {' '.join(QUICK)} hydra.run.dir=run >&- 2>&- <&-; echo $? > code"
     notebook = {**os.environ, "MPLBACKEND": "module://a_backend_that_is_not_there"}

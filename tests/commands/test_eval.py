@@ -182,6 +182,7 @@ def test_eval_on_other_data(metarun, data_root, monkeypatch):
     sys.modules.pop("noise_of_eval")
 
 
+@pytest.mark.slow
 def test_prototypes_that_were_learned_with_many_ways_are_tested_with_few_and_with_more(metarun):
     words = ("algo=protonet", "data=tabular", "data.train_tasks=40", "data.ways=6", "data.eval_ways=3")
     assert metarun(*QUICK, *words, "hydra.run.dir=run")[0] == 0

@@ -67,6 +67,7 @@ def test_reproduce_says_identical_or_names_the_first_difference(metarun):
     assert metarun("table", "outputs")[0] == 0, "without the original it has a row"
 
 
+@pytest.mark.slow
 def test_a_run_whose_intervals_had_another_formula_is_compared_in_all_else(metarun):
     metarun(*QUICK, "hydra.run.dir=run")
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
@@ -87,6 +88,7 @@ def test_a_run_whose_intervals_had_another_formula_is_compared_in_all_else(metar
     assert "mse" in err
 
 
+@pytest.mark.slow
 def test_reproduce_keeps_the_chunk_that_auto_chose(metarun, monkeypatch):
     """A machine with less memory would choose another, and other last digits."""
     metarun(*QUICK, "hydra.run.dir=run")

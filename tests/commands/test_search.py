@@ -130,6 +130,7 @@ def test_a_search_that_cannot_be_is_refused_before_its_first_run(metarun, words,
     assert not Path("outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_runs_that_fail_and_is_judged_by_the_mean_over_seeds(metarun):
     """Runs with a large inner rate have no finite validation. The sampler's seed draws some of each."""
     words = ("sweep=optuna", "algo.inner_lr=choice(0.01,0.02,1000)", "seed=0,1", *QUICK)
@@ -171,6 +172,7 @@ def test_a_search_does_not_see_that_a_test_diverged(metarun, monkeypatch):
     assert "test          none in study" in out
 
 
+@pytest.mark.slow
 def test_too_many_failures_end_a_search(metarun):
     words = ("-m", "sweep=optuna", "algo.inner_lr=choice(1000,2000)", *QUICK, INSIDE)
     code, out, err = metarun(*words, "hydra.sweeper.n_trials=8", "hydra.sweeper.max_failure_rate=0.25")
@@ -228,6 +230,7 @@ def test_runs_of_several_processes_are_pruned_by_each_other(metarun):
     assert f"search, 8 trials: {ends.count('COMPLETE')} finished, {ends.count('PRUNED')} pruned" in out
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_with_the_same_command_and_no_other(metarun, monkeypatch):
     words = ("-m", "sweep=optuna", RATE, *QUICK, "hydra.sweeper.storage=sqlite:///study.db", *seeded(2))
     assert metarun(*words)[0] == 0
@@ -260,6 +263,7 @@ def test_a_study_goes_on_with_the_same_command_and_no_other(metarun, monkeypatch
         assert (code, rule in err, "hydra.sweeper.study_name=NAME" in err) == (2, True, True), err
 
 
+@pytest.mark.slow
 def test_a_grid_has_each_value_once_and_a_range_ends_before_its_end(metarun):
     words = ("sweep=optuna", "algo.inner_steps=range(1,3)", "algo.inner_lr=0.01,0.02", "hydra/sweeper/sampler=grid")
     code, out, err = metarun("-m", *words, *QUICK, INSIDE)
@@ -269,6 +273,7 @@ def test_a_grid_has_each_value_once_and_a_range_ends_before_its_end(metarun):
     assert sorted(steps) == ["1", "1", "2", "2"]
 
 
+@pytest.mark.slow
 def test_a_function_of_the_users_chooses_too_once_it_is_trusted(metarun, tmp_path, monkeypatch):
     (tmp_path / "space.py").write_text(
         "def extend(config, trial):\n    trial.suggest_float('algo.inner_lr', 0.01, 0.1)\n"

@@ -95,6 +95,7 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on(metarun, monkeypatch):
     assert metarun(*words)[0] == 0
 
 
+@pytest.mark.slow
 def test_many_words_have_short_folders_that_a_repeated_sweep_finds(metarun):
     long = ("algo.inner_loss_reduction=mean", "algo.inner_parameters=weights", "algo.meta_lr_schedule=constant")
     long += ("device.deterministic=true", "engine.checkpoint_inner=false", "algo.inner_optimizer=sgd")
@@ -106,11 +107,13 @@ def test_many_words_have_short_folders_that_a_repeated_sweep_finds(metarun):
     assert {path.parent.name for path in Path("mü maml").glob("*/summary.json")} == {"seed=0", "seed=1"}
 
 
+@pytest.mark.slow
 def test_jobs_may_have_numbers_for_names(metarun, without_pictures):
     assert metarun("-m", *SHORT, "seed=5,6", "hydra.sweep.dir=s", "hydra.sweep.subdir=${hydra.job.num}")[0] == 0
     assert {path.parent.name for path in Path("s").glob("*/summary.json")} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_options_may_stand_anywhere_and_a_sweep_has_a_folder_of_its_own(metarun):
     code, _, err = metarun("seed=1,2", "-m", *SHORT)
     assert code == 0, err
