@@ -11,7 +11,7 @@ from helpers.own_data import write_own_data
 from helpers.runs import ROOT, train
 
 import metarun as metarun_package
-from metarun.config.compose import compose, plain_config
+from metarun.config.compose import compose, reference_config
 from metarun.config.folders import OWN
 from metarun.config.keys import differing_keys, leaves
 from metarun.config.overrides import combinations, parse
@@ -74,7 +74,8 @@ def test_every_setting_that_the_readme_names_exists():
     words = [f"data={name}" for name in OWN.options("data")]
     words += [f"algo={name}" for name in ("averaging", "meta_lstm", "lstm_generator", "reptile")]
     for word in words:
-        known |= {key for key, _ in leaves(plain_config((word, "engine=compile")))}
+        config = reference_config((word, "engine=compile"))
+        known |= {f"{name}.{key}" for name, section in config.items() if isinstance(section, dict) for key in section}
     assert {name for name in names if not name.endswith((".py", ".base"))} <= known
 
 

@@ -2,7 +2,8 @@
 
     θ_0 = the initial weights,     θ_{k+1} = θ_k - rule(∇ L_support(θ_k)),     k = 0 .. K-1
 
-Meta-training leaves the initial weights as they are, so that one outer step is as good as any number.
+Meta-training leaves the initial weights as they are, so that one outer step is as good as any number. The rule is Adam
+(Kingma & Ba 2015, arXiv 1412.6980), unless set otherwise; how many steps are best, validation tasks say.
 """
 
 from dataclasses import dataclass

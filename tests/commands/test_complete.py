@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
     [
         ("ev", ["eval"]),
         ("alg", ["algo=", "algo."]),
-        ("algo=ma", ["algo=maml", "algo=maml_pp"]),
+        ("algo=mam", ["algo=maml", "algo=maml_pp"]),
         ("algo=maml,fo", ["algo=maml,fomaml"]),
         ("algo=maml,maml", ["algo=maml,maml_pp"]),
         ("algo=reptile algo.inner_mo", ["algo.inner_moments="]),

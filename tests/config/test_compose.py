@@ -12,7 +12,7 @@ from metarun.config.targets import settings_of
 from metarun.errors import UsageError
 
 BAD = [
-    (["algo=mamll"], ["'mamll' (algo)", "fomaml, lstm_generator, maml,", "did you mean maml?"]),
+    (["algo=mamll"], ["'mamll' (algo)", "anil, averaging, baseline", "did you mean maml?"]),
     (
         ["data=omniglott"],
         ["'omniglott'", "omniglot, sequences, sinusoid, table, tabular, text, torchvision", "did you mean omniglot?"],

@@ -56,7 +56,10 @@ BAD = [
     ("data=omniglot data.ways=1101", "1101 (data.ways): expected at most 44, the classes of split train"),
     ("data=omniglot algo=protonet data.ways=21", "21 (data.ways)|split val; set data.eval_ways"),
     ("data=omniglot algo=protonet data.eval_ways=21", "21 (data.eval_ways): expected at most 20|split val"),
-    ("data=omniglot data.eval_ways=7", "7 (data.eval_ways): expected 5, as in training, for MAML|algo=protonet"),
+    (
+        "data=omniglot data.eval_ways=7",
+        "7 (data.eval_ways): expected 5, as in training, for MAML|protonet, or algo.head=shared",
+    ),
     ("data=sequences data.eval_ways=1", "1 (data.eval_ways)|at least 2"),
     ("data.train_tasks=0", "0 (data.train_tasks)|at least 1"),
     ("data.train_tasks=2.5", "2.5 (data.train_tasks)|an integer"),
