@@ -62,8 +62,8 @@ class Baseline(Feedforward):
     def check(self, source: TaskSource, meta_batch: int) -> None:
         """See Algorithm. Learns the number of training classes; a learner that is taken out of its run has none."""
         need_classes(self, source)
-        self.train_classes = getattr(source, "train_classes", 0)
-        if hasattr(source, "sample") and not self.train_classes:
+        self.train_classes = getattr(source, "train_classes", 0)  # 0 also of data that is only for a test
+        if hasattr(source, "sample") and not hasattr(source, "train_classes"):
             why = "Baseline learns to tell all training classes apart, and these tasks have none in common"
             raise SettingError(source.facts()["name"], "data", f"a source of classes, such as data=omniglot: {why}")
 

@@ -70,7 +70,9 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
             with refusing_global_draws(learner, "forward()"):
                 found.lines.append(("learner", _check_learner(experiment, two.select(0))))
         with refusing_global_draws(algorithm, "meta_loss() or predictions()"):
-            few, predicted = _on_few_points(experiment, two, lambda tasks: _check_answers(experiment, meta, tasks))
+            few, predicted = _on_few_points(
+                experiment, two, lambda tasks: _check_answers(experiment, meta, tasks, splits)
+            )
         found.lines.append(("algorithm", f"{class_name(algorithm)}: {_count(meta)}, predictions {predicted}"))
     own = [class_name(part) for part in (algorithm, learner) if not _is_metarun(part)]
     if (own or thorough) and experiment.engine.mode != "loop":
@@ -138,10 +140,11 @@ def _check_meta(experiment: Experiment) -> Params:
     return loop.start(experiment).meta
 
 
-def _check_answers(experiment: Experiment, meta: Params, tasks: Task) -> list[int]:
-    """The shape of an algorithm's predictions, once its meta-loss and they are seen to be sound."""
+def _check_answers(experiment: Experiment, meta: Params, tasks: Task, splits: Sequence[Split]) -> list[int]:
+    """The shape of an algorithm's predictions, once its meta-loss, where it is to train, and they are seen to be sound."""
     algorithm, task, outputs = experiment.algorithm, tasks.select(0), experiment.source.outputs
-    for stage in {id(stage): stage for stage in map(algorithm.at, (0.0, 1.0))}.values():
+    stages = {id(stage): stage for stage in map(algorithm.at, (0.0, 1.0))} if "train" in splits else {}
+    for stage in stages.values():
         _check_meta_loss(stage, meta, task)
     with torch.no_grad():
         given = algorithm.predictions(meta, task)

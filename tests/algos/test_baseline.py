@@ -1,8 +1,11 @@
 """The baseline against scikit-learn, and whose classes are in its head."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from helpers.own_data import write_own_data
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
@@ -101,6 +104,16 @@ def test_it_is_tested_on_data_with_other_training_classes(experiment):
     saved["meta"] = {**saved["meta"], WEIGHT: torch.zeros(7, saved["meta"][WEIGHT].shape[1])}
     restore(experiment, state, saved)
     assert len(loop.meta_test(experiment, state.meta, "test", 4).each) == 4
+
+
+def test_a_trained_learner_is_tested_on_images_of_which_none_are_for_training(metarun, data_root):
+    """All of another source's classes are for the test; the contract's check then asks for no meta-loss."""
+    write_own_data(Path())
+    short = ("meta_steps=1", "val_tasks=2", "test_tasks=2", "model.filters=4", "hydra.run.dir=run")
+    assert metarun("algo=baseline", "data=omniglot", f"data.root={data_root}", *short)[0] == 0
+    code, out, err = metarun("eval", "run", "data=images", "data.root=letters")
+    assert code == 0, err
+    assert "trained on omniglot" in out
 
 
 def test_what_makes_no_sense_is_refused():
