@@ -129,8 +129,10 @@ def _see_process(rundir: RunDir, status: Status) -> dict[str, Any]:
         return {"position": status.position, "seconds_left": status.position and status.position.seconds_left}
     by = f"process {status.pid} on {status.host}" if status.pid else "its process"
     sign = status.position.updated if status.position and status.position.updated else written
-    last = datetime.fromtimestamp(sign).strftime("%Y-%m-%d %H:%M")
-    return {"status": "stale", "reason": f"{by} is gone, without a word; last sign {last}"}
+    last = ""
+    with suppress(ValueError, OverflowError):  # a file may have a time that no calendar has
+        last = f"; last sign {datetime.fromtimestamp(sign):%Y-%m-%d %H:%M}"
+    return {"status": "stale", "reason": f"{by} is gone, without a word{last}"}
 
 
 def _read_names(rundir: RunDir) -> dict[str, Any]:
