@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Prints the run; of a folder with several runs a line that says so."""
     from metarun.results.grid import terminal_width
-    from metarun.results.listing_text import as_json
     from metarun.results.run_names import find_run
     from metarun.results.showing import show_run
     from metarun.results.showing_text import as_text
@@ -36,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
         path = damaged
     shown = show_run(path)
     if args.format == "json":
-        print(as_json(shown))
+        print(shown.to_document())
     else:
         print(printable(as_text(shown, terminal_width(), _has_braille())))
 

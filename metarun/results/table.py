@@ -93,7 +93,7 @@ def as_json(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> str:
         notes=[note for group in _by_metric(rows) for note in notes(group)],
         left_out=[Left(path=folder.path, reason=folder.reason) for folder in left_out],
     )
-    return table.model_dump_json(indent=2)
+    return table.to_document()
 
 
 def record_row(row: Row) -> TableRow:

@@ -41,8 +41,12 @@ class Record(BaseModel):
         """The record as JSON has it, without what is None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def to_document(self) -> str:
+        """The record as a JSON document that has every key; what is not known is null."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False)
+
     def to_json(self) -> bytes:
-        """The content of its file: strict JSON, a line for each key."""
+        """The content of its file: strict JSON, a line for each key, without what is None."""
         lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in self.plain().items()]
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from helpers.listed import make_run
 
-from metarun.results.listing_text import as_json
 from metarun.results.run_names import find_run
 from metarun.results.showing import Shown, show_run
 from metarun.results.showing_text import as_text
@@ -45,7 +44,7 @@ def test_json_parses_back_into_its_record(finished):
     shutil.copytree(finished, "run")
     for path in (Path("run"), add_evaluation("run")):
         shown = show_run(path)
-        assert Shown.from_json(as_json(shown)) == shown
+        assert Shown.from_json(shown.to_document()) == shown
 
 
 def test_an_evaluation_says_what_it_changed_of_its_run(finished):
@@ -81,7 +80,7 @@ def test_a_damaged_run_can_be_looked_at(finished, name, content):
         Path("run", name).write_bytes(content)
     shown = show_run(Path("run"))
     assert as_text(shown, 80).startswith("run: ")
-    assert Shown.from_json(as_json(shown)) == shown
+    assert Shown.from_json(shown.to_document()) == shown
 
 
 def test_a_line_that_is_being_written_is_left_out(finished):
