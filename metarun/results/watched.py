@@ -21,6 +21,7 @@ class Watch:
 
     def __init__(self, folders: Iterable[str]):
         self.folders = list(folders)
+        self.named = {str(Path(name)) for name in self.folders}  # without the slash that a shell completes
         self.runs: dict[str, Listed] = {}
         self._search_at = 0.0
 
@@ -29,7 +30,7 @@ class Watch:
         began = time.monotonic()
         if began >= self._search_at:
             for run in list_runs(self.folders):
-                if run.status == "running" or run.folder in self.runs or run.folder in self.folders:
+                if run.status == "running" or run.folder in self.runs or run.folder in self.named:
                     self.runs[run.folder] = run
             self._search_at = time.monotonic() + SHARE * (time.monotonic() - began)
         else:

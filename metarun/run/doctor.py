@@ -22,7 +22,7 @@ from metarun.config.own_code import trusted
 from metarun.errors import MetarunError
 from metarun.files import LOCK, locked
 from metarun.storage.records import Record
-from metarun.text import closest, count_of, did_you_mean, short_path
+from metarun.text import closest, count_of, did_you_mean, format_bytes, short_path
 
 NEEDED = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "pillow", "matplotlib", "pydantic")
 NEEDED += ("jinja2", "safetensors", "tqdm")
@@ -184,22 +184,14 @@ def _look_at_cache() -> str:
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{there} cannot be written")
-    return f"{folder}, {len(files)} files, {_spell_bytes(sum(path.stat().st_size for path in files))}"
+    return f"{folder}, {len(files)} files, {format_bytes(sum(path.stat().st_size for path in files))}"
 
 
 def _look_at_disk() -> str:
     free = shutil.disk_usage(Path.cwd()).free
     if free < LEAST_ROOM:
-        raise OSError(f"{_spell_bytes(free)} are free in {Path.cwd()}")
-    return f"{_spell_bytes(free)} free in {Path.cwd()}"
-
-
-def _spell_bytes(number: int) -> str:
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} GB"
+        raise OSError(f"{format_bytes(free)} are free in {Path.cwd()}")
+    return f"{format_bytes(free)} free in {Path.cwd()}"
 
 
 def _try_lock() -> str:
