@@ -30,7 +30,7 @@ def test_comments_beside_above_and_over_several_lines_are_found(tmp_path):
 @pytest.mark.parametrize("text", ["- 1\n", "a: [\n", "a: &x\n  b: *x\n", "defaults: 3\n"])
 def test_what_is_no_file_of_settings_is_refused(tmp_path, text):
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"no mapping|parsing|recursion"):
         read_text(tmp_path / "mine.yaml")
 
 
