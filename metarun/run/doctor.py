@@ -38,7 +38,7 @@ OPTIONAL = {  # module: the extra that brings it, and what for
     "mlflow": ("mlflow", "logger=mlflow"),
     "pyarrow": ("parquet", "tables in Parquet"),
 }
-INTERNAL = ("METARUN_JOB", "METARUN_FAILURES", "METARUN_TRIAL")  # which metarun sets for the jobs of a sweep
+INTERNAL = ("METARUN_JOB", "METARUN_NOTES", "METARUN_TRIAL")  # which metarun sets for the jobs of a sweep
 DATA_SETS = {  # of torchvision: what its folder holds
     **{name: f"{name}/raw" for name in ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST")},
     **{"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python", "SVHN": "train_32x32.mat"},

@@ -3,14 +3,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from metarun.cli import VERBS
 from metarun.commands import complete
-from metarun.commands.candidates import find_candidates
+from metarun.commands.candidates import VALUES, find_candidates
 from metarun.commands.complete import split
 from metarun.commands.completion import SCRIPTS
+from metarun.results.listing import State
+from metarun.results.selection import ORDERS
 
 BREAKS = " \t\n\"'><=;|&(:"
 
@@ -70,6 +73,12 @@ def place(tmp_path, monkeypatch):
 def test_candidates(place, typed, texts):
     *words, current = typed.split(" ")
     assert [candidate.text for candidate in find_candidates(words, current, VERBS)] == texts
+
+
+def test_the_words_of_verbs_are_theirs():
+    """They are written down twice: their own modules take too long for a TAB."""
+    assert VALUES["sort"] == tuple(ORDERS)
+    assert VALUES["status"] == get_args(State)
 
 
 def test_of_very_many_runs_their_folders_are_offered(place):
