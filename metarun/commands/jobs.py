@@ -70,7 +70,7 @@ def check_jobs(
     else:
         words = expand(args.overrides, folders)
     jobs = []
-    for job_words in (complete(each, folders) for each in words):
+    for job_words in (complete(typed, folders) for typed in words):
         jobs.append(Job(job_words, compose(job_words, folders), hydra_settings(tuple(job_words), folders)))
     check_together([job.hydra for job in jobs], args.multirun, searches)
     if not searches:

@@ -8,7 +8,7 @@ from pathlib import Path
 from metarun.errors import RunDirError, UsageError
 from metarun.text import count_of, printable, typed_path
 
-PRINTS = "metarun.results.showing.Shown"  # with format=json
+PRINTS = "metarun.results.showing.RunFacts"  # with format=json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,11 +33,11 @@ def main(args: argparse.Namespace) -> None:
             _describe_folder(args.run, args.format)
             return
         path = damaged
-    shown = show_run(path)
+    facts = show_run(path)
     if args.format == "json":
-        print(shown.to_document())
+        print(facts.to_document())
     else:
-        print(printable(as_text(shown, terminal_width(), _has_braille())))
+        print(printable(as_text(facts, terminal_width(), _has_braille())))
 
 
 def _find_remains(name: str) -> Path | None:
