@@ -99,6 +99,11 @@ def _read_state(rundir: RunDir) -> dict[str, Any]:
     if not rundir.holds_run:
         return {"status": "damaged", "reason": ".hydra/config.yaml: missing; what is left here is no run"}
     status, summary = rundir.status(), rundir.summary()
+    if status is None and summary is None and rundir.has_progress:  # it can go on, and is not to be thrown away
+        names = (re.fullmatch(r"step-(\d{8,15})\.json", path.name) for path in rundir.checkpoints.glob("step-*.json"))
+        step = max((int(name[1]) for name in names if name), default=0)
+        why = "status.json: missing or empty, as after a power cut"
+        return {"status": "stale", "reason": why, "step": step, "steps": _steps_of_config(rundir)}
     if status is None and summary is None:
         return {"status": "damaged", "reason": "status.json: missing; the run had hardly begun"}
     status = status or Status(status="done", step=summary.steps or 0 if summary else 0)
