@@ -1,19 +1,17 @@
 """A run in full, as lines for a terminal."""
 
-import json
 import re
 import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from metarun.results.chart import draw_chart
 from metarun.results.grid import Column, format_grid
 from metarun.results.listing_text import describe_age, describe_state
 from metarun.results.showing import RunFacts
 from metarun.run.words import closing_words
-from metarun.text import count_of, format_bytes, format_duration, format_metric, short_path
+from metarun.text import count_of, format_bytes, format_duration, format_metric, short_path, spell_plain
 
 NAME = 14  # letters of a line's name, as in the closing words of a run
 CHART = 7  # lines of a curve, without its axis
@@ -65,7 +63,7 @@ def _describe_making(facts: RunFacts) -> Iterator[str]:
         yield _line("choices", " ".join(f"{group}={name}" for group, name in facts.choices.items()))
     if facts.settings is not None:
         name, other = ("changed", "was") if facts.of else ("settings", "default")
-        pairs = [f"{k}={spell(c.value)} ({other} {spell(c.default)})" for k, c in facts.settings.items()]
+        pairs = [f"{k}={spell_plain(c.value)} ({other} {spell_plain(c.default)})" for k, c in facts.settings.items()]
         yield _line(name, ", ".join(pairs) or "all as by default")
     elif run.differs:
         yield _line("typed", " ".join(f"{key}={value}" for key, value in run.differs.items()))
@@ -73,11 +71,6 @@ def _describe_making(facts: RunFacts) -> Iterator[str]:
         yield _line("repeats", str(short_path(Path(run.reproduces))))
     if run.tags:
         yield _line("tags", " ".join(run.tags))
-
-
-def spell(value: Any) -> str:
-    """A value of a config as one types it, but for quotes."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _draw_curves(facts: RunFacts, width: int, braille: bool) -> Iterator[list[str]]:
@@ -126,7 +119,7 @@ def _list_evaluations(facts: RunFacts, width: int | None) -> list[str]:
     if not facts.evaluations:
         return []
     made = facts.evaluations
-    changes = [" ".join(f"{key}={spell(value)}" for key, value in test.changes.items()) for test in made]
+    changes = [" ".join(f"{key}={spell_plain(value)}" for key, value in test.changes.items()) for test in made]
     columns = [
         Column("evaluation", [words or "as the run" for words in changes], least=12),
         Column("test", [format_metric(test.metric, test.mean, test.ci95) for test in made], right=True),
