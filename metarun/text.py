@@ -18,6 +18,11 @@ def spell(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
+def spell_plain(value: Any) -> str:
+    """A value of a config as one types it, but for quotes around a text: null, true, 0.1, [1, 2], maml."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def reason(error: Exception) -> str:
     """What an exception says, in one line, without the path that the message around it names."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -21,6 +21,7 @@ from metarun.config.class_text import class_text
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import HYDRA
 from metarun.config.typecheck import INTERNAL
+from metarun.files import read
 
 CONFIG = "metarun.config.schema.Config"
 PATHS = ("data.root", "data.file", "hydra.run.dir", "hydra.sweep.dir", "support", "query", "out", "save", "log")
@@ -42,6 +43,7 @@ RUNS = ("DIR", "RUN")  # metavars of run directories begin so
 NOT_OF_RUN = ("experiment", "sweep", "zip", "algo", "model", "seed")  # keys that a saved run takes no more
 MOST_RUNS = 50  # that are listed one by one; of more, their folders
 LOOKED_AT = 4000  # folders, at most
+SMALL = 64_000  # bytes
 
 
 class Candidate(NamedTuple):
@@ -59,7 +61,10 @@ class Candidate(NamedTuple):
 
 
 def find_candidates(words: list[str], current: str, verbs: Mapping[str, Any]) -> list[Candidate]:
-    """The words that may stand in the place of `current`, which is being typed after `words`."""
+    """The words that may stand in the place of `current`, which is being typed after `words`.
+
+    A name that a terminal cannot show is none: it would steer that, or be two lines.
+    """
     before = words[-1] if words else ""
     catalogue = Catalogue(ConfigFolders(extra=_folder_of_choices(words)))
     if before in ("-cd", "--config-dir"):
@@ -74,7 +79,7 @@ def find_candidates(words: list[str], current: str, verbs: Mapping[str, Any]) ->
         found = _settings(current, words, catalogue)
         if not words:
             found = [*(Candidate(name, summarize(verb)) for name, verb in verbs.items()), *found]
-    return [candidate for candidate in found if candidate.text.startswith(current)]
+    return [candidate for candidate in found if candidate.text.startswith(current) and candidate.text.isprintable()]
 
 
 def _folder_of_choices(words: list[str]) -> Path | None:
@@ -134,8 +139,8 @@ def _place(
 def _choices_of_run(places: list[str]) -> list[str]:
     """The words that chose a saved run's parts, algo=maml and such; [] where none is named, or it cannot be read."""
     with suppress(OSError, ValueError, yaml.YAMLError, IndexError, AttributeError):
-        plain = yaml.safe_load(Path(places[0], ".hydra", "choices.yaml").expanduser().read_text(encoding="utf-8"))
-        return [f"{group}={name}" for group, name in plain.items()]
+        plain = yaml.safe_load(read(Path(places[0], ".hydra", "choices.yaml").expanduser(), SMALL))
+        return [f"{group}={name}" for group, name in plain.items() if isinstance(name, str)]
     return []
 
 

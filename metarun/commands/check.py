@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     """Prints what the parts are seen to be, and what was checked; makes no folder."""
     refuse_several_processes("check")
     from metarun.commands.folders import as_typed
-    from metarun.commands.train import check_jobs, find_folders
+    from metarun.commands.jobs import check_jobs, find_folders
     from metarun.run.build import prepare_experiment
     from metarun.run.contract import check_contract
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from metarun.config.folders import conf_dir
 from metarun.engine.ranks import is_rank_zero
 from metarun.errors import RunDirError, UsageError
+from metarun.results.run_names import is_run
 from metarun.text import count_of, printable, short_path, typed_path
 
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ def run_directory(name: str) -> Path:
     elif below := list(islice(_runs_below(path), 4)):
         expected += f", such as {', '.join(typed_path(run) for run in below[:3])}"
     raise RunDirError(f"{name}: no run there; {expected}")
-
-
-def is_run(path: Path) -> bool:
-    """Whether a directory holds a run."""
-    return (path / ".hydra" / "config.yaml").is_file()
 
 
 def _runs_below(folder: Path, depth: int = 3) -> Iterator[Path]:

@@ -51,8 +51,11 @@ def _short(means: str) -> str:
 
 
 def _quoted(text: str, quote: str = "") -> str:
-    """A text as it stands in a command line."""
-    return text if quote else "".join(f"\\{sign}" if sign in SPECIAL else sign for sign in text)
+    """A text as it stands in a command line, after the quote that is open in it: a name of $(...) runs nothing."""
+    if quote == "'":
+        return text.replace("'", "'\\''")
+    special = '"\\`$' if quote else SPECIAL
+    return "".join(f"\\{sign}" if sign in special else sign for sign in text)
 
 
 def split(line: str) -> tuple[list[str], str]:

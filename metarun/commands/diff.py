@@ -20,7 +20,6 @@ def main(args: argparse.Namespace) -> None:
     """Prints in what the runs differ."""
     from metarun.results.differing import as_text, find_differences
     from metarun.results.grid import terminal_width
-    from metarun.results.listing_text import as_json
     from metarun.results.run_names import find_run
 
     paths = [find_run(name) for name in args.runs]
@@ -30,4 +29,4 @@ def main(args: argparse.Namespace) -> None:
         differing = find_differences(paths)
     except OSError as error:
         raise describe_os_error(error) from error
-    print(as_json(differing) if args.format == "json" else printable(as_text(differing, terminal_width())))
+    print(differing.to_document() if args.format == "json" else printable(as_text(differing, terminal_width())))

@@ -119,9 +119,10 @@ def find_trained(names: Sequence[str]) -> list[Path]:
 
 def _run_of(folder: Path) -> Path:
     """The folder, which is a run. Raises RunDirError: it is none, or is a part of one, which the message names."""
-    for parent in folder.resolve().parents[:3] if folder.is_dir() else ():
-        if not (folder / ".hydra").exists() and (parent / ".hydra" / "config.yaml").is_file():
-            raise RunDirError(f"{folder}: is a part of a run; expected the run: metarun eval {typed_path(parent)}")
+    from metarun.results.run_names import run_around
+
+    if folder.is_dir() and (run := run_around(folder)) is not None:
+        raise RunDirError(f"{folder}: is a part of a run; expected the run: metarun eval {typed_path(run)}")
     return run_directory(str(folder))
 
 

@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from metarun.results.listing import Listed
     from metarun.results.selection import Wanted
 
-PRINTS = "metarun.results.listing_text.Listing"
+PRINTS = "metarun.results.listing_text.Listing"  # with format=json
 STATES = ("running", "done", "failed", "stopped", "stale", "damaged")
 MOST = 40  # lines of a table, unless limit=N says otherwise
-
-PRINTS = "metarun.results.listing_text.Listing"  # with format=json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
     """Prints the runs."""
     from metarun.results.grid import terminal_width
     from metarun.results.listing import list_runs
-    from metarun.results.listing_text import Listing, as_csv, as_json, as_text, count_states
+    from metarun.results.listing_text import Listing, as_csv, as_text, count_states
     from metarun.results.selection import ORDERS, order_by, sort_runs
 
     order, wanted = order_by(args.sort), read_wanted(args)
@@ -95,7 +93,7 @@ def main(args: argparse.Namespace) -> None:
     found = sort_runs([run for run in there if wanted.takes(run)], order)
     runs = found[: args.limit or (MOST if args.format == "text" else None)]
     if args.format == "json":
-        print(as_json(Listing(runs=runs, not_shown=len(found) - len(runs))))
+        print(Listing(runs=runs, not_shown=len(found) - len(runs)).to_document())
     elif args.format == "csv":
         print(printable(as_csv(runs)))
     elif runs:

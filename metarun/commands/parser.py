@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
     @property
     def takes_places(self) -> bool:
         """Whether all that it takes besides options are files and folders."""
-        return not self.takes_settings and all(str(each.metavar).startswith(PLACES) for each in self.positionals)
+        return not self.takes_settings and all(str(action.metavar).startswith(PLACES) for action in self.positionals)
 
     def _spell(self, word: str) -> str:
         """A word for argparse: format=csv is --format=csv where the verb has that option, -WORD is --remove=WORD."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from metarun.config.schema import Config
     from metarun.storage.records import Environment, Session
 
+OUTPUTS = Path("outputs")
 COMPARED = ("code", "data_digest", "first_tasks", "split_hash")  # facts that have words of their own
 
 
@@ -77,7 +78,8 @@ def main(args: argparse.Namespace) -> None:
         print(printable(f"{'; '.join(changed)}: the repetition is of another, and may differ"), flush=True)
     for line in _differing_environment(environment, now):
         print(printable(line), flush=True)
-    copy = RunDir(make_dated_folder(Path("outputs")))
+    alone = not OUTPUTS.exists()
+    copy = RunDir(make_dated_folder(OUTPUTS))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
     execute(pinned, copy.path, rundir.overrides(), rundir.choices(), reproduces=rundir.path)
     lines = [_without_extra_validations(text, config) for text in (original, read_metrics(copy))]
@@ -91,16 +93,17 @@ def main(args: argparse.Namespace) -> None:
     else:
         print(f"{compared}, but for their intervals (ci95), whose formula is another one since that run")
     if args.keep == "false":
-        _remove(copy.path)
+        _remove(copy.path, alone)
         print(f"removed {copy.short}, for it is identical; keep=true keeps it", file=sys.stderr)
 
 
-def _remove(folder: Path) -> None:
-    """Removes a repetition, and the folders above it that make_dated_folder() made for it alone."""
+def _remove(folder: Path, alone: bool) -> None:
+    """Removes a repetition and the folder of its day; with `alone` also outputs/, which was made for it."""
     shutil.rmtree(folder)
     with suppress(OSError):  # they hold other runs
         folder.parent.rmdir()
-        folder.parent.parent.rmdir()
+        if alone:
+            OUTPUTS.rmdir()
 
 
 def _with_threads_and_chunks(config: Config, environment: Environment) -> Config:

@@ -15,6 +15,7 @@ from metarun.text import count_of, format_bytes, printable, short_path
 
 if TYPE_CHECKING:
     from metarun.results.listing import Listed
+    from metarun.results.selection import Wanted
     from metarun.storage.removal import Contents
 
 MOST = 40  # runs that are named before it asks; all are counted
@@ -43,13 +44,18 @@ def main(args: argparse.Namespace) -> None:
         why = f"{count_of(len(found), 'run')} there, and running" if found else ""
         print(printable(why or describe_nothing([run for _, run in there], wanted, args.folders)))
         return
+    running = len(found) - len(runs)
     contents = {path: _look_into(path) for path in runs}
-    _describe(runs, contents, len(found) - len(runs))
+    runs = {path: run for path, run in runs.items() if contents[path].made or not contents[path].foreign}
+    if not runs:
+        print(f"nothing there that metarun made: {count_of(len(contents), 'folder')} of another program")
+        return
+    _describe(runs, contents, running)
     if not yes and not _ask(len(runs)):
         print("nothing was removed")
         return
     with stop_at_once("runs that were removed until then are gone, the others are as they were"):
-        _remove(list(runs))
+        _remove(list(runs), wanted)
 
 
 def _read_yes(word: str) -> bool:
@@ -99,12 +105,17 @@ def _ask(count: int) -> bool:
         return False
 
 
-def _remove(paths: list[Path]) -> None:
+def _remove(paths: list[Path], wanted: Wanted) -> None:
     """Removes the runs, and says what stayed. Raises RunDirError: one could not be removed; the others were tried."""
+    from metarun.results.listing import read_listed
     from metarun.storage.removal import remove_run
 
     removed, size, failed = 0, 0, []
     for path in paths:
+        now = read_listed(path)  # it may have gone on while the question stood there
+        if now.status == "running" or not wanted.takes(now):
+            failed.append(f"{short_path(path)}: is {now.status} by now")
+            continue
         try:
             contents = remove_run(path)
         except BlockingIOError:

@@ -22,7 +22,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from metarun.commands.search_space import distribution_of, spell_value, words_of
+from metarun.commands.search_space import distribution_of, words_of
 from metarun.config.compose import HYDRA
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of, policy
@@ -33,7 +33,7 @@ from metarun.config.targets import build, trusted_function
 from metarun.errors import MetarunError, SettingError, UsageError, at_least
 from metarun.files import write_atomically
 from metarun.run.judge import TRIAL
-from metarun.text import count_of, reason, typed_path
+from metarun.text import count_of, reason, spell_plain, typed_path
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -221,7 +221,7 @@ class Search(Sweeper):
         for trial in trials:
             if self.extend and number == 0:
                 self.extend(self.config, trial)
-            words = (*(f"{key}={spell_value(value)}" for key, value in trial.params.items()), *self.seeds[number])
+            words = (*(f"{key}={spell_plain(value)}" for key, value in trial.params.items()), *self.seeds[number])
             if (
                 self.extend
                 and (metric := self.metric_of(self._compose([*words, *spell_for_hydra(self.fixed)]))) != self.metric

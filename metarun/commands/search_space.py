@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +84,3 @@ def _look_up(plain: dict[str, Any], key: str) -> Any:
     for part in key.lstrip("+").split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node
-
-
-def spell_value(value: Any) -> str:
-    """A value that was chosen, as it is typed."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -7,11 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarun.commands.search_space import spell_value
 from metarun.config.keys import key_of
 from metarun.errors import MetarunError
 from metarun.storage.rundir import RunDir
-from metarun.text import count_of, format_metric, short_path, typed_path
+from metarun.text import count_of, format_metric, short_path, spell_plain, typed_path
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -86,7 +85,7 @@ def _words(trial: FrozenTrial) -> str:
 
 def _spell_chosen(trial: FrozenTrial) -> list[str]:
     """The words of what was chosen for a trial, with four digits of a number: no result depends on more."""
-    values = {key: f"{v:.4g}" if isinstance(v, float) else spell_value(v) for key, v in trial.params.items()}
+    values = {key: f"{v:.4g}" if isinstance(v, float) else spell_plain(v) for key, v in trial.params.items()}
     return [f"{key}={value}" for key, value in values.items()]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from metarun.errors import RunDirError, UsageError
 from metarun.text import count_of, printable, typed_path
 
-PRINTS = "metarun.results.showing.Shown"  # with format=json
+PRINTS = "metarun.results.showing.RunFacts"  # with format=json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Prints the run; of a folder with several runs a line that says so."""
     from metarun.results.grid import terminal_width
-    from metarun.results.listing_text import as_json
     from metarun.results.run_names import find_run
     from metarun.results.showing import show_run
     from metarun.results.showing_text import as_text
@@ -34,11 +33,11 @@ def main(args: argparse.Namespace) -> None:
             _describe_folder(args.run, args.format)
             return
         path = damaged
-    shown = show_run(path)
+    facts = show_run(path)
     if args.format == "json":
-        print(as_json(shown))
+        print(facts.to_document())
     else:
-        print(printable(as_text(shown, terminal_width(), _has_braille())))
+        print(printable(as_text(facts, terminal_width(), _has_braille())))
 
 
 def _find_remains(name: str) -> Path | None:

@@ -1,6 +1,5 @@
-"""metarun [key=value ...]: checks of all jobs, what is handed over to Hydra, and the jobs as Hydra calls them."""
+"""metarun [key=value ...]: what is handed over to Hydra, once jobs.py has checked all, and a job as Hydra calls it."""
 
-import argparse
 import atexit
 import logging
 import os
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
@@ -26,16 +25,13 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from metarun.commands.common import find_choices, print_run, set_up_logging
+from metarun.commands.common import print_run, set_up_logging
 from metarun.commands.folders import as_typed, choose_folders, exclude_words, is_given, quote_path, shared_keys
+from metarun.commands.jobs import Job, check_jobs, find_folders, plain_config
 from metarun.commands.search import DIVERGED, PRUNED, Search
-from metarun.commands.search_space import cover
 from metarun.commands.sweep import (
-    check_together,
     choices_of,
     describe_end,
-    refuse_ranges,
-    refuse_twins,
     run_sweep,
 )
 from metarun.commands.sweep_progress import NOTES, SweepProgress, note
@@ -45,20 +41,15 @@ from metarun.config.compose import (
     complete,
     compose,
     forget_composed,
-    hydra_settings,
-    reference_config,
     search_path,
 )
 from metarun.config.folders import ConfigFolders
-from metarun.config.jobs import expand, settings_for_all
 from metarun.config.keys import key_of
-from metarun.config.overrides import ZIP, Overrides, parse, spell_as_typed, spell_for_hydra
+from metarun.config.overrides import spell_as_typed, spell_for_hydra
 from metarun.config.own_code import explaining
-from metarun.config.saved import dump, saved_config
-from metarun.config.schema import Config, check
-from metarun.config.search import PLUGIN
+from metarun.config.schema import check
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
-from metarun.errors import DataError, DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
+from metarun.errors import DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
 from metarun.storage.rundir import RunDir, make_dated_folder, name_dated_folder
 from metarun.text import count_of, reason, short_path
 
@@ -112,103 +103,6 @@ def main(argv: list[str]) -> None:
 
 def _refuse(option: str, rule: str = "see metarun --help") -> NoReturn:
     raise UsageError(f"{option} (command line): {rule}")
-
-
-def find_folders(args: argparse.Namespace, temporary: str | None) -> ConfigFolders:
-    """The folders named on the command line.
-
-    A saved config may be a stranger's, and Hydra would use whatever else lies in its folder; so Hydra is given a copy
-    of the config alone, once that is seen to hold values only.
-    """
-    if temporary:
-        plain = saved_config(Path(args.config_path, "config.yaml")).plain()
-        Path(temporary, "config.yaml").write_text(dump(plain), encoding="utf-8")
-    extra = find_choices(args.config_dir, check_names=not temporary)
-    return ConfigFolders(Path(temporary) if temporary else None, extra)
-
-
-class Job(NamedTuple):
-    """A run: its words, its config, and Hydra's own settings."""
-
-    words: list[str]
-    config: Config
-    hydra: DictConfig
-
-
-def check_jobs(
-    args: argparse.Namespace, folders: ConfigFolders, begin: Callable[[Job, Any], None] = lambda *_: None
-) -> tuple[list[Job], Search | None]:
-    """Composes, builds and checks every job, and makes the data of each ready, before the first one starts.
-
-    `begin` is called with a job and its experiment before its data is made ready, which may take long.
-
-    Returns:
-        The jobs, and the search, where the words are one: its jobs stand for trials that are still to be chosen.
-    """
-    overrides = parse(args.overrides, folders)
-    _refuse_words(overrides, args.multirun)
-    settings = settings_for_all(overrides.parsed, folders)
-    searches = args.multirun and settings.sweeper._target_ == PLUGIN
-    if not searches:
-        refuse_ranges(overrides, [settings.sweeper])
-    if not args.multirun:
-        words = [args.overrides]
-    elif searches:  # with what a file of the group sweep adds to the command line
-        params = settings.sweeper.get("params") or {}
-        overrides = parse([*(f"{key}={value}" for key, value in params.items()), *args.overrides], folders)
-        words = cover(overrides, folders)
-    else:
-        words = expand(args.overrides, folders)
-    jobs = []
-    for job_words in (complete(each, folders) for each in words):
-        jobs.append(Job(job_words, compose(job_words, folders), hydra_settings(tuple(job_words), folders)))
-    check_together([job.hydra for job in jobs], args.multirun, searches)
-    if not searches:
-        refuse_ranges(overrides, [job.hydra.sweeper for job in jobs])
-        refuse_twins([(job.words, job.config, job.hydra) for job in jobs])
-    elif any(job.config.objective == "test" for job in jobs):
-        raise UsageError("'test' (objective): expected val; a search must not see the test tasks")
-    from metarun.run.build import build_experiment, prepare_experiment
-
-    sources, metrics = {}, set()
-    for job in jobs:
-        job_words, config, _ = job
-        key = dump({"data": config.source, "device": config.device})
-        try:
-            with explaining():
-                source = prepare_experiment(config, source=sources.get(key), begin=partial(begin, job)).source
-        except (UsageError, DataError) as error:
-            raise type(error)(f"{error} (in {' '.join(job_words)})" if args.multirun else str(error)) from error
-        sources[key] = source
-        metrics.add(source.metric)
-    if not searches:
-        return jobs, None
-
-    def metric_of(composed: DictConfig) -> str:
-        return build_experiment(check(_plain(composed))).source.metric
-
-    unlisted = {key_of(word) for job in jobs for word in job.words if word.startswith("++")}
-    lines = [o.input_line for o in overrides.parsed]
-    overrides = parse([f"++{line.lstrip('+')}" if key_of(line) in unlisted else line for line in lines], folders)
-    reference = reference_config(tuple(parse(jobs[0].words, folders).choices), folders)
-    longest = max(job.config.outer_steps for job in jobs)
-    return jobs, Search(settings, overrides, folders, reference, metrics, longest, metric_of)
-
-
-def _refuse_words(overrides: Overrides, multirun: bool) -> None:
-    """Raises UsageError for a word that is for a sweep in a run, or the other way around."""
-    mine, other = ("sweep", "run") if multirun else ("run", "sweep")
-    for override in overrides.parsed:
-        key, word = override.key_or_group, override.input_line
-        if key == f"hydra.{other}.dir":
-            raise UsageError(f"{word!r} (command line): is for a {other}; for a {mine} set hydra.{mine}.dir")
-        if key in ("sweep", ZIP) and override.value() and not multirun:
-            raise UsageError(f"{word!r} (command line): a sweep has several runs; add -m")
-        if key == "hydra.mode":
-            raise UsageError(f"{word!r} (command line): expected -m for a sweep, and nothing for a run")
-        if override.is_hydra_override() and override.is_sweep_override() and multirun:
-            rule = "expected one value, for all jobs share it; a value with commas goes in quotes of its own"
-            raise UsageError(f"{word!r} (command line): {rule}")
 
 
 def _defaults(overrides: list[str]) -> list[str]:
@@ -322,12 +216,6 @@ def _hand_over(run: Callable[[], None]) -> None:
         raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
 
 
-def _plain(composed: DictConfig) -> dict[str, Any]:
-    """The plain config of a job that Hydra composed."""
-    plain: Any = OmegaConf.to_container(composed, resolve=True)
-    return {key: value for key, value in plain.items() if key != "hydra"}
-
-
 def job(composed: DictConfig) -> float | str | None:
     """Runs one job, perhaps in a process of a launcher; returns its objective, PRUNED, DIVERGED, or None.
 
@@ -344,7 +232,7 @@ def job(composed: DictConfig) -> float | str | None:
     set_up_logging()
     words, folder = spell_as_typed(hydra.overrides.task), Path(hydra.runtime.output_dir)
     choices = choices_of(hydra)
-    plain = _plain(composed)
+    plain = plain_config(composed)
     own = OmegaConf.to_container(hydra, resolve=False)
     began = time.time()
     if sweep:

@@ -109,7 +109,7 @@ def _annotations(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
             yield ast.unparse(part.target), part.annotation
         elif isinstance(part, ast.FunctionDef) and part.name == "__init__":
             arguments = (*part.args.posonlyargs, *part.args.args, *part.args.kwonlyargs)
-            yield from ((each.arg, each.annotation) for each in arguments if each.annotation is not None)
+            yield from ((argument.arg, argument.annotation) for argument in arguments if argument.annotation)
 
 
 def _words(module: Module, node: ast.ClassDef) -> Iterator[tuple[str, list[str]]]:

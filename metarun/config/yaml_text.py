@@ -61,17 +61,18 @@ def _read(path: Path, _changed: int) -> Text:
     try:
         node = yaml.compose(text, Loader=LOADER)
         plain = yaml.load(text, Loader=LOADER) or {}
-    except yaml.YAMLError as error:
+        lines = list(_lines(node, rows, "")) if isinstance(plain, dict) and node else []
+    except (yaml.YAMLError, RecursionError) as error:  # a mapping may hold itself
         raise ValueError(str(error)) from error
-    if not isinstance(plain, dict):
-        raise ValueError(f"{path}: no mapping")
+    if not isinstance(plain, dict) or not isinstance(plain.get("defaults") or [], list):
+        raise ValueError(f"{path}: no mapping, or no list of defaults")
     header = []
     for row in rows:
         if not row.startswith("#"):
             break
         header.append(row[1:].removeprefix(" ").rstrip())
     packages = [row for row in header if row.startswith("@package")]
-    lines = [line for line in _lines(node, rows, "") if line.key.partition(".")[0] != "defaults"] if node else []
+    lines = [line for line in lines if line.key.partition(".")[0] != "defaults"]
     header = "\n".join(row for row in header if row not in packages)
     return Text(path, header, "@package _global_" in packages, plain.get("defaults") or [], lines)
 

@@ -104,9 +104,9 @@ def _begin_alike(more: Sequence[Run], fewer: Sequence[Run], known: Mapping[Diges
     """Whether the tasks of each run of the second row are the first ones of that run of the first row."""
     if len(more) != len(fewer):
         return False
-    for one, other in zip(more, fewer, strict=True):
-        first = known.get(other.digest)
-        if one.digest != other.digest and (first is None or not known.get(one.digest, "").startswith(first)):
+    for run, shorter in zip(more, fewer, strict=True):
+        begin = known.get(shorter.digest)
+        if run.digest != shorter.digest and (begin is None or not known.get(run.digest, "").startswith(begin)):
             return False
     return True
 

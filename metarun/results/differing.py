@@ -14,10 +14,9 @@ from metarun.results.grid import Column, format_grid
 from metarun.results.listing import Listed, read_listed
 from metarun.results.run_names import is_evaluation
 from metarun.results.showing import list_evaluation
-from metarun.results.showing_text import spell
 from metarun.storage.records import Environment, Record, Summary
 from metarun.storage.rundir import RunDir
-from metarun.text import format_duration, format_metric
+from metarun.text import format_duration, format_metric, spell_plain
 
 Values = dict[str, list[Any]]  # by name: a value for each run, in their order; null where a run has none
 PLACE = ("device", "threads", "processes", "platform", "cpu_capability", "chunk", "eval_chunk", "host")
@@ -143,7 +142,7 @@ def as_text(differing: Differing, width: int | None) -> str:
         if rows:  # a blank line
             names, rows = [*names, ""], [*rows, [""] * len(runs)]
         names += section
-        rows += [["" if value is None else spell(value) for value in values] for values in section.values()]
+        rows += [["" if value is None else spell_plain(value) for value in values] for values in section.values()]
     cells = [Column(str(number), column, least=6) for number, column in enumerate(zip(*rows, strict=True), start=1)]
     lines = [*runs, "", *format_grid([Column("", names, least=12, keep_end=True), *cells], width), ""]
     return "\n".join([*lines, *_sum_up(differing)])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from metarun.storage.records import Checkpoint, Metric, Record, Source, Summary, Test
-from metarun.text import format_metric
+from metarun.text import format_metric, spell_plain
 
 
 class Evaluated(Record):
@@ -41,7 +41,7 @@ def as_json(evaluations: Sequence[Evaluated]) -> str:
 def as_text(evaluations: Sequence[Evaluated]) -> str:
     """A line for each evaluation: the run, where there are several; the settings that differ; the result; the files."""
     keys = list(dict.fromkeys(key for evaluation in evaluations for key in evaluation.settings))
-    values = {key: [_spell(evaluation.settings.get(key, "")) for evaluation in evaluations] for key in keys}
+    values = {key: [spell_plain(evaluation.settings.get(key, "")) for evaluation in evaluations] for key in keys}
     columns = {key: cells for key, cells in values.items() if len(set(cells)) > 1}
     if len({evaluation.run for evaluation in evaluations}) > 1 or not columns:
         columns = {"run": [evaluation.run for evaluation in evaluations], **columns}
@@ -60,7 +60,3 @@ def describe_result(evaluation: Evaluated) -> str:
     before = " (made before)" if evaluation.status == "made_before" else ""
     mean, ci95 = evaluation.test.mean, evaluation.test.ci95
     return f"{evaluation.metric} {format_metric(evaluation.metric, mean, ci95)}{before}"
-
-
-def _spell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -1,6 +1,5 @@
 """The experiment that rows are parts of, in words: what they have in common, how each is told apart, where it lies."""
 
-import json
 import math
 import os
 import string
@@ -13,7 +12,7 @@ from metarun.results.compare import Row
 from metarun.results.runs import Run
 from metarun.run import words
 from metarun.storage.records import Source, Summary
-from metarun.text import short_path
+from metarun.text import short_path, spell_plain
 
 NAMES = ("experiment", "algo", "data", "model")  # keys whose values need no name
 MOST_NAMES = 4  # in a title
@@ -127,12 +126,7 @@ def spell_setting(key: str, value: object) -> str:
 
 def spell_value(value: object) -> str:
     """A value of a config for people: numbers with at most four digits."""
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else spell_exactly(value)
-
-
-def spell_exactly(value: object) -> str:
-    """A value of a config as one types it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return f"{value:.{DIGITS}g}" if isinstance(value, float) else spell_plain(value)
 
 
 def spell_rows(numbers: Iterable[int]) -> str:

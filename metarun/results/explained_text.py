@@ -61,7 +61,7 @@ def _describe_key(found: Explained) -> list[str]:
 
 def _describe_shape(found: Explained) -> list[str]:
     """A record, and the records that it is made of, each with its fields."""
-    lines = [_wrap(f"{found.name}  ", f"{found.means} Fields that are null are left out.")]
+    lines = [_wrap(f"{found.name}  ", f"{found.means} Fields that are null may be left out.")]
     for record in found.choices:
         lines += ["", _wrap(f"{record.name}  ", record.means)]
         fields = [field for field in found.settings if field.name.partition(".")[0] == record.name]

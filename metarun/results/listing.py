@@ -99,6 +99,11 @@ def _read_state(rundir: RunDir) -> dict[str, Any]:
     if not rundir.holds_run:
         return {"status": "damaged", "reason": ".hydra/config.yaml: missing; what is left here is no run"}
     status, summary = rundir.status(), rundir.summary()
+    if status is None and summary is None and rundir.has_progress:  # it can go on, and is not to be thrown away
+        names = (re.fullmatch(r"step-(\d{8,15})\.json", path.name) for path in rundir.checkpoints.glob("step-*.json"))
+        step = max((int(name[1]) for name in names if name), default=0)
+        why = "status.json: missing or empty, as after a power cut"
+        return {"status": "stale", "reason": why, "step": step, "steps": _steps_of_config(rundir)}
     if status is None and summary is None:
         return {"status": "damaged", "reason": "status.json: missing; the run had hardly begun"}
     status = status or Status(status="done", step=summary.steps or 0 if summary else 0)
@@ -129,8 +134,10 @@ def _see_process(rundir: RunDir, status: Status) -> dict[str, Any]:
         return {"position": status.position, "seconds_left": status.position and status.position.seconds_left}
     by = f"process {status.pid} on {status.host}" if status.pid else "its process"
     sign = status.position.updated if status.position and status.position.updated else written
-    last = datetime.fromtimestamp(sign).strftime("%Y-%m-%d %H:%M")
-    return {"status": "stale", "reason": f"{by} is gone, without a word; last sign {last}"}
+    last = ""
+    with suppress(ValueError, OverflowError):  # a file may have a time that no calendar has
+        last = f"; last sign {datetime.fromtimestamp(sign):%Y-%m-%d %H:%M}"
+    return {"status": "stale", "reason": f"{by} is gone, without a word{last}"}
 
 
 def _read_names(rundir: RunDir) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,11 +23,6 @@ class Listing(Record):
 
     runs: list[Listed] = Field(default=[])
     not_shown: Count = 0  # further runs that are wanted, over limit=N
-
-
-def as_json(record: Record) -> str:
-    """A record as a JSON document that has every key; what is not known is null."""
-    return json.dumps(record.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False)
 
 
 def as_csv(runs: Sequence[Listed]) -> str:

@@ -10,6 +10,11 @@ FOLDERS = ("outputs", "multirun")  # where runs and sweeps lie that were given n
 ELLIPSES = ("…", "...")
 
 
+def is_run(path: Path) -> bool:
+    """Whether a directory holds a run."""
+    return os.path.isfile(path / ".hydra" / "config.yaml")
+
+
 def is_evaluation(path: Path) -> bool:
     """Whether it is the folder of an evaluation, as RUN/eval holds them."""
     return os.path.isfile(path / "config.yaml") and not os.path.exists(path / ".hydra")
@@ -24,7 +29,7 @@ def find_run(name: str) -> Path:
     path = Path(name)
     if not name:
         raise RunDirError("'' (command line): no run there; expected a folder with .hydra/config.yaml")
-    if _is_file(path / ".hydra" / "config.yaml") or (is_evaluation(path) and _is_file(path / "summary.json")):
+    if is_run(path) or (is_evaluation(path) and os.path.isfile(path / "summary.json")):
         return path
     if os.path.lexists(path):
         return _explain(path)
@@ -46,12 +51,8 @@ def find_run(name: str) -> Path:
 def run_around(path: Path) -> Path | None:
     """The run that a file or a folder is a part of, such as RUN/checkpoints; None of a run itself, and of others."""
     whole = path.absolute()
-    parents = [] if _is_file(whole / ".hydra" / "config.yaml") else list(whole.parents)[:4]
-    return next((parent for parent in parents if _is_file(parent / ".hydra" / "config.yaml")), None)
-
-
-def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)
+    parents = [] if is_run(whole) else list(whole.parents)[:4]
+    return next((parent for parent in parents if is_run(parent)), None)
 
 
 def _explain(path: Path) -> Path:

@@ -178,7 +178,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
     while waiting:
         here = waiting.pop()
         try:
-            if _is_run(here) or all((here / name).is_file() for name in ("config.yaml", "environment.json")):
+            if _may_be_run(here) or all((here / name).is_file() for name in ("config.yaml", "environment.json")):
                 yield here
                 continue
             children = sorted(here.iterdir(), reverse=True)
@@ -187,7 +187,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
             yield here
 
 
-def _is_run(folder: Path) -> bool:
+def _may_be_run(folder: Path) -> bool:
     """Whether it is a run, or what is left of one."""
     return any((folder / name).exists() for name in (".hydra", "status.json", "metrics.jsonl"))
 
@@ -199,9 +199,9 @@ def read_run(path: Path) -> Run:
         RunDirError: it has not finished, a file of it is damaged, or the run of an evaluation is gone.
     """
     rundir = origin = RunDir(path)
-    if not _is_run(path):
+    if not _may_be_run(path):
         origin = RunDir(rundir.path.parent.parent.parent)  # of RUN/eval/<date>/<time>
-        if not _is_run(origin.path):
+        if not _may_be_run(origin.path):
             raise RunDirError("an evaluation of a run that is gone: expected it within its run, in RUN/eval")
     trained = origin.config()
     config = trained if origin is rundir else saved_config(rundir.path / "config.yaml")

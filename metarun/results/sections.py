@@ -43,8 +43,8 @@ def _describe_bars(entries: list[Entry]) -> list[str]:
     if any(row.ci95_seeds is not None for row in rows):
         lines = ["Mean with the wider of its intervals, over seeds or over test tasks; a dot for each seed."]
     lines += ["Hollow diamonds are what the papers report."] if any(row.published for row in rows) else []
-    if (shown := len(drawn(entries))) < len(rows):
-        lines.append(f"Pictures have the {shown} of {len(rows)} rows that are best by validation.")
+    if (count := len(drawn(entries))) < len(rows):
+        lines.append(f"Pictures have the {count} of {len(rows)} rows that are best by validation.")
     return lines
 
 

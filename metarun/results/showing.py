@@ -58,7 +58,7 @@ class Tested(Record):
     tasks: Count
 
 
-class Shown(Record):
+class RunFacts(Record):
     """What `metarun show format=json` prints."""
 
     kind: Literal["run", "evaluation"]
@@ -77,7 +77,7 @@ class Shown(Record):
     go_on: dict[str, str] = Field(default={})  # what to type next, by what it does
 
 
-def show_run(path: Path) -> Shown:
+def show_run(path: Path) -> RunFacts:
     """All of the run, or the evaluation, in this folder. What is damaged is left out; `run.reason` says so."""
     evaluation = is_evaluation(path)
     rundir, origin = RunDir(path), _origin(path) if evaluation else RunDir(path)
@@ -85,7 +85,7 @@ def show_run(path: Path) -> Shown:
     status, summary = _try(rundir.status), _try(rundir.summary)
     words = [] if evaluation else _try(rundir.overrides) or []
     metric, curve = (None, []) if evaluation else _read_curve(rundir)
-    return Shown(
+    return RunFacts(
         kind="evaluation" if evaluation else "run",
         run=run,
         of=str(origin.short) if evaluation else None,

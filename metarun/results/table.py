@@ -8,11 +8,11 @@ from pydantic import JsonValue
 
 from metarun.results import experiment
 from metarun.results.compare import Row
-from metarun.results.experiment import keys_of, spell_exactly, spell_rows, spell_value
+from metarun.results.experiment import keys_of, spell_rows, spell_value
 from metarun.results.notes import notes
 from metarun.results.runs import LeftOut
 from metarun.storage.records import Clusters, Metric, Published, Record
-from metarun.text import format_alike, format_metric
+from metarun.text import format_alike, format_metric, spell_plain
 
 CSV = (
     *("metric", "mean", "ci95_tasks", "ci95_seeds", "validation", "model_validation", "tasks", "seeds", "shots"),
@@ -93,7 +93,7 @@ def as_json(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> str:
         notes=[note for group in _by_metric(rows) for note in notes(group)],
         left_out=[Left(path=folder.path, reason=folder.reason) for folder in left_out],
     )
-    return table.model_dump_json(indent=2)
+    return table.to_document()
 
 
 def record_row(row: Row) -> TableRow:
@@ -137,7 +137,7 @@ def as_csv(rows: Sequence[Row]) -> str:
         values, published = record_row(row).model_dump(), row.published
         values |= {"seeds": len(row.runs), "runs": ";".join(values["runs"]), "paper": published and published.paper}
         values |= {"published": published and published.mean, "published_ci95": published and published.ci95}
-        cells = [spell_exactly(row.keys.get(key, "")) for key in keys]
+        cells = [spell_plain(row.keys.get(key, "")) for key in keys]
         writer.writerow([row.number, *cells, *(values[name] for name in CSV)])
     return out.getvalue()
 

@@ -21,6 +21,7 @@ class Watch:
 
     def __init__(self, folders: Iterable[str]):
         self.folders = list(folders)
+        self.named = {str(Path(name)) for name in self.folders}  # without the slash that a shell completes
         self.runs: dict[str, Listed] = {}
         self._search_at = 0.0
 
@@ -29,7 +30,7 @@ class Watch:
         began = time.monotonic()
         if began >= self._search_at:
             for run in list_runs(self.folders):
-                if run.status == "running" or run.folder in self.runs or run.folder in self.folders:
+                if run.status == "running" or run.folder in self.runs or run.folder in self.named:
                     self.runs[run.folder] = run
             self._search_at = time.monotonic() + SHARE * (time.monotonic() - began)
         else:
@@ -42,18 +43,18 @@ def draw(runs: Sequence[Listed], folders: Sequence[str], width: int | None = Non
     if not runs:
         return cut(f"no run is going on in {' and '.join(folders)}", width or 1000)
     most = len(runs) if height is None else max(1, height - 3)  # beside the heading and the last line
-    shown, hidden = runs[:most], len(runs) - most
+    first, hidden = runs[:most], len(runs) - most
     columns = [
-        Column("step", [_describe_step(run) for run in shown], right=True),
-        Column("", [_describe_state(run) for run in shown], least=12),
-        Column("left", [_duration(run.seconds_left) for run in shown], right=True),
-        Column("loss", [_number(run.position and run.position.loss) for run in shown], right=True),
-        Column("val", [_describe_validation(run) for run in shown], right=True),
-        Column("tasks/s", [_number(run.position and run.position.tasks_per_second) for run in shown], right=True),
-        Column("memory", [_memory(run.position and run.position.memory_mb) for run in shown], right=True),
-        Column("algo", [run.algorithm for run in shown], least=4),
-        Column("data", [run.source for run in shown], least=4),
-        Column("folder", [run.folder for run in shown], least=12, keep_end=True),
+        Column("step", [_describe_step(run) for run in first], right=True),
+        Column("", [_describe_state(run) for run in first], least=12),
+        Column("left", [_duration(run.seconds_left) for run in first], right=True),
+        Column("loss", [_number(run.position and run.position.loss) for run in first], right=True),
+        Column("val", [_describe_validation(run) for run in first], right=True),
+        Column("tasks/s", [_number(run.position and run.position.tasks_per_second) for run in first], right=True),
+        Column("memory", [_memory(run.position and run.position.memory_mb) for run in first], right=True),
+        Column("algo", [run.algorithm for run in first], least=4),
+        Column("data", [run.source for run in first], least=4),
+        Column("folder", [run.folder for run in first], least=12, keep_end=True),
     ]
     lines = format_grid([column for column in columns if any(column.cells)], width)
     last = f"{f'{hidden} not shown; ' if hidden > 0 else ''}{count_states(runs)}"

@@ -22,7 +22,7 @@ from metarun.config.own_code import trusted
 from metarun.errors import MetarunError
 from metarun.files import LOCK, locked
 from metarun.storage.records import Record
-from metarun.text import closest, count_of, did_you_mean, short_path
+from metarun.text import closest, count_of, did_you_mean, format_bytes, short_path
 
 NEEDED = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "pillow", "matplotlib", "pydantic")
 NEEDED += ("jinja2", "safetensors", "tqdm")
@@ -38,7 +38,7 @@ OPTIONAL = {  # module: the extra that brings it, and what for
     "mlflow": ("mlflow", "logger=mlflow"),
     "pyarrow": ("parquet", "tables in Parquet"),
 }
-INTERNAL = ("METARUN_JOB", "METARUN_FAILURES", "METARUN_TRIAL")  # which metarun sets for the jobs of a sweep
+INTERNAL = ("METARUN_JOB", "METARUN_NOTES", "METARUN_TRIAL")  # which metarun sets for the jobs of a sweep
 DATA_SETS = {  # of torchvision: what its folder holds
     **{name: f"{name}/raw" for name in ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST")},
     **{"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python", "SVHN": "train_32x32.mat"},
@@ -184,22 +184,14 @@ def _look_at_cache() -> str:
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{there} cannot be written")
-    return f"{folder}, {len(files)} files, {_spell_bytes(sum(path.stat().st_size for path in files))}"
+    return f"{folder}, {len(files)} files, {format_bytes(sum(path.stat().st_size for path in files))}"
 
 
 def _look_at_disk() -> str:
     free = shutil.disk_usage(Path.cwd()).free
     if free < LEAST_ROOM:
-        raise OSError(f"{_spell_bytes(free)} are free in {Path.cwd()}")
-    return f"{_spell_bytes(free)} free in {Path.cwd()}"
-
-
-def _spell_bytes(number: int) -> str:
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} GB"
+        raise OSError(f"{format_bytes(free)} are free in {Path.cwd()}")
+    return f"{format_bytes(free)} free in {Path.cwd()}"
 
 
 def _try_lock() -> str:

@@ -18,13 +18,14 @@ from typing import Any
 
 from metarun.config.keys import leaves
 from metarun.errors import SettingError, one_of
-from metarun.files import write_atomically
+from metarun.files import read, write_atomically
 from metarun.intervals import Evaluation
 from metarun.tasks import Metric
 from metarun.text import reason
 
 MLFLOW = "outputs/mlflow"  # the store of the working directory
 PATIENCE = 5  # seconds that values wait for others, for a database takes them much faster together
+SMALL = 64_000  # bytes
 MOST = 100  # values that a store of MLflow's takes at once
 
 log = logging.getLogger("metarun")
@@ -170,7 +171,7 @@ class MLflow:
     def _find(self, folder: Path, uri: str) -> bool:
         """Whether the run is there already; if so, its number is known then."""
         try:
-            saved = json.loads((folder / "mlflow" / "run.json").read_text())
+            saved = json.loads(read(folder / "mlflow" / "run.json", SMALL))
             if saved["tracking_uri"] != uri:
                 return False
             self.run = self.client.get_run(saved["run_id"]).info.run_id

@@ -60,19 +60,22 @@ class Pace:
     def outer_step(self, step: int) -> None:
         """An outer step is done."""
         self._last, self.step = self.now(), step
-        self._newest = (self._last - self._validated, step)
-        if not self._marks or self._newest[0] - self._marks[-1][0] >= 1:
-            self._marks.append(self._newest)
-        while len(self._marks) > 2 and self._newest[0] - self._marks[1][0] > RECENT:
+        newest = (self._last - self._validated, step)
+        if not self._marks or newest[0] - self._marks[-1][0] >= 1:
+            self._marks.append(newest)
+        while len(self._marks) > 2 and newest[0] - self._marks[1][0] > RECENT:
             self._marks.popleft()
+        self._newest = newest  # last, for another thread may ask at any moment, and then needs a mark
 
     @property
     def seconds_of_step(self) -> float | None:
         """Seconds of an outer step; None before the first. That one also compiles, and counts only when it is alone."""
-        if self._newest is None or self._before is None:
+        newest = self._newest
+        if newest is None or self._before is None:
             return None
-        first = self._marks[0] if self._newest[1] > self._marks[0][1] else self._before
-        return (self._newest[0] - first[0]) / (self._newest[1] - first[1])
+        mark = self._marks[0]
+        first = mark if newest[1] > mark[1] else self._before
+        return (newest[0] - first[0]) / (newest[1] - first[1])
 
     @property
     def seconds_of_validation(self) -> float | None:

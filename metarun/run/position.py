@@ -47,7 +47,7 @@ class Reporter:
         self.metric: Metric | None = None
         self.memory_mb: Callable[[], int] | None = None
         self.loss = self.score = self.validation = None
-        self._end = threading.Event()
+        self._end, self._writing = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._tick_until_the_end, name="metarun position", daemon=True)
 
     def __enter__(self) -> Self:
@@ -114,7 +114,8 @@ class Reporter:
         steps, position = self.pace.steps, self.position()
         if status != "running":
             position = position.model_copy(update={"seconds_left": None})
-        self.rundir.write_status(status, self.pace.step, error, steps=steps, position=position, sync=sync)
+        with self._writing:  # two at once would take each other's temporary file away
+            self.rundir.write_status(status, self.pace.step, error, steps=steps, position=position, sync=sync)
 
     def tick(self) -> None:
         """Says what it is time for. Raises OSError: the disk is full, say."""

@@ -14,6 +14,7 @@ from typing_extensions import Self
 Metric = Literal["accuracy", "mse"]
 Phase = Literal["running", "done", "failed", "stopped"]
 Count = Annotated[int, Field(ge=0, lt=10**15)]
+Moment = Annotated[float, Field(ge=0, lt=10**11)]  # seconds since 1970, which a calendar has
 TASK_DIGITS = 8  # of a task's digest
 
 
@@ -40,8 +41,12 @@ class Record(BaseModel):
         """The record as JSON has it, without what is None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def to_document(self) -> str:
+        """The record as a JSON document that has every key; what is not known is null."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False)
+
     def to_json(self) -> bytes:
-        """The content of its file: strict JSON, a line for each key."""
+        """The content of its file: strict JSON, a line for each key, without what is None."""
         lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in self.plain().items()]
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
@@ -214,8 +219,8 @@ class Position(Record):
     """How far a running process is, by its own clock. What is not known yet is None."""
 
     doing: str = "training"  # or preparing data, compiling, validating, testing, drawing
-    began: float = 0.0  # of this session, in seconds since 1970
-    updated: float = 0.0  # when this was written
+    began: Moment = 0.0  # of this session, in seconds since 1970
+    updated: Moment = 0.0  # when this was written
     seconds_left: float | None = None  # of the whole run: training, validations and the test
     tasks_per_second: float | None = None
     memory_mb: Count | None = None  # peak, in MiB

@@ -2,8 +2,12 @@
 
 .hydra/config.yaml goes first: without it a directory is no run to any command, so that one of which only a part could
 be removed is not taken for one. It is listed as damaged then, and can be removed again.
+
+A directory without a file that metarun alone makes is another program's: .hydra is of any program that uses Hydra, and
+wandb may be its results. Such a file goes last.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -22,6 +26,7 @@ MADE = re.compile(  # by their paths in the run directory
     rf"|eval/[\d-]+/[\d-]+/(config\.yaml|{RESULTS})"
     r"|adapt/[\d-]+/[\d-]+/(predictions\.csv|adapt\.html)"
 )
+OWN = re.compile(r"\.hydra/choices\.yaml|test_tasks\.json|timing\.jsonl|metarun\.log")
 LOGGED = re.compile(r"(tensorboard|wandb|mlflow|mlruns)/.+", re.DOTALL)  # whose names are their programs', links too
 TEMPORARY = re.compile(r"\.([^/]+)\.tmp$")  # of files that were being written when the process was killed
 
@@ -51,7 +56,10 @@ def find_contents(run: Path) -> Contents:
             continue
         found.made.append(path)
         found.size += path.lstat().st_size
-    found.made.sort(key=lambda path: path != run / CONFIG)
+    own = {path for path in found.made if OWN.fullmatch(path.relative_to(run).as_posix())}
+    if not own:
+        return Contents(foreign=sorted([*found.made, *found.foreign]))
+    found.made.sort(key=lambda path: (path != run / CONFIG, path in own))
     return found
 
 
@@ -69,10 +77,13 @@ def remove_run(run: Path) -> Contents:
     """Removes what metarun made in a run directory, and folders that are empty then; returns what lay there.
 
     Raises:
+        FileNotFoundError: it is gone.
         BlockingIOError: a process holds the directory, for it runs there.
         NoLocksError: the file system has no locks, and METARUN_LOCK is not `off`.
         OSError: something cannot be removed; a part may be gone by then.
     """
+    if not run.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(run))
     with locked(run, wait=False):
         found = find_contents(run)
         for path in found.made:

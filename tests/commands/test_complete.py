@@ -3,13 +3,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from metarun.cli import VERBS
-from metarun.commands.candidates import find_candidates
+from metarun.commands import complete
+from metarun.commands.candidates import VALUES, find_candidates
 from metarun.commands.complete import split
 from metarun.commands.completion import SCRIPTS
+from metarun.results.listing import State
+from metarun.results.selection import ORDERS
 
 BREAKS = " \t\n\"'><=;|&(:"
 
@@ -71,6 +75,12 @@ def test_candidates(place, typed, texts):
     assert [candidate.text for candidate in find_candidates(words, current, VERBS)] == texts
 
 
+def test_the_words_of_verbs_are_theirs():
+    """They are written down twice: their own modules take too long for a TAB."""
+    assert VALUES["sort"] == tuple(ORDERS)
+    assert VALUES["status"] == get_args(State)
+
+
 def test_of_very_many_runs_their_folders_are_offered(place):
     for n in range(60):
         Path(f"many/day/{n:02d}/.hydra").mkdir(parents=True)
@@ -90,6 +100,25 @@ def test_of_very_many_runs_their_folders_are_offered(place):
 )
 def test_a_line_is_cut_as_a_shell_cuts_it(line, words, quote):
     assert split(line) == (words, quote)
+
+
+@pytest.mark.parametrize(
+    ("line", "inserted"),
+    [("metarun show x", "x\\$\\(ls\\)\\'"), ('metarun show "x', "x\\$(ls)'"), ("metarun show 'x", "x$(ls)'\\''")],
+)
+def test_a_name_that_is_inserted_runs_nothing(place, capsys, line, inserted):
+    Path("x$(ls)'/.hydra").mkdir(parents=True)
+    complete.main(["bash", line, BREAKS], VERBS)
+    assert capsys.readouterr().out.strip() == inserted
+
+
+def test_a_strangers_folder_neither_steers_the_terminal_nor_keeps_it_waiting(place):
+    for name in ("odd\x1b[2J", "odd\nrun"):
+        Path(name, ".hydra").mkdir(parents=True)
+    assert find_candidates(["show"], "odd", VERBS) == []
+    Path("pipe/.hydra").mkdir(parents=True)
+    os.mkfifo("pipe/.hydra/choices.yaml")
+    assert [text for text, *_ in find_candidates(["eval", "pipe"], "data.shot", VERBS)]
 
 
 def test_in_bash_the_part_after_the_last_break_is_replaced(place):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from helpers.results import edit
 
-from metarun.commands.reproduce import _compare_lines
+from metarun.commands.reproduce import _compare_lines, _remove
 from metarun.errors import DiffersError
-from metarun.storage.rundir import RunDir
+from metarun.storage.rundir import RunDir, make_dated_folder
 
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
 
@@ -119,3 +119,13 @@ def test_an_event_too_few_or_too_many_is_a_difference(old, new):
     with pytest.raises(DiffersError, match=rf"{new} events .*expected {old}"):
         _compare_lines(lines[:old], lines[:new])
     assert _compare_lines(lines, lines) == "bitwise identical: 2 of 2 events"
+
+
+def test_outputs_stays_where_it_was_there(tmp_path, monkeypatch):
+    """It may be a link to a larger disk, whose folder would be gone then."""
+    monkeypatch.chdir(tmp_path)
+    Path("disk").mkdir()
+    Path("outputs").symlink_to("disk")
+    for alone in (False, True):
+        _remove(make_dated_folder(Path("outputs")).resolve(), alone)
+        assert not list(Path("outputs").iterdir())

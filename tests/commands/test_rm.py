@@ -1,6 +1,7 @@
 """metarun rm: it says what would go, asks, and never takes more."""
 
 import io
+import shutil
 import sys
 from pathlib import Path
 
@@ -67,6 +68,28 @@ def test_a_run_that_starts_meanwhile_stays(runs):
         code, _, err = runs("rm", "outputs/failed", "outputs/done", "yes=true")
     assert (code, there()) == (4, ["failed", "running"])
     assert "in use" in err
+
+
+def test_a_run_that_ends_well_while_the_question_stands_there_stays(runs, monkeypatch):
+    def go_on(_):
+        shutil.rmtree("outputs/failed")
+        make_run("outputs/failed", "done")
+        return "y"
+
+    monkeypatch.setattr("metarun.commands.rm.input", go_on, raising=False)
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    monkeypatch.setattr("metarun.cli._Output.isatty", lambda _: True, raising=False)
+    code, _, err = runs("rm", "outputs", "status=failed")
+    assert (code, there()) == (4, ["done", "failed", "running"])
+    assert "is done by now" in err
+
+
+def test_folders_of_another_program_stay(runs):
+    Path("outputs/other/.hydra").mkdir(parents=True)
+    Path("outputs/other/.hydra/config.yaml").write_text("lr: 1\n")
+    assert "of another program" in runs("rm", "outputs", "status=damaged", "yes=true")[1]
+    assert runs("rm", "outputs", "yes=true")[0] == 0
+    assert there() == ["other", "running"]
 
 
 def test_foreign_files_stay_and_are_named(runs):

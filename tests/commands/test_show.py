@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.listed import make_run
 
-from metarun.results.showing import Shown
+from metarun.results.showing import RunFacts
 
 
 def test_a_run_is_named_by_its_path_or_its_end(metarun):
@@ -13,7 +13,7 @@ def test_a_run_is_named_by_its_path_or_its_end(metarun):
     for name in ("outputs/2026-01-31/12-00-00", "…12-00-00"):
         code, out, err = metarun("show", name, "format=json")
         assert (code, err) == (0, "")
-        assert Shown.from_json(out).run.folder == "outputs/2026-01-31/12-00-00"
+        assert RunFacts.from_json(out).run.folder == "outputs/2026-01-31/12-00-00"
     assert metarun("show", "12-00-00")[1].startswith("outputs/2026-01-31/12-00-00: done")
 
 

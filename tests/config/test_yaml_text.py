@@ -1,3 +1,4 @@
+import pytest
 import yaml
 
 from metarun.config.folders import conf_dir
@@ -24,6 +25,13 @@ def test_comments_beside_above_and_over_several_lines_are_found(tmp_path):
         ("f", "- 1 - 2", ""),
         ("g", "null", "of the last, in two lines"),
     ]
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "a: [\n", "a: &x\n  b: *x\n", "defaults: 3\n"])
+def test_what_is_no_file_of_settings_is_refused(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"no mapping|parsing|recursion"):
+        read_text(tmp_path / "mine.yaml")
 
 
 def test_every_key_of_a_file_is_there_with_its_value():

@@ -8,7 +8,6 @@ from helpers.results import copy_run, edit
 
 from metarun.errors import RunDirError
 from metarun.results.differing import Differing, as_text, find_differences
-from metarun.results.listing_text import as_json
 
 
 def test_two_copies_differ_in_nothing(finished):
@@ -39,7 +38,7 @@ def test_settings_results_and_versions_stand_beside_each_other(finished):
     text = as_text(found, None)
     assert "algo.inner_lr" in text
     assert "not tested on the very same tasks" in text
-    assert Differing.from_json(as_json(found)) == found
+    assert Differing.from_json(found.to_document()) == found
 
 
 def test_an_evaluation_beside_its_run(finished):

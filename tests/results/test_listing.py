@@ -59,6 +59,29 @@ def test_running_and_stale_ones_are_told_apart_by_their_process():
     assert str(2**30) in gone.reason
 
 
+def test_a_run_whose_status_a_power_cut_has_emptied_can_go_on():
+    """Nobody waits for the disk each two seconds; damaged ones are what metarun rm is offered for."""
+    run = make_run("run", "running")
+    (run / "status.json").write_bytes(b"")
+    assert read_listed(run).status == "damaged", "it had hardly begun"
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints/step-00000020.json").touch()
+    found = read_listed(run)
+    assert (found.status, found.step, found.steps) == ("stale", 20, 50)
+
+
+@pytest.mark.parametrize("updated", [-1e300, 1e300])
+def test_a_time_that_no_calendar_has_does_not_end_the_listing(updated):
+    """It may be a stranger's, or one of a damaged clock."""
+    make_run("good")
+    run = make_run("odd", "running", pid=2**30)
+    edit(run, "status.json", lambda status: status.update(position={"updated": updated}))
+    assert {found.folder: found.status for found in list_runs(["."])} == {"good": "done", "odd": "damaged"}
+    edit(run, "status.json", lambda status: status.pop("position"))
+    os.utime(run / "status.json", (0, 2**34))
+    assert read_listed(run).status == "stale"
+
+
 def test_no_lock_is_taken_and_nothing_is_written():
     """A reader that held the directory would have a run refused that starts at that moment."""
     run = make_run("run", "running", position=Position(updated=time.time()))

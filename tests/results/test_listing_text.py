@@ -7,7 +7,7 @@ import os
 import time
 
 from metarun.results.listing import Listed
-from metarun.results.listing_text import Listing, as_csv, as_json, as_text, describe_age, describe_state
+from metarun.results.listing_text import Listing, as_csv, as_text, describe_age, describe_state
 from metarun.storage.records import Position
 
 
@@ -24,8 +24,8 @@ RUNS = [
 
 def test_json_parses_back_into_its_record_with_every_key():
     listing = Listing(runs=RUNS, not_shown=3)
-    assert Listing.from_json(as_json(listing)) == listing
-    assert set(json.loads(as_json(listing))["runs"][1]) == set(Listed.model_fields), "keys do not come and go"
+    assert Listing.from_json(listing.to_document()) == listing
+    assert set(json.loads(listing.to_document())["runs"][1]) == set(Listed.model_fields), "keys do not come and go"
 
 
 def test_csv_has_a_line_for_each_run():

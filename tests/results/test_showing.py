@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from helpers.listed import make_run
 
-from metarun.results.listing_text import as_json
 from metarun.results.run_names import find_run
-from metarun.results.showing import Shown, show_run
+from metarun.results.showing import RunFacts, show_run
 from metarun.results.showing_text import as_text
 from metarun.storage.records import Environment, Session
 from metarun.storage.rundir import RunDir
@@ -28,32 +27,32 @@ def add_evaluation(run, name="eval/2026-01-31/12-00-00-1"):
 def test_a_finished_run_is_shown_with_all_that_it_is(finished):
     shutil.copytree(finished, "run")
     add_evaluation("run")
-    shown = show_run(Path("run"))
-    assert {key: (c.value, c.default) for key, c in shown.settings.items()} == {
+    facts = show_run(Path("run"))
+    assert {key: (c.value, c.default) for key, c in facts.settings.items()} == {
         **{"meta_steps": (4, 5000), "val_every": (2, 250), "val_tasks": (4, 100), "test_tasks": (6, 600)},
         **{"log_every": (1, 50), "model.hidden": ([8], [40, 40])},
     }
-    assert shown.summary == RunDir(Path("run")).summary()
-    assert [(p.step, p.split) for p in shown.curve if p.split != "train"] == [(2, "val"), (4, "val"), (4, "test")]
-    assert shown.curve[-1].value == shown.run.test
-    assert [test.changes for test in shown.evaluations] == [{"test_tasks": 9}]
-    assert sum(f.bytes for f in shown.files) == sum(p.stat().st_size for p in Path("run").rglob("*") if p.is_file())
-    assert shown.command.startswith("metarun meta_steps=4 ")
+    assert facts.summary == RunDir(Path("run")).summary()
+    assert [(p.step, p.split) for p in facts.curve if p.split != "train"] == [(2, "val"), (4, "val"), (4, "test")]
+    assert facts.curve[-1].value == facts.run.test
+    assert [test.changes for test in facts.evaluations] == [{"test_tasks": 9}]
+    assert sum(f.bytes for f in facts.files) == sum(p.stat().st_size for p in Path("run").rglob("*") if p.is_file())
+    assert facts.command.startswith("metarun meta_steps=4 ")
 
 
 def test_json_parses_back_into_its_record(finished):
     shutil.copytree(finished, "run")
     for path in (Path("run"), add_evaluation("run")):
-        shown = show_run(path)
-        assert Shown.from_json(as_json(shown)) == shown
+        facts = show_run(path)
+        assert RunFacts.from_json(facts.to_document()) == facts
 
 
 def test_an_evaluation_says_what_it_changed_of_its_run(finished):
     shutil.copytree(finished, "run")
-    shown = show_run(find_run(str(add_evaluation("run"))))
-    assert (shown.kind, shown.of) == ("evaluation", "run")
-    assert {key: (c.value, c.default) for key, c in shown.settings.items()} == {"test_tasks": (9, 6)}
-    assert "an evaluation of run" in as_text(shown, 80)
+    facts = show_run(find_run(str(add_evaluation("run"))))
+    assert (facts.kind, facts.of) == ("evaluation", "run")
+    assert {key: (c.value, c.default) for key, c in facts.settings.items()} == {"test_tasks": (9, 6)}
+    assert "an evaluation of run" in as_text(facts, 80)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +63,10 @@ def test_an_evaluation_says_what_it_changed_of_its_run(finished):
     ],
 )
 def test_it_says_how_to_go_on(status, words):
-    shown = show_run(make_run("run", status, words=["seed=1"]))
-    assert words in as_text(shown, None)
-    assert shown.settings is None, "its config is not complete, and nothing can be compared"
-    assert "seed=1" in as_text(shown, None)
+    facts = show_run(make_run("run", status, words=["seed=1"]))
+    assert words in as_text(facts, None)
+    assert facts.settings is None, "its config is not complete, and nothing can be compared"
+    assert "seed=1" in as_text(facts, None)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +78,9 @@ def test_a_damaged_run_can_be_looked_at(finished, name, content):
     Path("run", name).unlink()
     if content:
         Path("run", name).write_bytes(content)
-    shown = show_run(Path("run"))
-    assert as_text(shown, 80).startswith("run: ")
-    assert Shown.from_json(as_json(shown)) == shown
+    facts = show_run(Path("run"))
+    assert as_text(facts, 80).startswith("run: ")
+    assert RunFacts.from_json(facts.to_document()) == facts
 
 
 def test_a_line_that_is_being_written_is_left_out(finished):
@@ -95,9 +94,9 @@ def test_a_line_that_is_being_written_is_left_out(finished):
 @pytest.mark.parametrize("width", [80, 200, None])
 @pytest.mark.parametrize("braille", [True, False])
 def test_lines_fit_the_terminal_but_for_those_that_are_copied(finished, width, braille):
-    shown = show_run(finished)
-    kept = {*shown.go_on.values(), shown.command}
-    lines = [line for line in as_text(shown, width, braille).splitlines() if not any(map(line.endswith, kept))]
+    facts = show_run(finished)
+    kept = {*facts.go_on.values(), facts.command}
+    lines = [line for line in as_text(facts, width, braille).splitlines() if not any(map(line.endswith, kept))]
     assert braille or all(ord(char) < 0x2800 for line in lines for char in line)
     for line in lines[2:]:
         assert width is None or len(line) <= width or line.startswith(("validation", "loss", "run: ", "eval")), line

@@ -61,7 +61,7 @@ def test_runs_come_and_stay_when_they_end(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_run("outputs/old", "failed", error="long ago")
     make_run("named", "stopped", error="SIGINT")
-    watch = Watch(["outputs", "named"])
+    watch = Watch(["outputs", "named/"])  # as a shell completes it
     assert [run.folder for run in watch.look()] == ["named"]
     going = make_run("outputs/new", "running", step=3)
     watch._search_at = 0.0

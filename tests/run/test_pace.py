@@ -1,5 +1,7 @@
 """The time left, against runs whose length is known: a clock that only moves as they do."""
 
+import sys
+
 import pytest
 
 from metarun.run.pace import COMPILING, ENDING, TESTING, TRAINING, VALIDATING, Pace
@@ -82,3 +84,24 @@ def test_a_run_that_only_lacks_its_test_knows_nothing_yet():
     pace.begin(TESTING)
     assert pace.seconds_left() is None
     assert pace.tasks_per_second is None
+
+
+def test_it_can_be_asked_at_any_moment_by_another_thread():
+    """Between any two statements of the first outer step, as a thread that says the position may."""
+    clock, before = [0.0], sys.gettrace()
+    pace = Pace(10, 5, meta_batch=4, val_tasks=50, test_tasks=50, now=lambda: clock[0])
+
+    def ask(*_):
+        sys.settrace(None)
+        pace.seconds_left()
+        sys.settrace(ask)
+        return ask
+
+    pace.begin(TRAINING)
+    clock[0] += 1
+    sys.settrace(ask)
+    try:
+        pace.outer_step(1)
+    finally:
+        sys.settrace(before)
+    assert pace.seconds_of_step == 1

@@ -78,3 +78,18 @@ def test_cut_off_at_any_moment_it_is_no_run_and_can_be_removed_again(run, tmp_pa
     for copy in copies:
         remove_run(copy)
     assert not list(Path(tmp_path / "cut").iterdir())
+
+
+def test_of_another_program_that_uses_hydra_nothing_goes(tmp_path):
+    other = tmp_path / "outputs/2026-01-31/12-00-00"
+    add(other, ".hydra/config.yaml", ".hydra/hydra.yaml", "wandb/run/files", "metrics.jsonl", "status.json", "main.log")
+    before = sorted(other.rglob("*"))
+    assert find_contents(other).made == remove_run(other).made == []
+    assert sorted(other.rglob("*")) == before
+
+
+def test_of_a_run_that_is_gone_no_file_is_made(run):
+    shutil.rmtree(run)
+    with pytest.raises(FileNotFoundError):
+        remove_run(run)
+    assert not run.exists()
