@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,9 +71,8 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
             with refusing_global_draws(learner, "forward()"):
                 found.lines.append(("learner", _check_learner(experiment, two.select(0))))
         with refusing_global_draws(algorithm, "meta_loss() or predictions()"):
-            few, predicted = _on_few_points(
-                experiment, two, lambda tasks: _check_answers(experiment, meta, tasks, splits)
-            )
+            check = partial(_check_answers, experiment, meta, trains="train" in splits)
+            few, predicted = _on_few_points(experiment, two, check)
         found.lines.append(("algorithm", f"{class_name(algorithm)}: {_count(meta)}, predictions {predicted}"))
     own = [class_name(part) for part in (algorithm, learner) if not _is_metarun(part)]
     if (own or thorough) and experiment.engine.mode != "loop":
@@ -140,10 +140,10 @@ def _check_meta(experiment: Experiment) -> Params:
     return loop.start(experiment).meta
 
 
-def _check_answers(experiment: Experiment, meta: Params, tasks: Task, splits: Sequence[Split]) -> list[int]:
-    """The shape of an algorithm's predictions, once its meta-loss, where it is to train, and they are seen to be sound."""
+def _check_answers(experiment: Experiment, meta: Params, tasks: Task, trains: bool) -> list[int]:
+    """The shape of an algorithm's predictions, once they, and its meta-loss where it trains, are seen to be sound."""
     algorithm, task, outputs = experiment.algorithm, tasks.select(0), experiment.source.outputs
-    stages = {id(stage): stage for stage in map(algorithm.at, (0.0, 1.0))} if "train" in splits else {}
+    stages = {id(stage): stage for stage in map(algorithm.at, (0.0, 1.0))} if trains else {}
     for stage in stages.values():
         _check_meta_loss(stage, meta, task)
     with torch.no_grad():
