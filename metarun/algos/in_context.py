@@ -126,7 +126,8 @@ class _Reader(nn.Module):
         self.target = nn.Linear(outputs, width)
         self.unknown = nn.Parameter(torch.randn(width))
         self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(layers))
-        self.logit, self.value = nn.Linear(width, 1), nn.Linear(width, outputs)
+        self.logit = nn.Linear(width, 1, bias=False)  # which softmax would not see
+        self.value = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor, y: Tensor, classes: bool) -> Tensor:
         points = y.shape[1]
