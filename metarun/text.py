@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 import re
 import shlex
@@ -77,7 +78,9 @@ def format_alike(metric: str, values: Sequence[float], ci95: float | None = None
     """
     scale = 100 if metric == "accuracy" else 1
     scaled = [scale * value for value in values]
-    if not ci95:
+    if not ci95 or not all(
+        map(math.isfinite, (*scaled, scale * ci95))
+    ):  # of a share of 1e308, say, in a stranger's file
         return [f"{value:.1f}" if metric == "accuracy" else f"{value:.4g}" for value in scaled]
     decimals = 1 - _power_of(scale * ci95, 1)
     power = _power_of(max(abs(scaled[0]), scale * ci95), max(0, decimals))

@@ -18,6 +18,7 @@ from metarun.text import format_alike, format_metric
         ("mse", 3e-7, 2.1e-8, "3.00e-07 ± 0.21e-07"),
         ("mse", 1e-9, 0.3, "0.00 ± 0.30"),
         ("mse", 0.5, 0.0, "0.5 ± 0"),
+        ("accuracy", 0.5, 1e308, "50.0 ± inf %"),
         ("mse", 2.0, 4e-17, "2.000000 ± 0.000000"),
         ("mse", 2.34567, None, "2.346"),
     ],

@@ -147,6 +147,8 @@ def _explain_choice(group: str, name: str, catalogue: Catalogue) -> Explained:
     choice = catalogue.choice(group, name)
     if choice is None:
         names = catalogue.folders.options(group)
+        if name in names:
+            raise UsageError(f"{name!r} ({group}): its file cannot be read; expected settings in YAML, without tags")
         raise UsageError(f"{name!r} ({group}): expected one of {', '.join(names)}{nearest(name, names)}")
     text = class_text(choice.target)
     settings = [

@@ -13,7 +13,7 @@ from metarun.results.entries import MOST_DRAWN, Entry
 from metarun.results.experiment import best_by_validation, name_rows
 from metarun.results.figures import PAGE
 from metarun.results.page import is_page, render
-from metarun.results.runs import LeftOut, Run, leave_out
+from metarun.results.runs import LARGEST, LeftOut, Run, leave_out
 from metarun.results.sections import SECTIONS
 from metarun.run import words
 from metarun.storage.metrics import Event, last_timing, read_events
@@ -108,7 +108,10 @@ def _read_events(row: Row, left_out: list[LeftOut]) -> list[list[Event]]:
     found = []
     for run in (run for run in row.runs if not run.evaluation):
         try:
-            found.append(read_events(run.rundir, row.metric))
+            events = read_events(run.rundir, row.metric)
+            if any(abs(value) > LARGEST for e in events for value in (e.value, e.ci95 or 0, e.loss or 0, *e.by_step)):
+                raise RunDirError(f"metrics.jsonl: expected numbers of at most {LARGEST:g}, that can be drawn")
+            found.append(events)
         except RunDirError as error:
             left_out.append(leave_out(run.rundir.path, f"no learning curve: {error}"))
     return found

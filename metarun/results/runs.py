@@ -28,6 +28,7 @@ from metarun.storage.rundir import RunDir
 from metarun.text import reason, short_path
 
 FORM = ("ways", "shots", "queries")
+LARGEST = 1e150  # whose square is a number too
 Digest = tuple[str, int]  # the digest of test tasks, and their number
 
 
@@ -214,6 +215,9 @@ def read_run(path: Path) -> Run:
     if origin is rundir and summary.steps not in (None, config.outer_steps):
         steps = config.outer_steps
         raise RunDirError(f"was finished after {summary.steps} outer steps, and is to go on to {steps}; {again}")
+    points = (summary.test, *summary.test.by_step, *summary.validations.values())
+    if any(abs(value) > LARGEST for p in points for value in (p.mean, getattr(p, "ci95", 0.0))):
+        raise RunDirError(f"summary.json: expected numbers of at most {LARGEST:g}, that can be compared")
     environment = rundir.environment() or Environment()
     sessions = environment if origin is rundir else origin.environment() or Environment()
     experiment, typed = origin.choices().get("experiment", ""), _read_typed(origin, trained, sessions)
@@ -245,7 +249,7 @@ def _read_tasks(rundir: RunDir, test: Test) -> tuple[list[float], intervals.Clus
         return [], None, None, None
     members, kept = tasks.clusters, tasks.each_digest
     whole = all(found is None or len(found) == test.tasks * n for found, n in ((members, 1), (kept, TASK_DIGITS)))
-    if len(tasks.each) == test.tasks > 1 and whole:
+    if len(tasks.each) == test.tasks > 1 and whole and max(map(abs, tasks.each)) <= LARGEST:
         clusters = None if members is None else intervals.Clusters(members)
         mean, ci95 = intervals.over_tasks(tasks.each, tasks.queries if tasks.metric == "accuracy" else None, clusters)
         if tasks.queries is None:

@@ -29,6 +29,10 @@ def test_a_choice_of_the_users_own_is_explained(metarun, tmp_path):
     assert "data.height=3  in metres" in out
     assert "model=mlp" in out
     assert "in metres" in metarun("explain", "height", "--config-dir", "mine")[1]
+    (tmp_path / "mine/data/waves.yaml").write_text("height: [\n")
+    code, out, err = metarun("explain", "data=waves", "-cd", "mine")
+    assert (code, out) == (2, "")
+    assert "its file cannot be read" in err
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,14 @@ def test_a_report_of_a_run_without_checkpoints_pictures_and_metrics(finished):
     assert "no learning curve" in words
 
 
+def test_a_curve_whose_numbers_cannot_be_drawn_is_left_out(finished):
+    """A stranger's; their squares are no numbers."""
+    shutil.copytree(finished, "run")
+    events = Path("run/metrics.jsonl").read_text()
+    Path("run/metrics.jsonl").write_text(re.sub(r'"mse": [^,]+', '"mse": 1e308', events))
+    assert "no learning curve" in Page(_write("run")).words
+
+
 EVIL = "<script>alert(1)</script>"
 
 

@@ -76,6 +76,8 @@ SPOILED = {
     "longer": (_extend, "was finished after 4 outer steps, and is to go on to 400"),
     "fewer tasks": (lambda f: edit(f, "test_tasks.json", lambda t: t["each"].pop()), "does not belong to summary.json"),
     "mean": (lambda f: edit(f, "summary.json", lambda s: s["test"]["mse"].update(mean=0.5)), "does not belong"),
+    "huge mean": (lambda f: edit(f, "summary.json", lambda s: s["test"]["mse"].update(mean=1e308)), "can be compared"),
+    "huge tasks": (lambda f: edit(f, "test_tasks.json", lambda t: t["each"].insert(0, -t["each"].pop() - 1e308)), "not belong"),
     "interval": (lambda f: edit(f, "summary.json", lambda s: s["test"]["mse"].update(ci95=0.01)), "does not belong"),
     "no config": (lambda f: shutil.rmtree(f / ".hydra"), "config.yaml"),
     "tag": (lambda f: (f / ".hydra/config.yaml").write_text("!!python/object/apply:os.system [echo]\n"), "tag"),
