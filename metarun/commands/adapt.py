@@ -10,10 +10,6 @@ Examples:
     metarun adapt RUN support=letters query=unknown
     metarun adapt RUN support=points.csv query=grid.csv inner_steps=5 out=answers
     metarun adapt RUN support=letters query=unknown format=json
-
-format=json prints instead of words a JSON object: learner, metric, classes (in order), support (examples), inner_steps,
-together, judged (where the truth is known: metric, queries, mean, ci95, r2), files, and answers: of each query name,
-prediction, probabilities (in the order of classes) and truth (where it is known).
 """
 
 from __future__ import annotations
@@ -43,7 +39,6 @@ log = logging.getLogger("metarun")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A trained run, and what it is applied to."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", metavar="RUN", help="a run directory, or a file of an exported or adapted learner")
     words = (
         "support=, query=; inner_steps=N; together=true: queries share batch-norm statistics; invert=false: images are "

@@ -64,7 +64,7 @@ def find_choices(name: str | None, check_names: bool = True) -> Path | None:
         raise UsageError(f"{name} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
     for file in folder.rglob("*.yaml") if check_names else []:
         choice = file.relative_to(folder)
-        if (own := conf_dir() / choice).is_file() and own.read_bytes() != file.read_bytes():
+        if (own := conf_dir() / choice).is_file() and file.is_file() and own.read_bytes() != file.read_bytes():
             rule = "metarun has a choice of that name, and takes it; give yours another"
             raise UsageError(f"{choice} (--config-dir): {rule}")
     return folder

@@ -20,7 +20,6 @@ LEAST = 0.1  # seconds
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Folders, how often to look, and whether to look once."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     folders = f"folders with runs, or runs; by default {' and '.join(FOLDERS)}"
     parser.add_argument("folders", nargs="*", metavar="DIR", help=folders)
     parser.add_argument("--every", metavar="SECONDS", type=_read_seconds, default=1.0, help="every=5; by default 1")
