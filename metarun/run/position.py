@@ -134,5 +134,5 @@ class Reporter:
 
     def _tick_until_the_end(self) -> None:
         while not self._end.wait(TICK):
-            with suppress(OSError):  # the run will meet it, or need not know
+            with suppress(Exception):  # a full disk, say: the run will meet it, and must not look stale meanwhile
                 self.tick()
