@@ -9,7 +9,7 @@ from typing import Any
 
 from metarun import intervals
 from metarun.config import published
-from metarun.config.keys import key_of, leaves, policy
+from metarun.config.keys import key_of, leaves, policy, value_in_test
 from metarun.config.saved import saved_config
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
@@ -82,6 +82,7 @@ class Run:
         """
         old, new = (dict(leaves(config.plain())) for config in (self.trained, self.config))
         changed = [key for key in old | new if old.get(key) != new.get(key) and policy(key).evaluate]
+        changed = [key for key in changed if value_in_test(old, key) != value_in_test(new, key)]
         changes = {key: new.get(key) for key in changed if policy(key).identity or key == "seed"}
         if (first := self.other_training) is None:
             return changes

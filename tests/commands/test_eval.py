@@ -36,7 +36,10 @@ def test_eval_under_other_settings(metarun):
     summary = json.loads((evaluated / "summary.json").read_text())
     assert summary["source"]["train_shots"] == 5, "facts of training that differ from those of the test"
     assert summary["trained"]["inner"]["eval_steps"] == 10
-    code, _, err = metarun("eval", "run")
+    for words in ([], ["data.shots=5"]):
+        code, out, _ = metarun("eval", "run", *words)
+        assert (code, "again=true tests again" in out, "files         run\n" in out) == (0, True, True)
+    metarun("eval", "run", "data.shots=5", "again=true")
     assert "trained" not in json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
     same = json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
     assert same["test"] == json.loads(Path("run/summary.json").read_text())["test"]
