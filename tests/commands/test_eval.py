@@ -95,7 +95,7 @@ def test_folders_of_runs_and_lists_of_values(metarun, finished, tested):
     assert code == 0, err
     assert tested == [5, 5], "data.shots=2 was the same test, made before"
     assert (out.count("(made before)"), out.count("mse ")) == (2, 4)
-    assert "metarun table runs/a runs/a/eval runs/algo=maml runs/algo=maml/eval" in out
+    assert "metarun table runs/a runs/algo=maml evaluations=true" in out
     tested.clear()
     assert metarun("eval", "runs/a", "data.shots=2", "test_tasks=3", "again=true")[0] == 0
     assert tested == [3]
