@@ -71,15 +71,20 @@ def find_choices(name: str | None, check_names: bool = True) -> Path | None:
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
-    """Adds the argument `folders`."""
+    """Adds the arguments `folders` and `evaluations`."""
     parser.add_argument("folders", nargs="+", metavar="DIR", help="folders; every run in them and below is taken")
+    words = "evaluations=true: the evaluations of these runs too, which metarun eval made"
+    parser.add_argument("--evaluations", choices=("true", "false"), default="false", help=words)
 
 
-def compare_folders(folders: list[str]) -> tuple[list[Row], list[LeftOut]]:
-    """The rows of the runs in these folders, and what is left out. Raises RunDirError where there is no row."""
+def compare_folders(folders: list[str], evaluations: bool = False) -> tuple[list[Row], list[LeftOut]]:
+    """The rows of the runs in these folders, with their evaluations or without, and what is left out.
+
+    Raises RunDirError where there is no row.
+    """
     from metarun.results import compare, runs
 
-    found, left_out = runs.collect(folders)
+    found, left_out = runs.collect(folders, evaluations)
     rows, more = compare.compare_runs(found)
     left_out += more
     if not rows:

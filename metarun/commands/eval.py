@@ -7,7 +7,7 @@ already with the same settings and checkpoint is not made again, unless again=tr
 
 Examples:
     metarun eval outputs/2026-01-31/12-00-00 test_tasks=1000
-    metarun eval outputs data.shots=1,5,10       accuracy over shots, for metarun table and report
+    metarun eval outputs data.shots=1,5,10       accuracy over shots; metarun table outputs evaluations=true
     metarun eval RUN data=images data.root=mine  on images of your own
     metarun eval RUN model.norm=support          batch norm's statistics of the support set alone
 """
@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
         if args.format == "json":
             print(evaluations.as_json(found))
         elif len(jobs) > 1 and found:
-            print(printable(f"\n{evaluations.as_text(found)}\n\n{_closing_words(found)}"))
+            print(printable(f"\n{evaluations.as_text(found)}\n\n{_closing_words(names, found)}"))
         elif found:
             _print_one(found[0])
     if failed := [evaluation for evaluation in found if evaluation.status == "failed"]:
@@ -222,10 +222,9 @@ def _print_one(evaluated: Evaluated) -> None:
     print_result(summary, {"files": evaluated.folder, **note})
 
 
-def _closing_words(found: Sequence[Evaluated]) -> str:
+def _closing_words(names: Sequence[str], found: Sequence[Evaluated]) -> str:
     """How to see several evaluations beside each other; and what those made before are."""
-    runs = [Path(run) for run in dict.fromkeys(evaluation.run for evaluation in found)]
-    lines = ["metarun table " + " ".join(typed_path(path) for run in runs for path in (run, run / "eval"))]
+    lines = [" ".join(["metarun table", *(typed_path(Path(name)) for name in names), "evaluations=true"])]
     if any(evaluation.status == "made_before" for evaluation in found):
         lines.insert(0, f"made before: {MADE_BEFORE}")
     return "\n".join(lines)

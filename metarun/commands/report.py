@@ -6,6 +6,7 @@ their files change, and a browser that shows it follows.
 Examples:
     metarun report outputs
     metarun report outputs/sweeps out=pages/sweeps.html
+    metarun report outputs evaluations=true      with what metarun eval made of the runs
     metarun report outputs live=true
 """
 
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     if args.live == "true":
         if args.out is not None:
             raise UsageError("out= (command line): no file is written with live=true; leave one of them out")
-        _serve(args.folders, args.port or 0)
+        _serve(args.folders, args.evaluations == "true", args.port or 0)
         return
     if args.port is not None:
         raise UsageError("port= (command line): is for live=true; add that, or leave it out")
@@ -48,16 +49,16 @@ def main(args: argparse.Namespace) -> None:
 
     out = Path(args.out or "report.html")
     check_place(out)  # before the work
-    write_report(*compare_folders(args.folders), out)
+    write_report(*compare_folders(args.folders, args.evaluations == "true"), out)
 
 
-def _serve(folders: list[str], port: int) -> None:
+def _serve(folders: list[str], evaluations: bool, port: int) -> None:
     for name in folders:
         if not Path(name).is_dir():
             raise UsageError(f"{name!r} (command line): expected a folder with runs")
     from metarun.results.live import Live, Server
 
-    with Server(Live(folders), port) as server:
+    with Server(Live(folders, evaluations), port) as server:
         try:
             print(server.address, flush=True)
             print("served on this machine alone; ctrl-C ends it", file=sys.stderr)

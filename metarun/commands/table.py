@@ -2,13 +2,15 @@
 
 Examples:
     metarun table outputs
+    metarun table outputs evaluations=true       with what metarun eval made of the runs, as over data.shots=1,5,10
     metarun table outputs/sweeps/a outputs/sweeps/b format=csv > runs.csv
 """
 
 import argparse
+from pathlib import Path
 
 from metarun.commands.common import add_folders, compare_folders, print_left_out
-from metarun.text import printable
+from metarun.text import count_of, printable, typed_path
 
 PRINTS = "metarun.results.table.Table"
 
@@ -22,9 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Prints the table."""
-    from metarun.results.table import format_table
+    from metarun.results.table import count_evaluations, format_table
 
-    rows, left_out = compare_folders(args.folders)
+    rows, left_out = compare_folders(args.folders, args.evaluations == "true")
     print(printable(format_table(rows, left_out, args.format)))
+    if args.format == "markdown" and (more := count_evaluations(rows)):
+        command = " ".join(["metarun table", *(typed_path(Path(name)) for name in args.folders), "evaluations=true"])
+        print(printable(f"\nThese runs have {count_of(more, 'evaluation')} more: {command}"))
     if args.format == "csv":  # which has no place for them
         print_left_out(left_out)

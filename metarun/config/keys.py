@@ -118,6 +118,13 @@ def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
+def value_in_test(values: dict[str, Any], key: str) -> Any:
+    """The value of a setting in the test, by the leaves of a config: that of training where there is no other."""
+    section, found, name = key.partition(".eval_")
+    value = values.get(key)
+    return values.get(f"{section}.{name}") if found and section == "data" and value is None else value
+
+
 def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The dotted keys in which two plain configs differ; 1 and 1.0 do."""
     a, b = ({key: (value, type(value)) for key, value in leaves(plain)} for plain in (old, new))

@@ -121,8 +121,10 @@ def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
         # An evaluation has the validation of its run, which is before it where both are here.
         order = {r.number: (sign * r.validation, r.runs[0].evaluation) for r in group if r.validation is not None}
         first = min(order, key=order.__getitem__, default=0)
-        if len(order) == len(group) and list(order.values()).count(order[first]) == 1:
-            best, by = first, "validation"
+        if len(order) == len(group):
+            # Rows that have the same metric on every task are one model, whichever is taken.
+            ties = [[run.each[:tasks] for run in r.runs] for r in group if order[r.number] == order[first]]
+            best, by = (first, "validation") if all(tie == ties[0] for tie in ties) else (best, by)
     runs = group[0].runs
     chosen = next(row for row in group if row.number == best)
     return Contest(

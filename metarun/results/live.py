@@ -57,10 +57,10 @@ HEADERS = {
 
 
 class Live:
-    """The page of the runs in these folders, and its number, which changes with what is on the page."""
+    """The page of the runs in these folders, or of their `evaluations` too; its number changes with the page."""
 
-    def __init__(self, folders: Sequence[str]):
-        self.folders, self.lock = folders, threading.Lock()
+    def __init__(self, folders: Sequence[str], evaluations: bool = False):
+        self.folders, self.evaluations, self.lock = folders, evaluations, threading.Lock()
         self.number, self.page, self.report = "", b"", ""
         self.seen: object = None  # of the files that the report was made of
         self.again = 0.0  # when to look at them again
@@ -93,7 +93,7 @@ class Live:
     def _report(self, at_work: list[Listed]) -> str:
         """The report of the finished runs; '' where there is none. Those at work are not left out: they are above."""
         folders = [name for name in self.folders if any(find_runs(Path(name)))]
-        found, left_out = collect(folders)
+        found, left_out = collect(folders, self.evaluations)
         rows, more = compare_runs(found)
         above = {leave_out(Path(run.folder).resolve(), "").path for run in at_work}
         left_out = [left for left in (*left_out, *more) if left.path not in above]

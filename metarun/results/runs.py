@@ -9,7 +9,7 @@ from typing import Any
 
 from metarun import intervals
 from metarun.config import published
-from metarun.config.keys import key_of, leaves, policy
+from metarun.config.keys import key_of, leaves, policy, value_in_test
 from metarun.config.saved import saved_config
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, RunDirError, UsageError
@@ -83,6 +83,7 @@ class Run:
         """
         old, new = (dict(leaves(config.plain())) for config in (self.trained, self.config))
         changed = [key for key in old | new if old.get(key) != new.get(key) and policy(key).evaluate]
+        changed = [key for key in changed if value_in_test(old, key) != value_in_test(new, key)]
         changes = {key: new.get(key) for key in changed if policy(key).identity or key == "seed"}
         if (first := self.other_training) is None:
             return changes
@@ -120,11 +121,11 @@ def leave_out(path: Path, why: str) -> LeftOut:
     return LeftOut(name, " ".join(why.split()).removeprefix(f"{name}: "))
 
 
-def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
+def collect(folders: Iterable[str], evaluations: bool = False) -> tuple[list[Run], list[LeftOut]]:
     """All runs in these folders and below, in the order of their names, each once.
 
-    A run's evaluations are runs of their own where its folder `eval`, or one in it, is named. Reproductions come last,
-    and are left out beside the run that they repeat.
+    A run's evaluations are runs of their own where its folder `eval`, or one in it, is named; with `evaluations` those
+    of all runs are, after the runs. Reproductions come last, and are left out beside the run that they repeat.
 
     Raises:
         UsageError: a folder is not there, or holds no run.
@@ -139,6 +140,8 @@ def collect(folders: Iterable[str]) -> tuple[list[Run], list[LeftOut]]:
         if not below:
             raise UsageError(f"{name!r} (command line): expected a folder with runs; there are none in it")
         found |= below
+    if evaluations:
+        found |= dict.fromkeys(path for run in list(found) for path in find_evaluations(run))
     return _leave_out_reproductions(*read_runs(found))
 
 
@@ -186,6 +189,12 @@ def find_runs(folder: Path) -> Iterator[Path]:
             waiting += [c for c in children if c.is_dir() and not c.is_symlink() and not c.name.startswith(".")]
         except OSError:
             yield here
+
+
+def find_evaluations(run: Path) -> list[Path]:
+    """The directories of the evaluations of a run; of an evaluation there are none."""
+    folder = run / "eval"
+    return list(find_runs(folder)) if folder.is_dir() and not folder.is_symlink() else []
 
 
 def _may_be_run(folder: Path) -> bool:

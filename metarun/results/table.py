@@ -10,7 +10,7 @@ from metarun.results import experiment
 from metarun.results.compare import Row
 from metarun.results.experiment import keys_of, spell_rows, spell_value
 from metarun.results.notes import notes
-from metarun.results.runs import LeftOut
+from metarun.results.runs import LeftOut, find_evaluations
 from metarun.storage.records import Clusters, Metric, Published, Record
 from metarun.text import format_alike, format_metric, spell_plain
 
@@ -20,6 +20,7 @@ CSV = (
     *("chosen_by", "difference_to_best", "difference_ci95", "runs"),
 )
 LEGEND = {
+    "shots": "in the test.",
     "val": "best validation, by which the checkpoint was chosen; in brackets that of the run that is evaluated.",
     "± tasks": "95% interval over test tasks, for these trained models.",
     "± seeds": "95% interval over seeds of training (Student's t), by which test tasks go too.",
@@ -81,6 +82,12 @@ def format_table(rows: Sequence[Row], left_out: Sequence[LeftOut], kind: str) ->
     if kind == "csv":
         return as_csv(rows).rstrip("\n")
     return as_json(rows, left_out) if kind == "json" else as_markdown(rows, left_out)
+
+
+def count_evaluations(rows: Sequence[Row]) -> int:
+    """How many evaluations the runs of these rows have that are in no row."""
+    found = {run.rundir.path for row in rows for run in row.runs}
+    return sum(path not in found for run in list(found) for path in find_evaluations(run))
 
 
 def as_json(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> str:
@@ -169,7 +176,8 @@ def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Rows of one metric for people: the headings, each with the cells beneath it. Empty columns are left out."""
     metric, keys = rows[0].metric, keys_of(rows)
     found = {"row": [str(row.number) for row in rows]}
-    found |= {key: [spell_value(row.keys.get(key, "")) for row in rows] for key in keys}
+    headings = {"data.eval_shots": "shots"} if "data.shots" not in keys else {}
+    found |= {headings.get(key, key): [spell_value(row.keys.get(key, "")) for row in rows] for key in keys}
     written = [_write_numbers(row) for row in rows]
     names = ("val", metric + (" (%)" if metric == "accuracy" else ""), "± tasks", "± seeds")
     found |= {name: list(cells) for name, cells in zip(names, zip(*written, strict=True), strict=True)}

@@ -1,7 +1,7 @@
 """A trained run, meta-tested again: under other settings, or on another task source that fits its learner.
 
 prepare     all that can be refused; nothing is written
-find_made   the same evaluation, made before
+find_made   the same test, made before
 evaluate    the test, and its files in RUN/eval/<date>/<time>
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from metarun.config.compose import forget_composed
 from metarun.config.edit import chosen_source, with_changes, with_source
 from metarun.config.folders import ConfigFolders
-from metarun.config.keys import differing_keys, key_of, policy
+from metarun.config.keys import key_of, leaves, policy, value_in_test
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import PATHS, Config
 from metarun.config.targets import settings_of
@@ -89,24 +89,36 @@ def prepare(rundir: RunDir, words: Sequence[str], folders: ConfigFolders) -> Pre
 
 
 def find_made(prepared: Prepared) -> RunDir | None:
-    """The newest evaluation with the same settings, checkpoint, data and code; None: there is none."""
-    config, now = prepared.config, identify(prepared.config, prepared.experiment, ("test",))
+    """The newest evaluation with the same settings, checkpoint, data and code; else the run, whose own test may be it.
+
+    None: there is none.
+    """
+    now = identify(prepared.config, prepared.experiment, ("test",))
     prepared.rundir.refuse_links()
-    for folder in sorted((prepared.rundir.path / "eval").glob("*/*"), reverse=True):
-        made = RunDir(folder)
-        try:
-            summary, environment = made.summary(), made.environment()
-            if summary is None or environment is None or summary.checkpoint is None:
-                continue
-            same = summary.checkpoint.sha256 == prepared.checkpoint.sha256
-            if not same or any(getattr(environment, field) != getattr(now, field) for field in Identity.model_fields):
-                continue
-            then = saved_config(folder / "config.yaml")
-        except MetarunError:  # it is damaged, or of another version
-            continue
-        if not any(policy(key).evaluate for key in differing_keys(then.plain(), config.plain())):
-            return made
-    return None
+    evaluations = sorted((prepared.rundir.path / "eval").glob("*/*"), reverse=True)
+    made = (RunDir(folder) for folder in evaluations if _is_same(RunDir(folder), prepared, now))
+    return next(made, None) or (prepared.rundir if _is_same(prepared.rundir, prepared, now) else None)
+
+
+def _is_same(made: RunDir, prepared: Prepared, now: Identity) -> bool:
+    """Whether an evaluation, or the test of the run itself, is the one that is prepared."""
+    own = made is prepared.rundir
+    try:
+        summary, environment = made.summary(), made.environment()
+        if summary is None or environment is None or summary.checkpoint is None:
+            return False
+        tested = summary.checkpoint.model_dump(include={"step"} if own else {"sha256"})  # a run does not say the digest
+        if any(getattr(prepared.checkpoint, field) != value for field, value in tested.items()):
+            return False
+        first = {split: digest for split, digest in environment.first_tasks.items() if split in now.first_tasks}
+        then = environment.model_copy(update={"first_tasks": first})
+        if any(getattr(then, field) != getattr(now, field) for field in Identity.model_fields):
+            return False
+        config = prepared.trained if own else saved_config(made.path / "config.yaml")
+    except MetarunError:  # it is damaged, or of another version
+        return False
+    old, new = (dict(leaves(config.plain())) for config in (config, prepared.config))
+    return not any(value_in_test(old, key) != value_in_test(new, key) for key in old | new if policy(key).evaluate)
 
 
 def evaluate(prepared: Prepared) -> tuple[RunDir, Summary]:

@@ -36,7 +36,10 @@ def test_eval_under_other_settings(metarun):
     summary = json.loads((evaluated / "summary.json").read_text())
     assert summary["source"]["train_shots"] == 5, "facts of training that differ from those of the test"
     assert summary["trained"]["inner"]["eval_steps"] == 10
-    code, _, err = metarun("eval", "run")
+    for words in ([], ["data.shots=5"]):
+        code, out, _ = metarun("eval", "run", *words)
+        assert (code, "again=true tests again" in out, "files         run\n" in out) == (0, True, True)
+    metarun("eval", "run", "data.shots=5", "again=true")
     assert "trained" not in json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
     same = json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
     assert same["test"] == json.loads(Path("run/summary.json").read_text())["test"]
@@ -92,7 +95,7 @@ def test_folders_of_runs_and_lists_of_values(metarun, finished, tested):
     assert code == 0, err
     assert tested == [5, 5], "data.shots=2 was the same test, made before"
     assert (out.count("(made before)"), out.count("mse ")) == (2, 4)
-    assert "metarun table runs/a runs/a/eval runs/algo=maml runs/algo=maml/eval" in out
+    assert "metarun table runs/a runs/algo=maml evaluations=true" in out
     tested.clear()
     assert metarun("eval", "runs/a", "data.shots=2", "test_tasks=3", "again=true")[0] == 0
     assert tested == [3]

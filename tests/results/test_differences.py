@@ -73,6 +73,17 @@ def test_a_run_is_before_its_evaluation_of_the_same_validation(run):
     assert compare_rows([trained, changed], higher=False)[1][0].by == "test"
 
 
+def test_an_evaluation_that_repeats_the_test_of_its_run_makes_no_tie(run):
+    """With the shots of the run, in words that say so; and twice the same, without the run."""
+    rows = contenders(run, [3.0, 5.0], [3.0, 5.0], [3.0, 5.0], [1.0, 2.0], validations=[0.5, 0.5, 0.5, 0.7])
+    same = alter(run, [3.0, 5.0], settings={"data.eval_shots": run.config.data["shots"]}).config
+    tests = [replace(row.runs[0], origin=RunDir(run.rundir.path), config=same) for row in rows[1:3]]
+    rows[1:3] = [replace(row, runs=[test]) for row, test in zip(rows[1:3], tests, strict=True)]
+    for group, best in ((rows, 1), (rows[1:], 2)):
+        contest, _ = compare_rows(group, higher=False)[4]
+        assert (contest.best, contest.by, contest.best_in_test) == (best, "validation", 4)
+
+
 def test_the_first_tasks_of_a_row_may_be_all_of_another(run):
     """Row 2 has twice the tasks of row 1; of row 3 the first are others, and of row 4 it is not known."""
     prints = [f"{n:08x}" for n in range(4)]

@@ -183,6 +183,7 @@ def _evaluate(run, **changes):
         ({}, {}, True),
         ({"test_tasks": 20}, {"test_tasks": 20}, True),
         ({"data__shots": 3}, {"data.shots": 3}, False),
+        ({"data__eval_shots": 10}, {}, True),
         ({"seed": 7}, {"seed": 7}, False),
         ({"device__threads": 1, "engine__mode": "loop", "meta_steps": 9}, {}, True),
     ],

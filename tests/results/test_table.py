@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,3 +142,10 @@ def test_a_sweep_and_its_evaluations_end_to_end(metarun):
         ({"algo.inner_lr": 0.01, "eval": "seed=7"}, [0]),
     ]
     assert [row["best_on_its_tasks"] is None for row in content["rows"]] == [False, False, True]
+    assert metarun("eval", "sweep", "data.shots=3")[0] == 0
+    out = metarun("table", "sweep")[1]
+    assert out.endswith("\n\nThese runs have 5 evaluations more: metarun table sweep evaluations=true\n")
+    out = metarun("table", "sweep", "evaluations=true")[1]
+    assert "evaluations more" not in out
+    heading, _, *lines = (re.split(r" *\| *", line) for line in out.splitlines() if line.startswith("|"))
+    assert [line[heading.index("shots")] for line in lines] == ["10", "10", "10", "3", "3"]
