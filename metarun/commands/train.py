@@ -194,7 +194,7 @@ def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typ
             sweeper.split_arguments = lambda _, size: list(sweeper.split_overrides_to_chunks(jobs, size))
             sweeper.validate_batch_is_legal = lambda _: None  # it is, and this would compose them all once more
             typed = []
-        sweeper.sweep([word for word in typed if not key_of(word).startswith("hydra.")])
+        sweeper.sweep([word for word in spell_for_hydra(typed) if not key_of(word).startswith("hydra.")])
         callbacks.on_multirun_end(config=config, config_name="config")
     finally:
         GlobalHydra.instance().clear()
