@@ -208,7 +208,7 @@ def _hand_over(run: Callable[[], None]) -> None:
         run()
     except SystemExit as exit_:
         if isinstance(exit_.__cause__, Exception):
-            raise exit_.__cause__ from None
+            raise exit_.__cause__ from exit_.__cause__.__cause__  # as it was: a closed pipe is known by its cause
         raise
     except (MetarunError, HydraException, OmegaConfBaseException, OSError):
         raise
