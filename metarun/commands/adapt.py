@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metarun.commands.common import RUN
 from metarun.engine.ranks import refuse_several_processes
 from metarun.errors import RunDirError, UsageError, describe_os_error
 from metarun.text import nearest, printable, short_path
@@ -39,7 +40,7 @@ log = logging.getLogger("metarun")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A trained run, and what it is applied to."""
-    parser.add_argument("run", metavar="RUN", help="a run directory, or a file of an exported or adapted learner")
+    parser.add_argument("run", metavar="RUN", help=f"{RUN}; or a file of an exported or adapted learner")
     words = (
         "support=, query=; inner_steps=N; together=true: queries share batch-norm statistics; invert=false: images are "
         "bright on dark already, where the run's were not; save=FILE"
@@ -68,10 +69,11 @@ def main(args: argparse.Namespace) -> None:
     if args.out == "":
         raise UsageError("'' (out): expected a folder for the files, as in out=answers")
     from metarun.results.answers import to_csv, to_html
+    from metarun.results.run_names import find_by_end
     from metarun.run.adapted import describe, learn
     from metarun.run.loading import load_trained
 
-    trained = _with_inversion(load_trained(args.run), words)
+    trained = _with_inversion(load_trained(find_by_end(args.run) or args.run), words)
     _check_places(args.out, words.save)
     support, queries, classes = _read_task(trained, words)
     task = trained.facts.task if trained.support is not None and words.support is None else None

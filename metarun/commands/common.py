@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from metarun.config.folders import conf_dir
 from metarun.engine.ranks import is_rank_zero
 from metarun.errors import RunDirError, UsageError
-from metarun.results.run_names import is_run
+from metarun.results.run_names import find_by_end, is_run
 from metarun.text import count_of, printable, short_path, typed_path
 
 if TYPE_CHECKING:
@@ -23,17 +23,22 @@ if TYPE_CHECKING:
     from metarun.storage.records import Summary
 
 
+RUN = "a run directory, or the end of its path as metarun ls shows it"
+
+
 def add_run(parser: argparse.ArgumentParser, changes: str) -> None:
     """Adds the arguments `run`, a directory, and `words`, changes of its settings."""
-    parser.add_argument("run", type=run_directory, metavar="DIR", help="a run directory")
+    parser.add_argument("run", type=run_directory, metavar="RUN", help=RUN)
     parser.add_argument("words", nargs="*", metavar="key=value", help=changes)
 
 
 def run_directory(name: str) -> Path:
-    """The directory of that name. Raises RunDirError: it holds no run."""
+    """The directory of that name, or the run whose path ends so. Raises RunDirError: it holds no run."""
     path = Path(name)
     if is_run(path):
         return path
+    if run := find_by_end(name):
+        return run
     expected = "expected a folder with .hydra/config.yaml"
     if parent := next((parent for parent in path.absolute().parents if is_run(parent)), None):
         expected += f", which is {typed_path(parent)}"

@@ -41,7 +41,7 @@ log = logging.getLogger("metarun")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Runs, and changes of the settings that act in meta-testing."""
-    runs = "run directories, or folders of runs, of which every finished one is taken"
+    runs = "run directories, or the ends of their paths; or folders of runs, of which every finished one is taken"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=runs)
     words = (
         "settings that act in meta-testing, such as data.shots=1,5 or test_tasks=1000; or data=NAME, another task "
@@ -60,10 +60,13 @@ def main(args: argparse.Namespace) -> None:
     refuse_several_processes("eval")
     from metarun.config.folders import ConfigFolders
     from metarun.results import evaluations
+    from metarun.results.run_names import find_by_end
 
     given = [*args.runs, *args.words]
     names = [word for word in given if "=" not in word or Path(word).is_dir()]  # a sweep's may be algo=maml
     words = [word for word in given if word not in names]
+    if not names and find_by_end(words[0]):
+        names.append(words.pop(0))
     if not names:
         raise RunDirError(f"{words[0]}: no run there; expected a run directory, as in metarun eval RUN {words[0]}")
     folders = ConfigFolders(extra=find_choices(args.config_dir))
@@ -102,7 +105,8 @@ def find_trained(names: Sequence[str]) -> list[Path]:
         folder = Path(name)
         below = [path for path in find_runs(folder) if RunDir(path).holds_run] if folder.is_dir() else []
         if below in ([], [folder]):
-            found.setdefault(folder.resolve(), _run_of(folder))
+            run = _run_of(folder)
+            found.setdefault(run.resolve(), run)
             continue
         finished = []
         for path in below:

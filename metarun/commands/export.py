@@ -10,14 +10,14 @@ Examples:
 import argparse
 from pathlib import Path
 
-from metarun.commands.common import run_directory
+from metarun.commands.common import RUN, run_directory
 from metarun.engine.ranks import refuse_several_processes
 from metarun.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, and the file."""
-    parser.add_argument("run", type=run_directory, metavar="DIR", help="a finished run's directory")
+    parser.add_argument("run", type=run_directory, metavar="RUN", help=RUN)
     rule = "ends in .safetensors; an exported learner of that name is replaced, anything else is not"
     parser.add_argument("file", type=Path, metavar="FILE", help=rule)
 

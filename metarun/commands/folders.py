@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.config.keys import key_of, leaves, policy
-from metarun.config.overrides import parse, quote
+from metarun.config.overrides import FOLDERS, PLACES, parse, quote
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, UsageError
 from metarun.results.runs import find_runs
@@ -21,8 +21,6 @@ HYDRAS = [  # its conf/hydra/output/default.yaml
     *(f"{parent}/${{now:%Y-%m-%d}}/${{now:%H-%M-%S}}" for parent in ("outputs", "multirun")),
     "${hydra.job.num}",
 ]
-FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-PLACES = ("data.root", "data.file")  # of data: paths that no name of a folder has in it
 
 
 def as_typed(words: list[str]) -> list[str]:

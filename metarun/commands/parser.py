@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from metarun.commands.words import as_settings, refuse_blanks
 from metarun.errors import UsageError
+from metarun.results.run_names import find_by_end
 from metarun.text import nearest
 
 WIDTH = 110
@@ -66,11 +67,16 @@ class Parser(argparse.ArgumentParser):
             return f"--remove={word[1:]}"
         if equals and f"--{option}" in options:
             return f"--{word}"
-        if equals and option.isidentifier() and self.takes_places and not Path(word).exists():
+        if equals and option.isidentifier() and self.takes_places and not self._is_place(word):
             known = ", ".join(f"{name}=" for name in self.settings) or "no settings"
             remedy = nearest(option, self.settings)
             raise UsageError(f"{word!r} (command line): no such setting; {self.prog} has {known}{remedy}")
         return word
+
+    def _is_place(self, word: str) -> bool:
+        """Whether it is a path, or the end of a run's: a sweep names its runs as algo=maml,seed=0."""
+        takes_runs = any(str(action.metavar).startswith("RUN") for action in self.positionals)
+        return Path(word).exists() or (takes_runs and find_by_end(word) is not None)
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError with the message."""

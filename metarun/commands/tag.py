@@ -2,13 +2,14 @@
 
 import argparse
 
+from metarun.commands.common import RUN
 from metarun.errors import UsageError, describe_os_error
 from metarun.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, words to add, and words to take away."""
-    parser.add_argument("run", metavar="RUN", help="a run directory, or the end of its path as metarun ls shows it")
+    parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("words", nargs="*", metavar="WORD", help="words to add: letters, digits and _ . : @ + -")
     removal = "words to take away, with commas between them; -WORD is the same as remove=WORD"
     parser.add_argument("--remove", metavar="WORD", action="append", default=[], help=removal)

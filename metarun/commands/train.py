@@ -194,7 +194,7 @@ def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typ
             sweeper.split_arguments = lambda _, size: list(sweeper.split_overrides_to_chunks(jobs, size))
             sweeper.validate_batch_is_legal = lambda _: None  # it is, and this would compose them all once more
             typed = []
-        sweeper.sweep([word for word in typed if not key_of(word).startswith("hydra.")])
+        sweeper.sweep([word for word in spell_for_hydra(typed) if not key_of(word).startswith("hydra.")])
         callbacks.on_multirun_end(config=config, config_name="config")
     finally:
         GlobalHydra.instance().clear()
@@ -208,7 +208,7 @@ def _hand_over(run: Callable[[], None]) -> None:
         run()
     except SystemExit as exit_:
         if isinstance(exit_.__cause__, Exception):
-            raise exit_.__cause__ from None
+            raise exit_.__cause__ from exit_.__cause__.__cause__  # as it was: a closed pipe is known by its cause
         raise
     except (MetarunError, HydraException, OmegaConfBaseException, OSError):
         raise

@@ -14,6 +14,10 @@ from metarun.errors import UsageError
 
 NOTHING = {f"{group}=null": f"{group}=[]" for group in ("logger", "sweep", "experiment")}
 ZIP = "zip"  # a key of the command line, see combinations()
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+PLACES = ("data.root", "data.file")  # of data: paths that no name of a folder has in it
+FOREIGN = re.compile(r"[^\x00-\x7f]")  # Hydra's grammar takes it in quotes alone, as it does these in a path:
+STRANGE = re.compile(r"[^\w\-/%.+*@?|:$ ]|[^\x00-\x7f]")
 
 
 class Overrides(NamedTuple):
@@ -39,8 +43,39 @@ def quote(text: str) -> str:
 
 
 def spell_for_hydra(words: Iterable[str]) -> list[str]:
-    """The words, as Hydra wants those that choose nothing (a list of no names in place of null) and several loggers."""
-    return [theirs for word in words for theirs in _several(word) or [NOTHING.get(word.lower(), word)]]
+    """The words, as Hydra wants them.
+
+    Those that choose nothing are a list of no names in place of null, several loggers are several words, and letters
+    that its grammar does not have are in quotes.
+    """
+    return [theirs for word in words for theirs in _several(word) or [NOTHING.get(word.lower(), _quote_letters(word))]]
+
+
+def _quote_letters(word: str) -> str:
+    """The word, with its values in quotes if they have letters outside of ASCII, or in a path any special ones.
+
+    What has quotes already, or is a list, settings or a call of one of Hydra's functions, stays as it is.
+    """
+    key, _, text = word.partition("=")
+    is_path = key.lstrip("+") in (*FOLDERS, *PLACES)
+    values = [value.strip() for value in text.split(",")]
+    special = STRANGE if is_path else FOREIGN
+    if not any(map(special.search, values)):
+        return word
+    parser = OverridesParser.create()
+    call = re.match(r"(\w+)\(", text)
+    own = re.search(r"""["'\\=]|^[\[{~]""" if is_path else r"""["'\\()\[\]{}=]""", text)
+    cut = any(value.count(left) != value.count(right) for value in values for left, right in ("()", "[]", "{}"))
+    if own or cut or "" in values or (call and call[1] in parser.functions.functions):
+        return word
+    return f"{key}={','.join(quote(value) if special.search(value) else value for value in values)}"
+
+
+def _unquote_letters(word: str) -> str:
+    """The word that _quote_letters() has put into quotes, as it was before."""
+    if (quoted := re.fullmatch(r'([^="]+)="([^"\\]*)"', word)) and _quote_letters(f"{quoted[1]}={quoted[2]}") == word:
+        return f"{quoted[1]}={quoted[2]}"
+    return word
 
 
 def _several(word: str) -> list[str]:
@@ -60,7 +95,7 @@ def spell_as_typed(words: Iterable[str]) -> list[str]:
     if names := [word.rpartition("=")[2] for word in words if word.startswith("+logger@logger.")]:
         words = [word for word in words if not word.startswith("+logger@logger.")]
         back["logger=[]"] = f"logger=[{','.join(names)}]"
-    return [back.get(word, word).removeprefix("++") for word in words]
+    return [_unquote_letters(back.get(word, word).removeprefix("++")) for word in words]
 
 
 def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
@@ -68,12 +103,13 @@ def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
     overrides, seen = Overrides([], [], [], []), {}
     for word in words:
         try:
-            override = OverridesParser.create().parse_override(word)
+            override = OverridesParser.create().parse_override(_quote_letters(word))
         except HydraException as error:
             raise UsageError(
                 f"{word!r} (command line): expected key=value; a value with = , or other special characters goes in "
                 "quotes of its own: 'key=\"a=b\"'"
             ) from error
+        override.input_line = word
         key = override.get_key_element().lstrip("+~")
         if not key:
             raise UsageError(f"{word!r} (command line): expected key=value")
@@ -163,4 +199,4 @@ def _words(override: Override, folders: ConfigFolders) -> list[str]:
     if not values:
         expected = f"one of {', '.join(names)}" if names else f"values, as in {key}=0,1,2"
         raise UsageError(f"{override.input_line!r} (command line): gives no value to sweep over; expected {expected}")
-    return [f"{key}={value}" for value in values]
+    return [_unquote_letters(f"{key}={value}") for value in values]

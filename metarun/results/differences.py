@@ -3,7 +3,7 @@
     one seed       d = mean over tasks of the paired differences,   t s/√T (clustered as the tasks are)
     S seeds        d = mean over seeds of those means,              t s/√S over seeds, paired by seed
 
-Rows are comparable where each seed of theirs was tested on the same tasks. Task i is a function of seed, split and i
+Rows are comparable where the seeds that both have were tested on the same tasks; their difference is over those. Task i is a function of seed, split and i
 alone, so that the first tasks of one row may be all of another: they are then compared on those. Among comparable rows
 the best is chosen by validation, for the best of several tests is no test. Where validation does not tell them apart,
 as among evaluations of one run, differences are to the best in the test, and `Contest.by` says so.
@@ -43,6 +43,7 @@ class Contest:
         best: the number of the row to choose, by validation or, where that does not tell them apart, by the test.
         means: of each row on the tasks that all have, over its seeds.
         tasks: how many tasks of each seed both have, a row and the best, by number.
+        seeds: how many seeds both have, by number.
         shared: whether all seeds were tested on the same tasks.
     """
 
@@ -52,7 +53,7 @@ class Contest:
     best_in_test: int
     means: Mapping[int, float]
     tasks: Mapping[int, int]
-    seeds: int
+    seeds: Mapping[int, int]
     shared: bool = False
 
 
@@ -83,7 +84,7 @@ def compare_rows(rows: Sequence[Contender], *, higher: bool) -> dict[int, tuple[
         tasks = min(row.tasks for row in group)
         contest = _judge(group, tasks, higher)
         best = next(row for row in group if row.number == contest.best)
-        for row in group:
+        for row in (row for row in group if contest.seeds[row.number]):
             difference = Difference(best=True) if row is best else _subtract(row, best, clusters)
             found[row.number] = contest, difference
     return found
@@ -102,13 +103,19 @@ def _group(rows: Sequence[Contender]) -> list[list[Contender]]:
 
 def _begin_alike(more: Sequence[Run], fewer: Sequence[Run], known: Mapping[Digest | None, str]) -> bool:
     """Whether the tasks of each run of the second row are the first ones of that run of the first row."""
-    if len(more) != len(fewer):
-        return False
-    for run, shorter in zip(more, fewer, strict=True):
+    pairs = _pair(more, fewer)
+    for run, shorter in pairs:
         begin = known.get(shorter.digest)
         if run.digest != shorter.digest and (begin is None or not known.get(run.digest, "").startswith(begin)):
             return False
-    return True
+    return bool(pairs)
+
+
+def _pair(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """The runs of two rows that have the same seed of training; where there are none, in order."""
+    seeds = {run.trained.seed: run for run in b}
+    pairs = [(run, seeds[run.trained.seed]) for run in a if run.trained.seed in seeds]
+    return pairs or (list(zip(a, b, strict=True)) if len(a) == len(b) else [])
 
 
 def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
@@ -125,7 +132,6 @@ def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
             # Rows that have the same metric on every task are one model, whichever is taken.
             ties = [[run.each[:tasks] for run in r.runs] for r in group if order[r.number] == order[first]]
             best, by = (first, "validation") if all(tie == ties[0] for tie in ties) else (best, by)
-    runs = group[0].runs
     chosen = next(row for row in group if row.number == best)
     return Contest(
         rows=tuple(means),
@@ -134,8 +140,8 @@ def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
         best_in_test=best_in_test,
         means=means,
         tasks={row.number: min(row.tasks, chosen.tasks) for row in group},
-        seeds=len(runs),
-        shared=len({run.digest for run in runs}) < len(runs),
+        seeds={row.number: len(_pair(row.runs, chosen.runs)) for row in group},
+        shared=any(len({run.digest for run in row.runs}) < len(row.runs) for row in group),
     )
 
 
@@ -148,17 +154,14 @@ def _validated_on(run: Run) -> str:
 
 
 def _subtract(row: Contender, best: Contender, clusters: Mapping[Digest | None, intervals.Clusters]) -> Difference:
-    """The difference of two rows on the tasks that both have, over their seeds; of one seed over those tasks."""
-    tasks = min(row.tasks, best.tasks)
-    gaps = [
-        [a - b for a, b in zip(run.each[:tasks], other.each[:tasks], strict=True)]
-        for run, other in zip(row.runs, best.runs, strict=True)
-    ]
+    """The difference of two rows on the tasks and over the seeds that both have; of one seed over those tasks."""
+    tasks, pairs = min(row.tasks, best.tasks), _pair(row.runs, best.runs)
+    gaps = [[a - b for a, b in zip(run.each[:tasks], other.each[:tasks], strict=True)] for run, other in pairs]
     equal = not any(map(any, gaps))
     means = [statistics.fmean(gap) for gap in gaps]
     if (ci95 := intervals.over_seeds(means)) is not None:
         return Difference(statistics.fmean(means), ci95, equal=equal)
-    digests = (row.runs[0].digest, best.runs[0].digest)
+    digests = [run.digest for run in pairs[0]]
     shared = next((clusters[digest] for digest in digests if digest in clusters), None)
     if shared is not None and len(shared.members) > tasks:
         shared = intervals.Clusters(shared.members[:tasks])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from metarun.results.compare import Row
 from metarun.results.differences import Contest
 from metarun.results.experiment import spell_rows
-from metarun.text import format_metric
+from metarun.text import count_of, format_metric
 
 FEW_SEEDS = 2
 
@@ -20,6 +20,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     for contest in contests.values():
         found += [_describe_choice(contest, rows)] if contest.by == "test" else _describe_doubt(contest, rows)
         found += _describe_tasks(contest, rows)
+        found += _describe_other_seeds(contest, rows)
     found += _describe_seeds(list(contests.values()))
     return found
 
@@ -58,17 +59,34 @@ def _describe_tasks(contest: Contest, rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def _describe_other_seeds(contest: Contest, rows: Sequence[Row]) -> list[str]:
+    """Where a row or the best has more seeds than those that it is compared over."""
+    has = {row.number: len(row.runs) for row in rows if row.number in contest.rows}
+    fewer: dict[int, list[int]] = {}
+    for number, seeds in contest.seeds.items():
+        if seeds < max(has[number], has[contest.best]):
+            fewer.setdefault(seeds, []).append(number)
+    return [
+        f"The difference of {'row' if len(found) == 1 else 'rows'} {spell_rows(found)} is over "
+        f"{count_of(seeds, 'seed')}, those that the best has too."
+        if seeds
+        else f"{'Row' if len(found) == 1 else 'Rows'} {spell_rows(found)} and the best have no seed in common."
+        for seeds, found in fewer.items()
+    ]
+
+
 def _describe_seeds(contests: Sequence[Contest]) -> list[str]:
     """What the intervals of the differences leave out."""
     found = []
-    if any(contest.seeds == 1 for contest in contests):
+    seeds = {number for contest in contests for number in contest.seeds.values()}
+    if 1 in seeds:
         found.append(
             "With one seed, the interval of a difference is over test tasks, for these trained models: it leaves out "
             "that training again, with another seed, gives other models (seed=0,1,2,3,4)."
         )
-    if any(contest.seeds == FEW_SEEDS for contest in contests):
+    if FEW_SEEDS in seeds:
         found.append("Two seeds are few: an interval over them is some seven times as wide as over five.")
-    if any(contest.seeds > 1 and contest.shared for contest in contests):
+    if any(max(contest.seeds.values()) > 1 and contest.shared for contest in contests):
         found.append("All seeds were tested on the same tasks: an interval over seeds says nothing of other tasks.")
     return found
 

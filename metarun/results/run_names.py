@@ -33,6 +33,18 @@ def find_run(name: str) -> Path:
         return path
     if os.path.lexists(path):
         return _explain(path)
+    if run := find_by_end(name):
+        return run
+    raise RunDirError(f"{name}: no run there; expected a folder with .hydra/config.yaml; metarun ls lists runs")
+
+
+def find_by_end(name: str) -> Path | None:
+    """The run in outputs or multirun whose path ends so; None where there is none, or something else has that path.
+
+    Raises RunDirError: there are more than one.
+    """
+    if not name or os.path.lexists(name):
+        return None
     from metarun.results.runs import find_runs  # which takes a quarter of a second
 
     end = name
@@ -45,7 +57,7 @@ def find_run(name: str) -> Path:
     if found:
         names = ", ".join(typed_path(run) for run in found[:3])
         raise RunDirError(f"{name}: {len(found)} runs end so ({names}, ...); expected one; give more of its path")
-    raise RunDirError(f"{name}: no run there; expected a folder with .hydra/config.yaml; metarun ls lists runs")
+    return None
 
 
 def run_around(path: Path) -> Path | None:

@@ -24,6 +24,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from metarun import cli
 from metarun.config.folders import OWN
+from metarun.errors import RunDirError
 from metarun.text import is_terminal
 
 
@@ -486,6 +487,20 @@ def test_a_closed_pipe_is_silent_and_a_full_disk_is_said(tmp_path, close, code):
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == code
     assert done.stderr.count("\n") == (code == 4), "and Python does not complain at its end"
+
+
+def test_what_ended_a_job_keeps_its_cause():
+    """By which main() knows a pipe that was closed while a run trained, and is silent."""
+    from metarun.commands import train
+
+    def end():
+        pipe, error = BrokenPipeError(), RunDirError("output (stdout)")
+        error.__cause__ = pipe
+        raise SystemExit(4) from error
+
+    with pytest.raises(RunDirError) as caught:
+        train._hand_over(end)
+    assert isinstance(caught.value.__cause__, BrokenPipeError)
 
 
 def test_errors_go_where_nobody_can_read_them(tmp_path):

@@ -1,9 +1,10 @@
 """Words of the command line: parsed once, checked, and combined."""
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from metarun.config.folders import OWN
-from metarun.config.overrides import combinations, parse
+from metarun.config.overrides import combinations, parse, spell_as_typed, spell_for_hydra
 from metarun.errors import UsageError
 
 
@@ -57,3 +58,31 @@ def test_a_sweep_over_nothing_is_refused(word, said):
     with pytest.raises(UsageError) as error:
         list(combinations(parse([word]), OWN))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("data.root=/tmp/jürgen", "/tmp/jürgen"),
+        ("data.file=schöne tabelle.csv", "schöne tabelle.csv"),
+        ("hydra.run.dir=a(1)/b#2", "a(1)/b#2"),
+        ("hydra.run.dir=größe/${seed}", "größe/${seed}"),
+        ("experiment=größe", "größe"),
+    ],
+)
+def test_letters_that_hydras_grammar_has_not_are_taken_as_typed(word, value):
+    (override,) = parse([word]).parsed
+    (spelled,) = spell_for_hydra([word])
+    assert override.value() == OverridesParser.create().parse_override(spelled).value() == value
+    assert override.input_line == word
+    assert spell_as_typed([spelled]) == [word]
+
+
+def test_values_with_such_letters_are_swept_over_as_typed():
+    words = combinations(parse(["data.root=/tmp/jürgen,/tmp/b"]), OWN)
+    assert list(words) == [["data.root=/tmp/jürgen"], ["data.root=/tmp/b"]]
+
+
+@pytest.mark.parametrize("word", ["data.root='ö(1)'", "data.root=[a,b]", "data.root=choice(ö,b)", "seed=range(1,3)"])
+def test_quotes_lists_and_calls_stay_as_they_are(word):
+    assert spell_for_hydra([word]) == [word]
