@@ -3,10 +3,11 @@
     one seed       d = mean over tasks of the paired differences,   t s/√T (clustered as the tasks are)
     S seeds        d = mean over seeds of those means,              t s/√S over seeds, paired by seed
 
-Rows are comparable where the seeds that both have were tested on the same tasks; their difference is over those. Task i is a function of seed, split and i
-alone, so that the first tasks of one row may be all of another: they are then compared on those. Among comparable rows
-the best is chosen by validation, for the best of several tests is no test. Where validation does not tell them apart,
-as among evaluations of one run, differences are to the best in the test, and `Contest.by` says so.
+Rows are comparable where the seeds that both have were tested on the same tasks; their difference is over those. Task i
+is a function of seed, split and i alone, so that the first tasks of one row may be all of another: they are then
+compared on those. Among comparable rows the best is chosen by validation, for the best of several tests is no test.
+Where validation does not tell them apart, as among evaluations of one run, differences are to the best in the test, and
+`Contest.by` says so.
 """
 
 import json

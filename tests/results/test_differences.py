@@ -110,8 +110,21 @@ def test_the_first_tasks_of_a_row_may_be_all_of_another(run):
     assert compare_rows([*rows[:3], same], higher=False)[4][0].rows == (1, 2, 4), "its digest is that of row 1"
 
 
-def test_rows_that_share_only_some_seeds_are_not_compared(run):
-    assert compare_rows(contenders(run, [EACH, EACH], EACH), higher=False) == {}
+def test_rows_are_compared_over_the_seeds_that_both_have(run):
+    """As where one job of five failed."""
+    best = [[value + seed for value in EACH] for seed in range(5)]
+    other = [[value + gap for value in each] for each, gap in zip(best, (0.1, 3.1, 1.1, 9.0, 9.0), strict=True)]
+    whole, few = (contenders(run, best, part, validations=[0.1, 0.2]) for part in (other, other[:3]))
+    contest, difference = compare_rows(few, higher=False)[2]
+    paired = stats.ttest_rel([0.1, 3.1, 1.1], [0, 0, 0]).confidence_interval(0.95)
+    assert difference.mean == pytest.approx((0.1 + 3.1 + 1.1) / 3)
+    assert difference.ci95 == pytest.approx((paired.high - paired.low) / 2, rel=1e-4)
+    assert contest.seeds == {1: 5, 2: 3}
+    missing = Contender(2, [whole[1].runs[seed] for seed in (1, 3)], 0.2)
+    assert compare_rows([whole[0], missing], higher=False)[2][1].mean == pytest.approx((3.1 + 9.0) / 2), "by seed"
+
+
+def test_rows_whose_tasks_were_not_kept_are_not_compared(run):
     nothing = [replace(row, runs=[replace(row.runs[0], digest=None, each=[])]) for row in contenders(run, EACH, EACH)]
     assert compare_rows(nothing, higher=False) == {}, "their tasks were not kept"
 

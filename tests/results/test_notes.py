@@ -9,7 +9,7 @@ from metarun.results.compare import make_row
 from metarun.results.differences import Contest
 from metarun.results.notes import notes
 
-CONTEST = Contest((1, 2), 1, "validation", 2, {1: 0.25, 2: 0.2}, tasks={1: 3, 2: 3}, seeds=5)
+CONTEST = Contest((1, 2), 1, "validation", 2, {1: 0.25, 2: 0.2}, tasks={1: 3, 2: 3}, seeds={1: 5, 2: 5})
 
 
 @pytest.mark.parametrize(
@@ -18,9 +18,10 @@ CONTEST = Contest((1, 2), 1, "validation", 2, {1: 0.25, 2: 0.2}, tasks={1: 3, 2:
         ({}, ["Validation chooses row 1; the test would choose row 2 (0.2 against 0.25)"]),
         ({"best_in_test": 1}, []),
         ({"best_in_test": 1, "by": "test"}, ["Validation does not tell the rows apart"]),
-        ({"best_in_test": 1, "seeds": 1}, ["it leaves out that training again"]),
-        ({"best_in_test": 1, "seeds": 2}, ["Two seeds are few"]),
+        ({"best_in_test": 1, "seeds": {1: 1, 2: 1}}, ["it leaves out that training again"]),
+        ({"best_in_test": 1, "seeds": {1: 2, 2: 2}}, ["Two seeds are few"]),
         ({"best_in_test": 1, "shared": True}, ["says nothing of other tasks"]),
+        ({"best_in_test": 1, "seeds": {1: 5, 2: 0}}, ["Row 2 and the best have no seed in common"]),
         (
             {"best_in_test": 1, "tasks": {1: 3, 2: 2}},
             ["difference of row 2 is over the first 2 test tasks of each seed"],
