@@ -21,7 +21,6 @@ from metarun.storage.metrics import parse_events, read_metrics
 from metarun.storage.records import Count, Environment, Metric, Record, Summary
 from metarun.storage.rundir import RunDir
 
-
 DIVERGED = re.compile("is not finite|no validation has a finite metric")  # in what a DivergedError says
 
 
