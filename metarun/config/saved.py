@@ -19,6 +19,7 @@ from metarun.text import reason
 
 LARGEST = 64_000  # bytes
 DEEPEST = 100  # levels
+REMEDY = "restore it from a copy, or begin anew in another directory"
 # libyaml where PyYAML was built with it: a table of 1,000 runs takes 3.4 s instead of 7.1 s.
 FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -28,7 +29,7 @@ def saved_config(path: Path) -> Config:
     try:
         plain = _read_plain(path)
         if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
-            raise RunDirError(f"{path}: expected a mapping of keys to values")
+            raise RunDirError(f"{path}: expected a mapping of keys to values, as metarun saved it; {REMEDY}")
         return check(plain, check_class=check_name)  # it is only read here, and targets.build() has its own check
     except FileNotFoundError as error:
         raise RunDirError(f"{path}: not found; expected the config that metarun saved in .hydra of a run") from error
@@ -94,7 +95,7 @@ def _read_plain(path: Path, interpolations: bool = False) -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
-        raise RunDirError(f"{path}: {reason(error)}; expected plain values, as metarun saved them") from error
+        raise RunDirError(f"{path}: {reason(error)}; expected plain values, as metarun saved them; {REMEDY}") from error
 
 
 def dump(plain: Any) -> str:

@@ -116,7 +116,7 @@ def _describe_root(key: str, plain: dict[str, Any]) -> str:
         by_end = {name.rpartition(".")[2]: name for name in reversed(keys)}
         meant = [by_end.get(name, name) for name in closest(key, [*roots, *by_end])]
     has = "" if meant else f"; config has {', '.join(roots)}"
-    return f"no such key{has}{did_you_mean(meant)}; metarun explain lists all"
+    return f"no such key{has}{did_you_mean(meant)}; metarun explain lists the groups and the keys of the root"
 
 
 def describe_keys(where: str, name: str, keys: Iterable[str]) -> str:

@@ -70,6 +70,7 @@ class Explained(Record):
     files: list[Where] = Field(default=[])  # that have the key, or of a choice its own
     readers: list[Reader] = Field(default=[])
     settings: list[Named] = Field(default=[])  # of a choice or of all: keys
+    see_also: list[str] = Field(default=[])  # of a key: that of the test in its place, as data.eval_shots
     resume: bool | None = None  # of a key: whether a run may go on with another value; None: it is no part of a run
     evaluate: bool | None = None  # whether it acts in meta-testing
 
@@ -102,7 +103,7 @@ def find(name: str, catalogue: Catalogue) -> str:
     here = [key for key in keys if where and key.rpartition(".")[0] == where]
     remedy = nearest(name, keys) or nearest(last_part, _names(catalogue))
     listed = f"; {where} has {', '.join(key.rpartition('.')[2] for key in here)}" if here else ""
-    raise UsageError(f"{name!r} (explain): no such key or choice{listed}{remedy}; metarun explain lists all")
+    raise UsageError(f"{name!r} (explain): no such key or choice{listed}{remedy}; metarun explain lists the groups")
 
 
 def _names(catalogue: Catalogue) -> list[str]:
@@ -207,6 +208,7 @@ def _explain_key(key: str, catalogue: Catalogue) -> Explained:
         suggested=_suggestions(default or "", catalogue),
         type=_type(types, [where.default for where in files]),
         words=words,
+        see_also=[key for key in [f"{section}.eval_{name}"] if key in catalogue.all_settings() | _unlisted(catalogue)],
         files=files,
         readers=[Reader(name=owner, means=said) for owner, said in readers.items()],
         resume=found.resume if found and is_setting else None,

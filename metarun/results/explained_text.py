@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from typing import Any
 
 from metarun.results.explained import Explained, Named, Where
 
@@ -45,9 +46,10 @@ def _describe_choice(found: Explained) -> list[str]:
 def _describe_key(found: Explained) -> list[str]:
     """A key or a group: its meaning, its default, what it may be, the files that set it, the classes that read it."""
     facts = {
-        "default": _group(found.suggested) if found.suggested else found.default or "",
+        "default": _describe_default(found),
         "type": found.type,
         "one of": ", ".join(found.words),
+        "see also": ", ".join(found.see_also),
     }
     lines = [_wrap(f"{found.name}  ", found.means or "no comment"), *_facts(facts), *_list(found.choices)]
     lines += [_fact("set in", text) for text in _describe_files(found)]
@@ -61,7 +63,7 @@ def _describe_key(found: Explained) -> list[str]:
 
 def _describe_shape(found: Explained) -> list[str]:
     """A record, and the records that it is made of, each with its fields."""
-    lines = [_wrap(f"{found.name}  ", f"{found.means} Fields that are null may be left out.")]
+    lines = [_wrap(f"{found.name}  ", f"{found.means} What may be None is null, or left out, where it is not known.")]
     for record in found.choices:
         lines += ["", _wrap(f"{record.name}  ", record.means)]
         fields = [field for field in found.settings if field.name.partition(".")[0] == record.name]
@@ -87,7 +89,18 @@ def _describe_files(found: Explained) -> list[str]:
     return lines
 
 
-def _group(values: dict[str, str]) -> str:
+def _describe_default(found: Explained) -> str:
+    """The default, those that task sources or algorithms suggest, and those of choices with one of their own."""
+    own = {
+        where.choice: where.default
+        for where in found.files
+        if where.default not in (None, found.default) and where.choice != "config" and "${" not in (where.default or "")
+    }
+    usual = [] if found.suggested or found.default is None else [found.default]
+    return "; ".join(filter(None, [*usual, _group(own), _group(found.suggested)]))
+
+
+def _group(values: dict[str, Any]) -> str:
     """Values by choice, choices with the same value together: `0.1 with data=images, data=tabular; else 0.01`."""
     together: dict[str, list[str]] = {}
     for choice, value in values.items():

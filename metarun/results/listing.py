@@ -20,6 +20,7 @@ from metarun.files import read, read_beginning
 from metarun.results.run_names import is_evaluation
 from metarun.results.runs import find_runs
 from metarun.storage.liveness import is_alive
+from metarun.storage.metrics import read_metrics
 from metarun.storage.records import Count, Metric, Position, Record, Status, Summary
 from metarun.storage.rundir import RunDir
 from metarun.text import reason
@@ -100,8 +101,7 @@ def _read_state(rundir: RunDir) -> dict[str, Any]:
         return {"status": "damaged", "reason": ".hydra/config.yaml: missing; what is left here is no run"}
     status, summary = rundir.status(), rundir.summary()
     if status is None and summary is None and rundir.has_progress:  # it can go on, and is not to be thrown away
-        names = (re.fullmatch(r"step-(\d{8,15})\.json", path.name) for path in rundir.checkpoints.glob("step-*.json"))
-        step = max((int(name[1]) for name in names if name), default=0)
+        step = saved_step(rundir)
         why = "status.json: missing or empty, as after a power cut"
         return {"status": "stale", "reason": why, "step": step, "steps": _steps_of_config(rundir)}
     if status is None and summary is None:
@@ -117,6 +117,20 @@ def _read_state(rundir: RunDir) -> dict[str, Any]:
     if found["steps"] is None:
         found["steps"] = _steps_of_config(rundir)
     return found
+
+
+def saved_step(rundir: RunDir) -> int:
+    """The outer step of the newest checkpoint, from which the run goes on, by the names of the files; 0: none."""
+    names = (re.fullmatch(r"step-(\d{8,15})\.json", path.name) for path in rundir.checkpoints.glob("step-*.json"))
+    return max((int(name[1]) for name in names if name), default=0)
+
+
+def _farthest_step(rundir: RunDir, status: Status) -> int:
+    """The last outer step that a file knows of: the state of a process that was killed may be seconds old."""
+    written: list[str] = []
+    with suppress(OSError, MetarunError):
+        written = re.findall(r'"step": (\d{1,14})\b', read_metrics(rundir))[-2:]  # the last may be cut off
+    return max(status.step, saved_step(rundir), *map(int, written))
 
 
 def _read_result(summary: Summary | None) -> dict[str, Any]:
@@ -137,7 +151,8 @@ def _see_process(rundir: RunDir, status: Status) -> dict[str, Any]:
     last = ""
     with suppress(ValueError, OverflowError):  # a file may have a time that no calendar has
         last = f"; last sign {datetime.fromtimestamp(sign):%Y-%m-%d %H:%M}"
-    return {"status": "stale", "reason": f"{by} is gone, without a word{last}"}
+    reason = f"{by} is gone, without a word{last}"
+    return {"status": "stale", "reason": reason, "step": _farthest_step(rundir, status)}
 
 
 def _read_names(rundir: RunDir) -> dict[str, Any]:

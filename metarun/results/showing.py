@@ -1,6 +1,7 @@
 """All that is known of a run, or of an evaluation of one, read from its folder as facts."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,12 +14,14 @@ from metarun.config.defaults import differing_settings
 from metarun.config.keys import leaves
 from metarun.config.saved import saved_config
 from metarun.errors import MetarunError
-from metarun.results.listing import Listed, read_listed
+from metarun.results.listing import Listed, read_listed, saved_step
 from metarun.results.run_names import is_evaluation
 from metarun.results.runs import find_runs
 from metarun.storage.metrics import parse_events, read_metrics
 from metarun.storage.records import Count, Environment, Metric, Record, Summary
 from metarun.storage.rundir import RunDir
+
+DIVERGED = re.compile("is not finite|no validation has a finite metric")  # in what a DivergedError says
 
 
 class Changed(Record):
@@ -70,6 +73,7 @@ class RunFacts(Record):
     summary: Summary | None = None  # the content of summary.json
     environment: Environment | None = None  # where it computed: the content of environment.json
     host: str | None = None  # the machine of its last process
+    saved_step: Count | None = None  # outer steps done in the newest checkpoint of a run that can go on from there
     metric: Metric | None = None  # of the curve
     curve: list[CurvePoint] = Field(default=[])  # in the order in which it was written
     evaluations: list[Tested] = Field(default=[])
@@ -95,6 +99,7 @@ def show_run(path: Path) -> RunFacts:
         summary=summary if evaluation or run.status == "done" else None,
         environment=_try(rundir.environment),
         host=status.host if status else None,
+        saved_step=_try(lambda: saved_step(rundir)) if run.status in ("failed", "stopped", "stale") else None,
         metric=metric,
         curve=curve,
         evaluations=[] if evaluation else list(_read_evaluations(rundir)),
@@ -204,4 +209,7 @@ def _advise(run: Listed, rundir: RunDir, summary: Summary | None, origin: RunDir
         return {"watch": f"metarun watch {place}"}
     if run.status == "damaged":
         return {"remove": f"metarun rm {place}"}
+    if run.status == "failed" and DIVERGED.search(run.reason or ""):  # it would do so again, at the same step
+        rate = {"begin anew with another rate": f"metarun -cp {place}/.hydra algo.inner_lr=..."}
+        return {**rate, "remove": f"metarun rm {place}"}
     return {"go on": f"metarun resume {place}", **again, "remove": f"metarun rm {place}"}

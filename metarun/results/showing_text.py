@@ -39,7 +39,13 @@ def _describe_state(facts: RunFacts) -> list[str]:
     run = facts.run
     age = f", began {describe_age(time.time() - run.began)} ago" if run.began else ""
     kind = f"an evaluation of {facts.of}" if facts.of else describe_state(run)
-    return [f"{run.folder}: {kind}{age}", *([run.reason] if run.reason and run.status in ("stopped", "stale") else [])]
+    reason = [run.reason] if run.reason and run.status in ("stopped", "stale") else []
+    saved = (
+        [f"saved after outer step {facts.saved_step}, from where it goes on"]
+        if facts.saved_step and "go on" in facts.go_on
+        else []
+    )
+    return [f"{run.folder}: {kind}{age}", *reason, *saved]
 
 
 def _line(name: str, text: str) -> str:

@@ -99,7 +99,7 @@ class RunDir:
             return None
         except (OSError, ValueError) as error:
             made_again = name in ("status.json", "summary.json")
-            new = f", or remove it: {self.resume_command} makes a new one" if made_again else ""
+            new = f", or remove the file: {self.resume_command} makes a new one" if made_again else ""
             raise RunDirError(
                 f"{self.path / name}: cannot be read ({reason(error)}): expected it as metarun wrote it; restore it "
                 f"from a copy{new}"

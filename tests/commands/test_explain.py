@@ -56,3 +56,11 @@ def test_a_verb_is_explained_by_its_help(metarun):
     code, out, _ = metarun("explain", "eval")
     assert code == 0
     assert out == metarun("eval", "--help")[1] == metarun("help", "eval")[1] == metarun("eval", "-h")[1]
+
+
+def test_a_default_is_said_with_those_of_choices_with_their_own(metarun):
+    out = " ".join(metarun("explain", "algo.inner_steps")[1].split())
+    assert "5 with algo=maml_pp, algo=meta_lstm, algo=reptile" in out
+    out = " ".join(metarun("explain", "data.shots")[1].split())
+    assert "default 10; 1 with data=images" in out
+    assert "see also data.eval_shots" in out

@@ -102,6 +102,28 @@ def test_lines_fit_the_terminal_but_for_those_that_are_copied(finished, width, b
         assert width is None or len(line) <= width or line.startswith(("validation", "loss", "run: ", "eval")), line
 
 
+def test_a_run_that_was_killed_is_as_far_as_its_files_say(monkeypatch):
+    run = make_run("run", "running", age=10**6, step=172)
+    status = RunDir(run).status()
+    (run / "metrics.jsonl").write_text('{"step": 450, "split": "train", "loss": 1.0, "accuracy": 0.5}\n{"step": 4')
+    (run / "checkpoints").mkdir(exist_ok=True)
+    (run / "checkpoints/step-00000250.json").touch()
+    monkeypatch.setattr("metarun.results.listing.is_alive", lambda *_: False)
+    facts = show_run(run)
+    assert status.step < 250
+    assert (facts.run.status, facts.run.step, facts.saved_step) == ("stale", 450, 250)
+    assert "saved after outer step 250" in as_text(facts, None)
+
+
+def test_a_run_that_diverged_is_not_to_go_on():
+    run = make_run("run", "failed")
+    status = RunDir(run).status().model_copy(update={"error": "the meta-loss of training task 1 is not finite (...)"})
+    (run / "status.json").write_bytes(status.to_json())
+    lines = as_text(show_run(run), None)
+    assert "metarun resume" not in lines
+    assert "metarun -cp run/.hydra algo.inner_lr=" in lines
+
+
 def test_sessions_that_went_on_are_said():
     run = make_run("run", "stopped")
     environment = Environment(versions={"torch": "2"}, continued=[Session(after_step=7, changed=["device.name"])])
