@@ -33,7 +33,7 @@ LEGEND = {
 class TableRow(Record):
     """A configuration: its runs, one for each seed, and their mean. Accuracies are shares of 1."""
 
-    number: int  # of the row among those with its metric, from 1
+    number: int  # of the row, from 1
     keys: dict[str, JsonValue]  # what tells it apart
     metric: Metric
     mean: float  # of the test, over seeds
