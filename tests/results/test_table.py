@@ -71,6 +71,7 @@ def test_csv_and_json_have_the_numbers(rows):
     assert [line["published"] for line in lines] == ["2.5", ""]
     assert [line["difference_to_best"] for line in lines] == ["", "1.5"]
     assert [line["seeds"] for line in lines] == ["1", "2"]
+    assert {(line["algorithm"], line["source"]) for line in lines} == {("MAML", "sinusoid")}
     text = as_json(rows, [LeftOut("runs/x", "why")])
     content = json.loads(text)
     assert json.loads(Table.from_json(text).model_dump_json()) == content, "its shape is that of the record"
