@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,8 +145,9 @@ def test_a_sweep_and_its_evaluations_end_to_end(metarun):
     ]
     assert [row["best_on_its_tasks"] is None for row in content["rows"]] == [False, False, True]
     assert metarun("eval", "sweep", "data.shots=3")[0] == 0
+    shutil.copytree(first / "eval", first / "eval/copies")  # which repeat others
     out = metarun("table", "sweep")[1]
-    assert out.endswith("\n\nThese runs have 5 evaluations more: metarun table sweep evaluations=true\n")
+    assert out.endswith("\n\nThese runs have 7 evaluations more: metarun table sweep evaluations=true\n")
     out = metarun("table", "sweep", "evaluations=true")[1]
     assert "evaluations more" not in out
     heading, _, *lines = (re.split(r" *\| *", line) for line in out.splitlines() if line.startswith("|"))
