@@ -26,9 +26,10 @@ def main(args: argparse.Namespace) -> None:
     """Prints the table."""
     from metarun.results.table import count_evaluations, format_table
 
-    rows, left_out = compare_folders(args.folders, args.evaluations == "true")
+    evaluations = args.evaluations == "true"
+    rows, left_out = compare_folders(args.folders, evaluations)
     print(printable(format_table(rows, left_out, args.format)))
-    if args.format == "markdown" and (more := count_evaluations(rows)):
+    if args.format == "markdown" and not evaluations and (more := count_evaluations(rows)):
         command = " ".join(["metarun table", *(typed_path(Path(name)) for name in args.folders), "evaluations=true"])
         print(printable(f"\nThese runs have {count_of(more, 'evaluation')} more: {command}"))
     if args.format == "csv":  # which has no place for them

@@ -8,6 +8,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from metarun import intervals
@@ -39,7 +40,7 @@ class Row:
         keys: the settings, by key, in which the rows of the table differ.
         ci95_tasks: half the width of its 95% interval over tasks.
         ci95_seeds: the same over seeds; None with one seed.
-        number: of the row in its table, from 1.
+        number: of the row among all that are compared, of any metric, from 1.
         validation: the mean over seeds of the best validation; None for an evaluation.
         model_validation: the same of the models; for an evaluation that of its runs.
         curve: mean and ci95_tasks after each inner step that all its runs made.
@@ -93,7 +94,7 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     for metric, configurations in metrics.items():
         alike = [[seeds[seed] for seed in sorted(seeds)] for seeds in configurations.values()]
         keys = distinguish([next((run for run in group if run.experiment), group[0]) for group in alike])
-        made = [make_row(*parts) for parts in zip(alike, keys, range(1, len(alike) + 1), strict=True)]
+        made = [make_row(*parts) for parts in zip(alike, keys, count(len(rows) + 1))]
         contenders = [Contender(row.number, row.runs, row.model_validation) for row in made]
         found = compare_rows(contenders, higher=metric == "accuracy")
         for row in made:

@@ -16,7 +16,6 @@ from metarun.text import format_metric
 
 MOST_KEYS = 3  # with a column each; more are a text
 MOST_PANELS = 9  # with a panel each
-MOST_SPOKEN = 6  # in a caption
 
 
 def _show_results(metric: Metric, entries: list[Entry]) -> Section:
@@ -96,7 +95,7 @@ def _show_spread(metric: Metric, entries: list[Entry]) -> Section:
         picture = figures.draw_histograms(f"Distribution over test tasks: {'; '.join(spoken)}", metric, rows)
         caption = ["Each test task counts once.", describe_axis(metric, [entry.row for entry in entries])]
         caption += [f"The {MOST_PANELS} rows that are best by validation."] if len(entries) > MOST_PANELS else []
-        section.pictures.append((picture, [*caption, *spoken[:MOST_SPOKEN]]))
+        section.pictures.append((picture, [*caption, *spoken]))
     return section
 
 

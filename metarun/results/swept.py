@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from metarun.results.compare import Row, make_row
 from metarun.results.entries import MOST_DRAWN, Entry, Section, draw_lines
-from metarun.results.experiment import keys_of, spell_setting
-from metarun.results.figures import Series
+from metarun.results.experiment import keys_of, spell_setting, spell_value
+from metarun.results.figures import PAGE, Series
 from metarun.results.runs import Run, find_runs, read_runs
 from metarun.storage.records import Metric
 from metarun.text import format_metric
@@ -19,21 +19,35 @@ def show_shots(metric: Metric, entries: list[Entry]) -> Section:
     found = [entry for entry in entries if entry.row.runs[0].changes.keys() <= SHOTS]
     keys = [key for key in keys_of([entry.row for entry in found]) if key not in (*SHOTS, "eval")]
     keys = [key for key in keys if len({repr(entry.row.keys.get(key)) for entry in found}) > 1]
-    lines: dict[str, dict[int, Row]] = {}
+    lines: dict[str, list[Entry]] = {}
     for entry in found:
-        row, own = entry.row, [spell_setting(key, entry.row.keys[key]) for key in keys if key in entry.row.keys]
-        points = lines.setdefault(", ".join(own) or row.runs[0].summary.algorithm, {})
-        for shots, result in _read_shots(metric, row, search=entry.number is not None).items():
-            points.setdefault(shots, result)
-    many = [(name, sorted(points.items())) for name, points in lines.items() if len(points) > 1][:MOST_DRAWN]
-    series = [
-        Series(name, n, [(shots, row.mean, row.ci95_tasks) for shots, row in points])
-        for n, (name, points) in enumerate(many)
-    ]
+        lines.setdefault(repr([(key, entry.row.keys.get(key)) for key in keys]), []).append(entry)
+    series = [line for group in lines.values() if len((line := _draw_shots(metric, group, keys)).points) > 1]
+    series = series[:MOST_DRAWN]
     spoken = [_speak_points(metric, line, " shots") for line in series]
     caption = "The same tasks but for the shots, over the seeds that were tested with all of them (metarun eval)."
     pictures = draw_lines(metric, "Results by shots", spoken, "shots in test", {"": series}, [caption], entries, True)
     return Section("shots", "More and fewer shots", pictures=pictures)
+
+
+def _draw_shots(metric: Metric, group: list[Entry], keys: Sequence[str]) -> Series:
+    """The curve of rows that differ in shots alone, named by these keys; of one that was trained as that row is.
+
+    A name that does not fit has the values of its keys alone, as those of rows have.
+    """
+    points: dict[int, Row] = {}
+    for entry in group:
+        for shots, result in _read_shots(metric, entry.row, search=entry.number is not None).items():
+            points.setdefault(shots, result)
+    trained = [entry for entry in group if not entry.row.runs[0].evaluation] or group
+    own = {key: value for key, value in group[0].row.keys.items() if key in keys}
+    name = ", ".join(spell_setting(key, own[key]) for key in keys if key in own)
+    if len(name) > PAGE.name - 4:
+        name = ", ".join(spell_value(own[key]) for key in keys if key in own)
+    name = name or group[0].row.runs[0].summary.algorithm
+    name = f"{trained[0].row.number} {name}" if len(trained) == 1 else name
+    color = next((entry.color for entry in trained if entry.number is not None), MOST_DRAWN)
+    return Series(name, color, [(shots, row.mean, row.ci95_tasks) for shots, row in sorted(points.items())])
 
 
 def _read_shots(metric: Metric, row: Row, search: bool) -> dict[int, Row]:

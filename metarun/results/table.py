@@ -15,6 +15,7 @@ from metarun.storage.records import Clusters, Metric, Published, Record
 from metarun.text import format_alike, format_metric, spell_plain
 
 CSV = (
+    *("algorithm", "source"),
     *("metric", "mean", "ci95_tasks", "ci95_seeds", "validation", "model_validation", "tasks", "seeds", "shots"),
     *("published", "published_ci95", "paper", "verdict", "difference_to_published"),
     *("chosen_by", "difference_to_best", "difference_ci95", "runs"),
@@ -33,8 +34,10 @@ LEGEND = {
 class TableRow(Record):
     """A configuration: its runs, one for each seed, and their mean. Accuracies are shares of 1."""
 
-    number: int  # of the row among those with its metric, from 1
+    number: int  # of the row, from 1
     keys: dict[str, JsonValue]  # what tells it apart
+    algorithm: str  # what the field calls it; '' in runs of earlier versions
+    source: str  # the name of the source of the test tasks; '' in runs of earlier versions
     metric: Metric
     mean: float  # of the test, over seeds
     validation: float | None  # the best, mean over seeds; None for an evaluation
@@ -110,6 +113,8 @@ def record_row(row: Row) -> TableRow:
     return TableRow(
         number=row.number,
         keys=row.keys,
+        algorithm=first.summary.algorithm,
+        source=first.summary.source.name if first.summary.source else "",
         metric=row.metric,
         mean=row.mean,
         validation=row.validation,

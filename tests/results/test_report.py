@@ -99,6 +99,8 @@ def test_the_page_needs_nothing_else(page):
     assert all(found.pictures), "every picture has a text"
     assert len(found.pictures) > 10
     assert len(found.ids) == len(set(found.ids))
+    rows = [name.rpartition("-")[2] for name in found.ids if name.startswith("row-")]
+    assert rows == ["1", "2", "3", "4"], "numbered through both metrics"
     assert {asked[1:] for asked in found.asked if asked.startswith("#")} <= set(found.ids)
     assert "url(" not in text
 

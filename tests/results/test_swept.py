@@ -38,7 +38,7 @@ def test_a_key_with_three_numbers_is_swept(run):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"data.shots": 3}, "MAML: 3 shots: 7, 10 shots: 2"),
+        ({"data.shots": 3}, "1 MAML: 3 shots: 7, 10 shots: 2"),
         ({"data.shots": 3, "test_tasks": 9}, None),
         ({"seed": 3}, None),
     ],
@@ -66,3 +66,21 @@ def test_rows_that_differ_in_shots_make_a_line_for_each_algorithm(run):
     alt, caption = _only(swept.show_shots("mse", _entries(*rows)))
     assert alt == "Results by shots: MAML: 1 shots: 3, 5 shots: 3; Reptile: 1 shots: 5, 5 shots: 5"
     assert "Less is better" in caption
+
+
+def test_curves_over_shots_have_the_numbers_and_colours_of_their_rows(run, monkeypatch):
+    """Row 3 is an evaluation of row 2, and row 1 has none; what tells no rows apart is no part of a name."""
+    drawn = []
+    monkeypatch.setattr(swept, "draw_lines", lambda *facts: drawn.extend(facts[4][""]) or [])
+    hidden = list(range(100, 112))
+    rows = [
+        make_row([alter(run, [2.0, 4.0])], {"algo.inner_lr": rate, "model.hidden": hidden, "data.eval_shots": 10})
+        for rate in (0.1, 0.2)
+    ]
+    test = replace(alter(run, [6.0, 8.0], settings={"data.eval_shots": 3}), trained=rows[1].runs[0].config)
+    test = replace(test, origin=RunDir(run.rundir.path))
+    rows.append(make_row([test], rows[1].keys | {"data.eval_shots": 3}))
+    swept.show_shots("mse", _entries(*rows))
+    (line,) = drawn
+    assert (line.name, line.number) == ("2 inner_lr 0.2", 1)
+    assert [(shots, mean) for shots, mean, _ in line.points] == [(3, 7.0), (10, 3.0)]

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def test_csv_and_json_have_the_numbers(rows):
     assert [line["published"] for line in lines] == ["2.5", ""]
     assert [line["difference_to_best"] for line in lines] == ["", "1.5"]
     assert [line["seeds"] for line in lines] == ["1", "2"]
+    assert {(line["algorithm"], line["source"]) for line in lines} == {("MAML", "sinusoid")}
     text = as_json(rows, [LeftOut("runs/x", "why")])
     content = json.loads(text)
     assert json.loads(Table.from_json(text).model_dump_json()) == content, "its shape is that of the record"
@@ -143,8 +145,9 @@ def test_a_sweep_and_its_evaluations_end_to_end(metarun):
     ]
     assert [row["best_on_its_tasks"] is None for row in content["rows"]] == [False, False, True]
     assert metarun("eval", "sweep", "data.shots=3")[0] == 0
+    shutil.copytree(first / "eval", first / "eval/copies")  # which repeat others
     out = metarun("table", "sweep")[1]
-    assert out.endswith("\n\nThese runs have 5 evaluations more: metarun table sweep evaluations=true\n")
+    assert out.endswith("\n\nThese runs have 7 evaluations more: metarun table sweep evaluations=true\n")
     out = metarun("table", "sweep", "evaluations=true")[1]
     assert "evaluations more" not in out
     heading, _, *lines = (re.split(r" *\| *", line) for line in out.splitlines() if line.startswith("|"))
