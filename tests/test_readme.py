@@ -72,7 +72,7 @@ def test_every_setting_that_the_readme_names_exists():
     names = set(re.findall(r"(?<!metarun\.)\b((?:algo|data|model|engine|device)\.\w+)\b", TEXT))
     known = set()
     words = [f"data={name}" for name in OWN.options("data")]
-    words += [f"algo={name}" for name in ("averaging", "meta_lstm", "lstm_generator", "reptile")]
+    words += [f"algo={name}" for name in ("averaging", "closed_form", "meta_lstm", "lstm_generator", "reptile")]
     for word in words:
         config = reference_config((word, "engine=compile"))
         known |= {f"{name}.{key}" for name, section in config.items() if isinstance(section, dict) for key in section}
