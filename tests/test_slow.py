@@ -39,7 +39,9 @@ def test_noise_stays_at_chance_however_long_it_is_trained(metarun):
     assert abs(test["mean"] - 0.5) < 2 * test["ci95"]
 
 
-@pytest.mark.parametrize("algo", sorted({file.stem for file in (ROOT / "conf/algo").glob("*.yaml")} - {"oracle"}))
+@pytest.mark.parametrize(
+    "algo", sorted({file.stem for file in (ROOT / "conf/algo").glob("*.yaml")} - {"oracle", "baseline"})
+)
 def test_no_algorithm_finds_anything_in_noise(metarun, algo):
     words = (f"algo={algo}", "data=tabular", "data.teacher=noise", "meta_steps=300", "test_tasks=2000")
     assert metarun(*words, "hydra.run.dir=run")[0] == 0

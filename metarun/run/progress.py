@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from metarun.config.schema import Config
 from metarun.engine.loop import Experiment
+from metarun.engine.ranks import world_size
 from metarun.run.words import describe_position, describe_training, name_source
 from metarun.storage.records import Position, Source, Training
 from metarun.text import count_of, is_terminal, short_path
@@ -63,7 +64,7 @@ def _opening_words(config: Config, experiment: Experiment, folder: Path) -> str:
         meta_steps=config.meta_steps,
         budget=config.budget,
     )
-    device, processes = experiment.device, experiment.processes.size
+    device, processes = experiment.device, world_size()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     where = gpu or f"cpu ({count_of(torch.get_num_threads(), 'thread')})"
     several = f"{processes} processes on " if processes > 1 else ""

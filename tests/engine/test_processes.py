@@ -74,7 +74,7 @@ def test_one_process_writes(metarun, tmp_path, algo):
     assert _start(tmp_path, 2, *words, "hydra.run.dir=two").wait() == 0, (tmp_path / "stderr").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"two", "stdout", "stderr"}
     assert (tmp_path / "stdout").read_text().count("95% interval") == 1
-    assert (tmp_path / "stderr").read_text().count("step 20/20") == 1
+    assert (tmp_path / "stderr").read_text().count("20 outer steps of 25 tasks, 2 processes on cpu") == 1
     assert json.loads((tmp_path / "two/environment.json").read_text())["processes"] == 2
     assert metarun(*words, "hydra.run.dir=one")[0] == 0
     pairs = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two")]
