@@ -37,7 +37,7 @@ def _one_line(err):
 
 
 BAD = [  # words, exit code, what the line has to say: the value, the rule, the remedy
-    (["algo=mamll"], 2, ["'mamll'", "algo", "fomaml, lstm_generator, maml,", "did you mean maml?"]),
+    (["algo=mamll"], 2, ["'mamll'", "algo", "anil, averaging, baseline,", "did you mean maml?"]),
     (["seed=1", "seed=2"], 2, ["seed", "given twice"]),
     (["seed=abc"], 2, ["'abc'", "seed", "integer"]),
     (["algo.inner_lr=-1"], 2, ["-1", "algo.inner_lr", "above 0"]),
@@ -144,7 +144,7 @@ BAD += [  # and what has to be there first
     (["reproduce", "run"], 4, ["summary.json", "missing", "metarun resume run"], _without("summary.json")),
     (["reproduce", "run"], 4, ["not finished", "metarun resume run"], _without("status.json")),
     (["reproduce", "run"], 4, ["environment.json", "missing", "restore it"], _without("environment.json")),
-    (["resume", "run", "meta_steps=9"], 4, ["status.json", "remove it"], _spoiled(lambda run: (run / "status.json").write_text("{"))),
+    (["resume", "run", "meta_steps=9"], 4, ["status.json", "remove the file"], _spoiled(lambda run: (run / "status.json").write_text("{"))),
     (["resume", "run"], 4, ["summary.json", "cannot be read"], _empty("summary.json")),
     (["hydra.run.dir=run"], 4, ["run: holds ", "but no run", "choose another"], _without(".hydra")),
     (OMNIGLOT, 3, ["/nowhere", "METARUN_DATA"], _environment(METARUN_DATA="/nowhere")),

@@ -388,7 +388,7 @@ def test_the_first_of_the_best_validations_is_tested_evaluated_and_drawn(metarun
     for module in ("train_and_test", "pictures"):
         monkeypatch.setattr(f"metarun.run.{module}.draw_examples", lambda _, meta, *rest: drawn.append(meta))
     assert metarun(*QUICK, "hydra.run.dir=run")[0] == 0
-    assert metarun("eval", "run")[0] == 0
+    assert metarun("eval", "run", "again=true")[0] == 0
     best, last = (checkpoint.load(Path("run/checkpoints"), step)["meta"] for step in (8, 12))
     assert not torch.equal(best["head.weight"], last["head.weight"])
     splits, metas = zip(*calls, strict=True)
