@@ -67,8 +67,8 @@ def _describe_other_seeds(contest: Contest, rows: Sequence[Row]) -> list[str]:
         if seeds < max(has[number], has[contest.best]):
             fewer.setdefault(seeds, []).append(number)
     return [
-        f"The difference of {'row' if len(found) == 1 else 'rows'} {spell_rows(found)} is over "
-        f"{count_of(seeds, 'seed')}, those that the best has too."
+        f"The difference of {'row' if len(found) == 1 else 'rows'} {spell_rows(found)} is over the "
+        f"{count_of(seeds, 'seed')} that the best has too."
         if seeds
         else f"{'Row' if len(found) == 1 else 'Rows'} {spell_rows(found)} and the best have no seed in common."
         for seeds, found in fewer.items()
