@@ -1,6 +1,6 @@
 """What the sentences below a table say: how its best rows were chosen, and what the differences leave out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from metarun.results.compare import Row
 from metarun.results.differences import Contest
@@ -48,31 +48,32 @@ def _describe_doubt(contest: Contest, rows: Sequence[Row]) -> list[str]:
 def _describe_tasks(contest: Contest, rows: Sequence[Row]) -> list[str]:
     """Where a row or the best has more tasks than those that it is compared on."""
     has = {row.number: min(len(run.each) for run in row.runs) for row in rows if row.number in contest.rows}
-    fewer: dict[int, list[int]] = {}
-    for number, tasks in contest.tasks.items():
-        if tasks < max(has[number], has[contest.best]):
-            fewer.setdefault(tasks, []).append(number)
     return [
         f"The difference of {'row' if len(found) == 1 else 'rows'} {spell_rows(found)} is over the first {tasks} test "
         "tasks of each seed, those that the best has too."
-        for tasks, found in fewer.items()
+        for tasks, found in _group_by_shared(contest.tasks, has, contest.best).items()
     ]
 
 
 def _describe_other_seeds(contest: Contest, rows: Sequence[Row]) -> list[str]:
     """Where a row or the best has more seeds than those that it is compared over."""
     has = {row.number: len(row.runs) for row in rows if row.number in contest.rows}
-    fewer: dict[int, list[int]] = {}
-    for number, seeds in contest.seeds.items():
-        if seeds < max(has[number], has[contest.best]):
-            fewer.setdefault(seeds, []).append(number)
     return [
         f"The difference of {'row' if len(found) == 1 else 'rows'} {spell_rows(found)} is over the "
         f"{count_of(seeds, 'seed')} that the best has too."
         if seeds
         else f"{'Row' if len(found) == 1 else 'Rows'} {spell_rows(found)} and the best have no seed in common."
-        for seeds, found in fewer.items()
+        for seeds, found in _group_by_shared(contest.seeds, has, contest.best).items()
     ]
+
+
+def _group_by_shared(shared: Mapping[int, int], has: Mapping[int, int], best: int) -> dict[int, list[int]]:
+    """By how many they share with the best, the numbers of the rows that have more than that, or whose best has."""
+    fewer: dict[int, list[int]] = {}
+    for number, count in shared.items():
+        if count < max(has[number], has[best]):
+            fewer.setdefault(count, []).append(number)
+    return fewer
 
 
 def _describe_seeds(contests: Sequence[Contest]) -> list[str]:
