@@ -20,7 +20,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -91,7 +90,7 @@ class Baseline(Feedforward):
     def embed(self, meta: Params, task: Task) -> Tensor:
         """[S + Q, F] the features of the task's points."""
         learner = {name: value for name, value in meta.items() if name not in (WEIGHT, BIAS, MEAN)}
-        return self.predict(learner, torch.cat([task.support_x, task.query_x]), task.support_x)
+        return self.predict_points(learner, task)
 
     def answers(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] logits; least for a class without support."""

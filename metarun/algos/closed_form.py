@@ -87,8 +87,8 @@ class ClosedForm(Feedforward):
     def answers(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] α times the margins of the classes, or in regression values; least for a class without support."""
         learner = {name: value for name, value in meta.items() if name not in (SCALE, PENALTY)}
-        x = self.predict(learner, torch.cat([task.support_x, task.query_x]), task.support_x)
-        support, query = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).tensor_split([len(task.support_x)])
+        x = self.predict_points(learner, task)
+        support, query = F.pad(x, (0, 1), value=1.0).tensor_split([len(task.support_x)])
         classes = not task.support_y.is_floating_point()
         targets = (F.one_hot(task.support_y, self.ways).to(x) if classes else task.support_y).T  # [N, S]
         outputs = query @ solve_head(self.solver, support, targets, meta[PENALTY].exp(), self.newton_steps).T

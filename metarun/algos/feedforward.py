@@ -32,6 +32,10 @@ class Feedforward(Algorithm):
         outputs = self.answers(meta, task)
         return example_losses(outputs, task.query_y).mean(), score(outputs, task.query_y)
 
+    def predict_points(self, params: Params, task: Task) -> Tensor:
+        """[S + Q, N] the learner's outputs for support and query together, as a transductive batch norm sees them."""
+        return self.predict(params, torch.cat([task.support_x, task.query_x]), task.support_x)
+
     def predictions(self, meta: Params, task: Task) -> Tensor:
         """[1, Q, N] outputs: there are no inner steps."""
         return self.answers(meta, task)[None]

@@ -64,8 +64,7 @@ class MANN(Feedforward):
     def answers(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] logits, or values."""
         points = len(task.support_x)
-        together = torch.cat([task.support_x, task.query_x])
-        support, query = self.predict(without_prefix("learner", meta), together, task.support_x).tensor_split([points])
+        support, query = self.predict_points(without_prefix("learner", meta), task).tensor_split([points])
         y = task.support_y
         y = y if y.is_floating_point() else F.one_hot(y, self.outputs).to(support.dtype)
         order = seeds.distinct(("order of reading",), task.key[None], 1, points, points)[0, 0]

@@ -59,7 +59,7 @@ class Matching(Feedforward):
     def answers(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] log p(n | x); the least number for a class without support."""
         learner = {name: value for name, value in meta.items() if name != SHARPNESS}
-        features = self.predict(learner, torch.cat([task.support_x, task.query_x]), task.support_x)
+        features = self.predict_points(learner, task)
         support, query = F.normalize(features, dim=1).tensor_split([len(task.support_x)])
         logits = meta[SHARPNESS].exp() * (query @ support.T)  # [Q, S]
         strangers = F.one_hot(task.support_y, self.ways).T[None] == 0  # [1, N, S]

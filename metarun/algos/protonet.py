@@ -12,7 +12,6 @@ do. We differ in the outer rate: constant or with a schedule of its own, theirs 
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -44,7 +43,7 @@ class ProtoNet(Feedforward):
 
     def answers(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] minus the squared distance between query points and prototypes; least for a class without support."""
-        features = self.predict(meta, torch.cat([task.support_x, task.query_x]), task.support_x)
+        features = self.predict_points(meta, task)
         support, query = features.tensor_split([len(task.support_x)])
         members = F.one_hot(task.support_y, self.ways).to(support.dtype)  # [S, N]
         number = members.sum(dim=0)
