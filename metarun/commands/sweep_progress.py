@@ -17,12 +17,12 @@ from statistics import fmean
 from typing import Any
 
 from metarun.errors import MetarunError
+from metarun.run.pace import FIRST_LINE, LINES
 from metarun.storage.rundir import RunDir
 from metarun.text import count_of, format_duration, is_terminal
 
 NOTES = "METARUN_NOTES"  # in the environment of each job: the file to which it adds a line when it begins and ends
 TICK = 0.5  # seconds
-FIRST_LINE, LINES = 10.0, 60.0  # seconds after which a pipe has a line, and between lines
 BAR = "{desc}: {n_fmt}/{total_fmt} jobs |{bar}| [{elapsed}{postfix}]"
 
 log = logging.getLogger("metarun")

@@ -10,6 +10,7 @@ from statistics import median_low
 
 PREPARING, MEASURING, COMPILING = "preparing data", "measuring memory", "compiling"
 TRAINING, VALIDATING, TESTING, DRAWING = "training", "validating", "testing", "drawing"
+FIRST_LINE, LINES = 10.0, 60.0  # seconds after which a log or a pipe has a line, and between lines
 RECENT = 300.0  # seconds of training by which a step is measured: beside other programs its time changes
 ENDING = 2.0  # seconds for pictures and files
 

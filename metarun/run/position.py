@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from metarun.config.schema import Config
 from metarun.intervals import Evaluation
-from metarun.run.pace import TESTING, TRAINING, VALIDATING, Pace
+from metarun.run.pace import FIRST_LINE, LINES, TESTING, TRAINING, VALIDATING, Pace
 from metarun.run.progress import Progress
 from metarun.storage.records import Phase, Position
 from metarun.storage.rundir import RunDir
@@ -21,7 +21,6 @@ from metarun.tasks import Metric
 
 TICK = 1.0  # seconds within which a new activity is said
 EVERY = 2.0  # seconds between positions in status.json
-FIRST_LINE, LINES = 10.0, 60.0  # seconds after which the log has a line, and between lines
 LONG = 10.0  # seconds that a test or a validation takes when its beginning is worth a line
 
 
