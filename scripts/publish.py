@@ -20,17 +20,22 @@ KEPT = (
     *(".hydra/config.yaml", ".hydra/overrides.yaml"),
     *("summary.json", "test_tasks.json", "environment.json", "metrics.jsonl", "timing.jsonl"),
 )
-BEGIN, END = "<!-- metarun table outputs/published -->\n", "<!-- end -->\n"
 
 
 def publish(folder: Path) -> Path:
-    """Copies one run; what was published of the same seed and budget stays until the new copy is whole."""
+    """Copies one run of an experiment to its place."""
     run = runs.read_run(folder)
     if not run.experiment or run.typed or run.evaluation:
         raise SystemExit(f"{folder}: expected a run that was begun with experiment=NAME and no other settings of it")
     target = PUBLISHED / run.experiment / f"budget_{run.config.budget:g}" / str(run.config.seed)
     if folder.resolve() == target:
         raise SystemExit(f"{folder}: is published already")
+    copy_kept(folder, target)
+    return target
+
+
+def copy_kept(folder: Path, target: Path) -> None:
+    """Copies a run without its weights; what the target held before stays until the new copy is whole."""
     copy = target.with_name(f"{target.name}.new")
     shutil.rmtree(copy, ignore_errors=True)
     for name in KEPT:
@@ -45,12 +50,11 @@ def publish(folder: Path) -> Path:
     (copy / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
     shutil.rmtree(target, ignore_errors=True)
     copy.rename(target)
-    return target
 
 
-def table() -> str:
-    """What `metarun table outputs/published` prints."""
-    sys.argv, out = ["metarun", "table", str(PUBLISHED)], io.StringIO()
+def run_verb(*words: str) -> str:
+    """What `metarun WORDS` prints."""
+    sys.argv, out = ["metarun", *words], io.StringIO()
     with redirect_stdout(out):
         code = main()
     if code:
@@ -58,9 +62,17 @@ def table() -> str:
     return out.getvalue()
 
 
+def replace_block(name: str, text: str) -> None:
+    """Writes text into the README, between the marks of the block."""
+    begin, end = f"<!-- {name} -->\n", "<!-- end -->\n"
+    readme = ROOT / "README.md"
+    before, found, rest = readme.read_text().partition(begin)
+    if not found:
+        raise SystemExit(f"README.md: expected the line {begin.strip()}")
+    readme.write_text(before + begin + "\n" + text + "\n" + end + rest.partition(end)[2])
+
+
 if __name__ == "__main__":
     for word in sys.argv[1:]:
         print(publish(Path(word)))
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    readme.write_text(before + BEGIN + "\n" + table() + "\n" + END + rest.partition(END)[2])
+    replace_block("metarun table outputs/published", run_verb("table", str(PUBLISHED)))
