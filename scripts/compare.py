@@ -91,7 +91,14 @@ def command(words: str, cell: str) -> list[str]:
         source = " ".join(word for word in source.split() if not word.startswith("meta_batch="))
     steps = [] if words in UNTRAINED else [f"meta_steps={tasks // (own or BATCH.get(cell, 25))}"]
     run = f"{cell}/{folder_of(words)}"
-    return ["metarun", *f"algo={words} {source}".split(), *steps, "device=cpu", "device.threads=1", f"hydra.run.dir={run}"]
+    return [
+        "metarun",
+        *f"algo={words} {source}".split(),
+        *steps,
+        "device=cpu",
+        "device.threads=1",
+        f"hydra.run.dir={run}",
+    ]
 
 
 def missing(folder: Path) -> Iterator[list[str]]:
@@ -151,7 +158,9 @@ def keep(folder: Path) -> None:
 
 def page() -> str:
     """The page: results, differences to MAML, times."""
-    cells = {cell: json.loads(run_verb("table", str(KEPT / cell), "format=json")) for cell in TASKS if (KEPT / cell).is_dir()}
+    cells = {
+        cell: json.loads(run_verb("table", str(KEPT / cell), "format=json")) for cell in TASKS if (KEPT / cell).is_dir()
+    }
     ...
 
 

@@ -1,6 +1,7 @@
 """Conv4: the convolutional learner of the few-shot papers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -64,10 +65,16 @@ class Conv4(Learner):
             height, width = (height // 2, width // 2) if self.pool else (-(-height // 2), -(-width // 2))
         self.head = nn.Linear(filters * height * width if self.flat else filters, outputs)
 
-    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
+    def stages(self) -> list[Callable[[Tensor, int | None], Tensor]]:
         """See Learner."""
-        for block in self.blocks:
-            x = F.relu(block["norm"](block["conv"](x), statistics_from))  # pyright: ignore[reportIndexIssue]
-            if self.pool:
-                x = F.max_pool2d(x, 2)
+        return [partial(self.stage, number) for number in range(len(self.blocks))]
+
+    def stage(self, number: int, x: Tensor, statistics_from: int | None) -> Tensor:
+        """What block `number` makes of x; the last one makes [n, F] of it."""
+        block = self.blocks[number]
+        x = F.relu(block["norm"](block["conv"](x), statistics_from))  # pyright: ignore[reportIndexIssue]
+        if self.pool:
+            x = F.max_pool2d(x, 2)
+        if number < len(self.blocks) - 1:
+            return x
         return x.flatten(1) if self.flat else mean_of_positions(x)

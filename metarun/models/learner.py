@@ -120,5 +120,11 @@ class Learner(nn.Module):
         return self.head(self.features(x, statistics_from))
 
     def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
-        """[n, F] the inputs of the head; norms as in outputs."""
-        raise NotImplementedError
+        """[n, F] the inputs of the head; norms as in outputs. By default what the stages make, one after the other."""
+        for stage in self.stages():
+            x = stage(x, statistics_from)
+        return x
+
+    def stages(self) -> list[Callable[[Tensor, int | None], Tensor]]:
+        """The layers before the head, as functions of x and statistics_from. A subclass has these or features()."""
+        return [self.features]

@@ -1,7 +1,8 @@
 """MLP: the fully connected learner."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -44,12 +45,13 @@ class MLP(Learner):
         self.norms = nn.ModuleList(TaskNorm(size, norm_scale, norm_eps) for size in hidden if norm != "none")
         self.head = nn.Linear(sizes[-1], outputs)
 
-    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
+    def stages(self) -> list[Callable[[Tensor, int | None], Tensor]]:
         """See Learner."""
-        x = x.flatten(1)
-        for number, layer in enumerate(self.layers):
-            x = layer(x)
-            if self.norms:
-                x = self.norms[number](x, statistics_from)
-            x = F.relu(x)
-        return x
+        return [partial(self.stage, number) for number in range(len(self.layers))] or [lambda x, _: x.flatten(1)]
+
+    def stage(self, number: int, x: Tensor, statistics_from: int | None) -> Tensor:
+        """[n, size] what layer `number` makes of x."""
+        x = self.layers[number](x.flatten(1))
+        if self.norms:
+            x = self.norms[number](x, statistics_from)
+        return F.relu(x)

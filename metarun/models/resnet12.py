@@ -8,7 +8,7 @@ what was drawn before; batch norm by the statistics of the task; torch's own ini
 over positions, as by Oreshkin et al.; Lee et al. flatten them for their support vector machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,11 +58,9 @@ class ResNet12(Learner):
             channels = width
         self.head = nn.Linear(channels, outputs)
 
-    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
+    def stages(self) -> list[Callable[[Tensor, int | None], Tensor]]:
         """See Learner."""
-        for block in self.blocks:
-            x = block(x, statistics_from)
-        return mean_of_positions(x)
+        return [*self.blocks[:-1], lambda x, statistics_from: mean_of_positions(self.blocks[-1](x, statistics_from))]
 
 
 class Block(nn.Module):

@@ -14,6 +14,7 @@ from metarun.data.sinusoid import Sinusoid
 from metarun.engine.engine import Engine
 from metarun.errors import SettingError
 from metarun.models import LSTM, MLP, Conv4
+from metarun.models.slow_and_fast import SlowAndFast
 
 CPU = torch.device("cpu")
 
@@ -24,12 +25,12 @@ def _source(**settings):
     return source
 
 
-@pytest.fixture(params=["mlp", "conv4 head", "lstm"])
+@pytest.fixture(params=["mlp", "mlp state", "mlp fast", "conv4 head", "conv4 fast", "lstm"])
 def generated(request):
     """(generator, four float64 tasks)."""
     generator = torch.Generator().manual_seed(0)
     with seeds.forked("test", request.param):
-        if request.param == "mlp":
+        if request.param.startswith("mlp"):
             source = Sinusoid(shots=5, queries=4)
             source.prepare(CPU)
             model, tasks = MLP((1,), 1, hidden=[6, 6]), source.sample(0, "train", torch.arange(4)).to(torch.float64)
@@ -41,18 +42,22 @@ def generated(request):
             for name in model.norm_parameters:
                 torch.nn.init.uniform_(model.get_parameter(name), 0.5, 1.5)
         which = "head" if "head" in request.param else "all"
-        made = LSTMGenerator(model.double(), generate=which, hidden=7, inner_lr=0.1, inner_steps=1, eval_inner_steps=2)
+        form = {"write": "state" if "state" in request.param else "outer", "fast_layers": "fast" in request.param}
+        steps = {"inner_lr": 0.1, "inner_steps": 1, "eval_inner_steps": 2}
+        made = LSTMGenerator(model.double(), generate=which, hidden=7, **form, **steps)
     return made, tasks
 
 
 def test_what_is_generated_is_what_torchs_lstm_reads(generated):
-    """The state of torch.nn.LSTM after the support pairs, times W, on top of the shared weights."""
+    """Of the states of torch.nn.LSTM at the support pairs: W times the last, or the mean of outer products."""
     algorithm, tasks = generated
     meta, task = algorithm.init(), tasks.select(1)
-    learner = {name.removeprefix("learner."): value for name, value in meta.items() if name.startswith("learner.")}
+    prefix = "learner.slow." if algorithm.fast_layers else "learner."
+    shared = {name.removeprefix(prefix): value for name, value in meta.items() if name.startswith(prefix)}
+    model = algorithm.model.slow if algorithm.fast_layers else algorithm.model
     seen = []
-    handle = algorithm.model.head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    functional_call(algorithm.model, learner, (task.support_x,))
+    handle = model.head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    functional_call(model, shared, (task.support_x,))
     handle.remove()
     y = task.support_y if task.support_y.is_floating_point() else F.one_hot(task.support_y, 3).double()
     pairs = torch.cat([seen[0], y], dim=1)
@@ -67,13 +72,45 @@ def test_what_is_generated_is_what_torchs_lstm_reads(generated):
             else:
                 reader.bias_ih_l0.copy_(value)
                 reader.bias_hh_l0.zero_()
-    shift = meta["writer"] @ reader(pairs)[0][-1]
+    states = reader(pairs)[0]
     params = next(iter(algorithm.adapt(meta, task, 0)))
-    assert list(params) == list(learner)
-    moved = {name for name in params if not torch.equal(params[name], learner[name])}
-    assert moved == set(algorithm.shapes), "all of the learner, or its head"
-    flat = torch.cat([(params[name] - learner[name]).flatten() for name in algorithm.shapes])
-    torch.testing.assert_close(flat, shift, rtol=1e-9, atol=1e-11)
+    before = {name.removeprefix("learner."): value for name, value in meta.items() if name.startswith("learner.")}
+    assert set(params) == set(before)
+    moved = {name for name in params if not torch.equal(params[name], before[name])}
+    which = "fast." if algorithm.fast_layers else "head." if algorithm.generate == "head" else ""
+    assert moved == {name for name in before if name.startswith(which)}, "all of the learner, its head, or a part"
+    writer = iter(meta["writer"])
+    for name in (name for name in before if name in moved):
+        shape = before[name].shape
+
+        def take(number):
+            return torch.stack([next(writer) for _ in range(number)])
+
+        if algorithm.write == "state":
+            shift = take(shape.numel()) @ states[-1]
+        elif len(shape) == 1:
+            shift = take(shape[0]) @ states.mean(dim=0)
+        else:
+            rows, columns = take(shape[0]), take(shape[1:].numel())
+            shift = torch.stack([torch.outer(rows @ h, columns @ h) for h in states]).mean(dim=0)
+        torch.testing.assert_close(params[name] - before[name], shift.view(shape), rtol=1e-9, atol=1e-11)
+    assert next(writer, None) is None
+
+
+def test_fast_layers_are_added_to_the_shared_ones():
+    """By hand: ReLU(W x) + ReLU(W* x), and a sum of two heads."""
+    with seeds.forked("test", "fast"):
+        both = SlowAndFast(MLP((3,), 2, hidden=[4, 5]).double())
+    params = dict(both.named_parameters())
+    for name, value in params.items():
+        if name.startswith("fast."):
+            torch.nn.init.normal_(value, generator=torch.Generator().manual_seed(len(name)))
+    x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = x
+    for layer in ("layers.0", "layers.1", "head"):
+        parts = [expected @ params[f"{p}.{layer}.weight"].T + params[f"{p}.{layer}.bias"] for p in ("slow", "fast")]
+        expected = sum(parts if layer == "head" else [part.clamp(min=0) for part in parts])
+    torch.testing.assert_close(both(x), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_its_meta_gradient_agrees_with_central_differences(generated):
@@ -108,12 +145,15 @@ def test_first_order_leaves_the_reading_in_and_the_second_derivatives_out():
 def test_with_nothing_to_write_it_is_maml(generated):
     algorithm, tasks = generated
     meta = algorithm.init()
-    meta["writer"] = torch.zeros_like(meta["writer"])
+    for rows, *_ in algorithm.split(meta["writer"]):
+        rows.zero_()
     which = "head" if algorithm.generate == "head" else "weights"
+    if algorithm.fast_layers:
+        pytest.skip("MAML tunes the shared layers too")
     theirs = MAML(algorithm.model, inner_lr=0.1, inner_steps=1, eval_inner_steps=2, inner_parameters=which)
     got, expected = (Engine().meta_gradient(a, m, tasks) for a, m in ((algorithm, meta), (theirs, theirs.init())))
     torch.testing.assert_close(got.losses, expected.losses, rtol=1e-12, atol=1e-12)
-    assert not torch.equal(got.grads["writer"], torch.zeros_like(meta["writer"])), "and it learns to write"
+    assert got.grads["writer"].count_nonzero(), "and it learns to write"
 
 
 def test_without_inner_steps_the_support_set_is_only_read():
@@ -129,7 +169,16 @@ def test_without_inner_steps_the_support_set_is_only_read():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"generate": "body"}, {"hidden": 0}, {"inner_steps": -1}, {"eval_inner_steps": -1}, {"first_order": 1}]
+    "bad",
+    [
+        {"generate": "body"},
+        {"hidden": 0},
+        {"inner_steps": -1},
+        {"eval_inner_steps": -1},
+        {"first_order": 1},
+        {"write": "sum"},
+        {"generate": "head", "fast_layers": True},
+    ],
 )
 def test_generator_settings_out_of_range_are_refused(bad):
     with pytest.raises(SettingError):

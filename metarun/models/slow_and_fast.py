@@ -1,0 +1,39 @@
+"""Slow and fast weights: two copies of a learner, whose layers' outputs are added, layer by layer.
+
+    x_{l+1} = slow_l(x_l) + fast_l(x_l)     as in ReLU(W x) + ReLU(W* x)
+
+Reference: Munkhdalai & Yu 2017, "Meta networks", arXiv 1703.00837 (layer augmentation).
+"""
+
+import copy
+
+from torch import Tensor
+
+from metarun.errors import SettingError
+from metarun.models.learner import Learner
+
+
+class SlowAndFast(Learner):
+    """A learner twice: its parameters are `slow.*` and `fast.*`.
+
+    Args:
+        learner: whose layers its stages() are; both parts begin with its weights.
+
+    Raises:
+        SettingError: it is a network of another package, whose layers nobody knows.
+    """
+
+    head_name = "slow.head"
+
+    def __init__(self, learner: Learner):
+        super().__init__()
+        if learner.network is not learner:
+            raise SettingError(learner.own_class, "model", "with algo.fast_layers=true a metarun Learner, in layers")
+        self.slow, self.fast = learner, copy.deepcopy(learner)
+        self.norm, self.form = learner.norm, learner.form
+
+    def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """See Learner."""
+        for slow, fast in zip(self.slow.stages(), self.fast.stages(), strict=True):
+            x = slow(x, statistics_from) + fast(x, statistics_from)
+        return self.slow.head(x) + self.fast.head(x)
