@@ -19,35 +19,40 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+from publish import ROOT, copy_kept, replace_block
 
 import metarun
-from publish import ROOT, copy_kept, replace_block, run_verb
+from metarun import intervals
+from metarun.results.runs import Run, read_run
 
 KEPT = ROOT / "outputs" / "comparison"
 TIMES = KEPT / "times.json"
 BLOCK = "metarun table outputs/comparison"
 
-TASKS = {  # training tasks, and the words of the source
-    "sinusoid": (50_000, "data=sinusoid"),
-    "tabular_linear": (50_000, "data=tabular"),
-    "tabular_mlp": (50_000, "data=tabular data.teacher=mlp"),
-    "tabular_tree": (50_000, "data=tabular data.teacher=tree"),
-    "tabular_noise": (12_500, "data=tabular data.teacher=noise"),
-    "hsb82": (12_500, "data=table data.file=hsb82.csv data.target=mAch data.task=school data.shots=10"),
-    "names": (12_500, "data=text data.file=names.csv data.text=name data.target=locale"),
-    "omniglot_5w1s": (32_000, "data=omniglot"),
-    "omniglot_20w1s": (8_000, "data=omniglot data.ways=20 meta_batch=16"),
-}
-TITLES = {
-    "sinusoid": "sinusoid 10-shot, mse",
-    "tabular_linear": "tabular linear, %",
-    "tabular_mlp": "tabular mlp, %",
-    "tabular_tree": "tabular tree, %",
-    "tabular_noise": "tabular noise, %",
-    "hsb82": "hsb82 10-shot, mse",
-    "names": "names 3-way 5-shot, %",
-    "omniglot_5w1s": "Omniglot 5-way 1-shot, %",
-    "omniglot_20w1s": "Omniglot 20-way 1-shot, %",
+
+class Cell(NamedTuple):
+    """A source: its name on the page, training tasks, those of an outer step, and its words."""
+
+    title: str
+    tasks: int
+    batch: int
+    words: str
+
+
+HSB82 = "data=table data.file=hsb82.csv data.target=mAch data.task=school data.shots=10"
+NAMES = "data=text data.file=names.csv data.text=name data.target=locale"
+CELLS = {
+    "sinusoid": Cell("sinusoid 10-shot, mse", 50_000, 25, "data=sinusoid"),
+    "tabular_linear": Cell("tabular linear, %", 50_000, 25, "data=tabular"),
+    "tabular_mlp": Cell("tabular mlp, %", 50_000, 25, "data=tabular data.teacher=mlp"),
+    "tabular_tree": Cell("tabular tree, %", 50_000, 25, "data=tabular data.teacher=tree"),
+    "tabular_noise": Cell("tabular noise, %", 12_500, 25, "data=tabular data.teacher=noise"),
+    "hsb82": Cell("hsb82 10-shot, mse", 12_500, 25, HSB82),
+    "names": Cell("names 3-way 5-shot, %", 12_500, 25, NAMES),
+    "omniglot_5w1s": Cell("Omniglot 5-way 1-shot, %", 32_000, 32, "data=omniglot"),
+    "omniglot_20w1s": Cell("Omniglot 20-way 1-shot, %", 8_000, 16, "data=omniglot data.ways=20"),
 }
 ALGORITHMS = {  # the words of a row, and the tasks of its outer step where it has its own number
     "protonet": None,
@@ -75,8 +80,9 @@ ALGORITHMS = {  # the words of a row, and the tasks of its outer step where it h
     "oracle": None,
     "imaml": None,
 }
+REFERENCE = "maml"
+NO_RIVALS = ("oracle",)  # which is told the truth
 UNTRAINED = ("scratch", "sklearn")
-BATCH = {"omniglot_5w1s": 32, "omniglot_20w1s": 16}  # else 25
 
 
 def folder_of(words: str) -> str:
@@ -86,24 +92,16 @@ def folder_of(words: str) -> str:
 
 def command(words: str, cell: str) -> list[str]:
     """The command of a row in a cell, for a shell in the folder."""
-    tasks, source = TASKS[cell]
-    if own := ALGORITHMS[words]:
-        source = " ".join(word for word in source.split() if not word.startswith("meta_batch="))
-    steps = [] if words in UNTRAINED else [f"meta_steps={tasks // (own or BATCH.get(cell, 25))}"]
-    run = f"{cell}/{folder_of(words)}"
-    return [
-        "metarun",
-        *f"algo={words} {source}".split(),
-        *steps,
-        "device=cpu",
-        "device.threads=1",
-        f"hydra.run.dir={run}",
-    ]
+    _, tasks, batch, source = CELLS[cell]
+    batch = ALGORITHMS[words] or batch
+    steps = [] if words in UNTRAINED else [f"meta_batch={batch}", f"meta_steps={tasks // batch}"]
+    where = ["device=cpu", "device.threads=1", f"hydra.run.dir={cell}/{folder_of(words)}"]
+    return ["metarun", *f"algo={words} {source}".split(), *steps, *where]
 
 
 def missing(folder: Path) -> Iterator[list[str]]:
     """The commands of what is not there, or not finished."""
-    for cell in TASKS:
+    for cell in CELLS:
         for words in ALGORITHMS:
             run = folder / cell / folder_of(words)
             if (run / "summary.json").is_file():
@@ -122,9 +120,9 @@ def measure(folder: Path) -> None:
         times[words] = {"new_task_s": time_new_task(run)}
         if words not in UNTRAINED:
             with tempfile.TemporaryDirectory() as place:
-                words_ = [w for w in command(words, "omniglot_5w1s", Path(place)) if "steps=" not in w]
                 few = ["meta_steps=30", "log_every=10", "val_tasks=2", "test_tasks=2", "device.threads=2"]
-                subprocess.run([*words_, *few], check=True, capture_output=True)
+                words_ = [word for word in command(words, "omniglot_5w1s") if "steps=" not in word]
+                subprocess.run([*words_, *few], check=True, capture_output=True, cwd=place)
                 [timing] = Path(place).glob("*/*/timing.jsonl")
                 rows = [json.loads(line) for line in timing.read_text().splitlines()]
             times[words]["training_task_s"] = 1 / max(row["tasks_per_second"] for row in rows)
@@ -149,7 +147,7 @@ def time_new_task(run: Path) -> float:
 
 def keep(folder: Path) -> None:
     """Copies what the finished runs of the folder leave behind."""
-    for cell in TASKS:
+    for cell in CELLS:
         for words in ALGORITHMS:
             run = folder / cell / folder_of(words)
             if (run / "summary.json").is_file():
@@ -157,11 +155,78 @@ def keep(folder: Path) -> None:
 
 
 def page() -> str:
-    """The page: results, differences to MAML, times."""
-    cells = {
-        cell: json.loads(run_verb("table", str(KEPT / cell), "format=json")) for cell in TASKS if (KEPT / cell).is_dir()
-    }
-    ...
+    """The page: results, paired differences to MAML, times."""
+    cells = {cell: {words: run for words in ALGORITHMS if (run := read(cell, words))} for cell in CELLS}
+    cells = {cell: found for cell, found in cells.items() if found}
+    times = json.loads(TIMES.read_text()) if TIMES.is_file() else {}
+    rows = [words for words in ALGORITHMS if any(words in found for found in cells.values())]
+    heads = [CELLS[cell].title for cell in cells]
+    results = [[f"`{w}`", *(show(found, w) for found in cells.values())] for w in rows]
+    differences = [[f"`{w}`", *(show_difference(found, w) for found in cells.values())] for w in rows if w != REFERENCE]
+    seconds = [
+        [f"`{words}`", show_time(times[words].get("training_task_s")), show_time(times[words]["new_task_s"])]
+        for words in rows
+        if words in times
+    ]
+    tasks = [f"{CELLS[cell].tasks:,}" for cell in cells]
+    return "\n".join(
+        [
+            *write_table(["`algo=`", *heads], [["training tasks", *tasks], *results]),
+            *("", f"Paired differences to `{REFERENCE}` on the same test tasks, with their 95 % intervals:", ""),
+            *write_table(["`algo=`", *heads], differences),
+            *("", "Time, two threads, 5-way 1-shot on Omniglot with conv4:", ""),
+            *write_table(["`algo=`", "a training task (ms)", "a new task (ms)"], seconds),
+        ]
+    )
+
+
+def read(cell: str, words: str) -> Run | None:
+    """A kept run."""
+    folder = KEPT / cell / folder_of(words)
+    return read_run(folder) if folder.is_dir() else None
+
+
+def show(found: dict[str, Run], words: str) -> str:
+    """The mean of a row with its interval, bold where no row is better by more than the interval of the difference."""
+    if words not in found:
+        return ""
+    run = found[words]
+    sign = 1 if run.summary.metric == "accuracy" else -1
+    gaps = [subtract(other, run) for name, other in found.items() if name not in NO_RIVALS]
+    text = format_number(run, statistics.fmean(run.each), intervals.over_tasks(run.each, clusters=run.clusters)[1])
+    return text if any(sign * mean > ci95 for mean, ci95 in gaps) else f"**{text}**"
+
+
+def show_difference(found: dict[str, Run], words: str) -> str:
+    """The paired difference of a row to the reference."""
+    if words not in found or REFERENCE not in found:
+        return ""
+    mean, ci95 = subtract(found[words], found[REFERENCE])
+    return ("+" if mean > 0 else "") + format_number(found[words], mean, ci95).replace("-", "−")
+
+
+def subtract(run: Run, other: Run) -> tuple[float, float]:
+    """The mean over test tasks of the differences of two runs, and its 95% interval."""
+    if run.digest != other.digest:
+        raise SystemExit(f"{run.rundir.path}: was tested on other tasks than {other.rundir.path}")
+    gaps = [a - b for a, b in zip(run.each, other.each, strict=True)]
+    return intervals.over_tasks(gaps, clusters=run.clusters)
+
+
+def format_number(run: Run, mean: float, ci95: float) -> str:
+    """A mean with its interval: per cent, or an error."""
+    factor, digits = (100, 1) if run.summary.metric == "accuracy" else (1, 3 if ci95 < 0.1 else 2)
+    return f"{factor * mean:.{digits}f} ± {factor * ci95:.{digits}f}"
+
+
+def show_time(seconds: float | None) -> str:
+    """Milliseconds."""
+    return "" if seconds is None else f"{1000 * seconds:.1f}"
+
+
+def write_table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of Markdown."""
+    return [f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *rows)]
 
 
 if __name__ == "__main__":
@@ -173,3 +238,5 @@ if __name__ == "__main__":
         measure(Path(rest[0]))
     elif verb == "keep":
         keep(Path(rest[0]))
+    if verb in ("keep", "time", "page"):
+        replace_block(BLOCK, page())
