@@ -48,7 +48,7 @@ CELLS = {
     "tabular_linear": Cell("tabular linear, %", 50_000, 25, "data=tabular"),
     "tabular_mlp": Cell("tabular mlp, %", 50_000, 25, "data=tabular data.teacher=mlp"),
     "tabular_tree": Cell("tabular tree, %", 50_000, 25, "data=tabular data.teacher=tree"),
-    "tabular_noise": Cell("tabular noise, %", 12_500, 25, "data=tabular data.teacher=noise"),
+    "tabular_noise": Cell("tabular noise, %", 12_500, 25, "data=tabular data.teacher=noise test_tasks=2000"),
     "hsb82": Cell("hsb82 10-shot, mse", 12_500, 25, HSB82),
     "names": Cell("names 3-way 5-shot, %", 12_500, 25, NAMES),
     "omniglot_5w1s": Cell("Omniglot 5-way 1-shot, %", 32_000, 32, "data=omniglot"),

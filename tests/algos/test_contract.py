@@ -1,7 +1,7 @@
 """Every algorithm on every task source that conf/ has: it learns, and engine modes, saving and task order do not matter.
 
 An algorithm or a source that is new in conf/ is tested here without a line more, unless it needs other short settings.
-Whether it learns takes long to see: by default on one source for each algorithm, with -m slow on the others.
+Whether it learns takes long to see: by default of an algorithm of each family on one source, with -m slow of all.
 """
 
 import itertools
@@ -66,9 +66,8 @@ OF_FILES = {"images", "torchvision", "table", "text"}  # of the user's, whose ta
 GENERATED = [name for name in _choices("data") if name not in OF_FILES]
 COMBINATIONS = [c for c in itertools.product(_choices("algo"), GENERATED) if c not in REFUSED]
 COMBINATIONS += VARIANTS
-QUICKEST = dict.fromkeys(("protonet", "matching", "imaml", "meta_lstm", "lstm_generator"), "tabular") | {
-    "baseline": "omniglot"
-}  # of the others: sinusoid
+BY_DEFAULT = {"maml": "sinusoid", "reptile": "sinusoid", "protonet": "tabular", "baseline": "omniglot"}
+BY_DEFAULT |= {"meta_lstm": "tabular", "lstm_generator": "tabular", "in_context": "sinusoid"}
 
 
 def _words(algo, data, data_root):
@@ -110,7 +109,7 @@ LONG = {("cavia", "omniglot"), *itertools.product(["imaml", "mann"], ["omniglot"
 
 
 def _by_length(algo, data):
-    marks = [] if data == QUICKEST.get(algo, "sinusoid") else [pytest.mark.slow]
+    marks = [] if BY_DEFAULT.get(algo) == data else [pytest.mark.slow]
     return pytest.param(algo, data, marks=marks, id=f"{algo}-{data}")
 
 
