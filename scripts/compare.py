@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from publish import ROOT, copy_kept, replace_block
+from publish import CHOICES, ROOT, copy_kept, replace_block
 
 import metarun
 from metarun import intervals
@@ -151,7 +151,9 @@ def keep(folder: Path) -> None:
         for words in ALGORITHMS:
             run = folder / cell / folder_of(words)
             if (run / "summary.json").is_file():
-                copy_kept(run, KEPT / cell / run.name)
+                copy_kept(run, kept := KEPT / cell / run.name, [CHOICES])
+                config = kept / ".hydra" / "config.yaml"
+                config.write_text(config.read_text().replace(f"{folder.resolve()}/", ""))  # where it lay
 
 
 def page() -> str:

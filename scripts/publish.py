@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -16,10 +17,9 @@ from metarun.results import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "outputs" / "published"
-KEPT = (
-    *(".hydra/config.yaml", ".hydra/overrides.yaml"),
-    *("summary.json", "test_tasks.json", "environment.json", "metrics.jsonl", "timing.jsonl"),
-)
+RESULT = (".hydra/config.yaml", ".hydra/overrides.yaml", "summary.json", "test_tasks.json", "environment.json")
+CHOICES = ".hydra/choices.yaml"  # which earlier versions did not keep
+SEEN = (CHOICES, "metrics.jsonl", "timing.jsonl", "examples.png")
 
 
 def publish(folder: Path) -> Path:
@@ -30,20 +30,17 @@ def publish(folder: Path) -> Path:
     target = PUBLISHED / run.experiment / f"budget_{run.config.budget:g}" / str(run.config.seed)
     if folder.resolve() == target:
         raise SystemExit(f"{folder}: is published already")
-    copy_kept(folder, target)
+    copy_kept(folder, target, SEEN)
     return target
 
 
-def copy_kept(folder: Path, target: Path) -> None:
-    """Copies a run without its weights; what the target held before stays until the new copy is whole."""
+def copy_kept(folder: Path, target: Path, more: Sequence[str]) -> None:
+    """Copies the result of a run, and more of it; what the target held before stays until the new copy is whole."""
     copy = target.with_name(f"{target.name}.new")
     shutil.rmtree(copy, ignore_errors=True)
-    for name in KEPT:
+    for name in (*RESULT, *(name for name in more if (folder / name).is_file())):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, copy / name)
-    for name in (".hydra/choices.yaml", "examples.png"):  # earlier versions kept neither
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, copy / name)
     environment = json.loads((copy / "environment.json").read_text())
     for session in (environment, *environment.get("continued", [])):  # where metarun lay is nobody's business
         session["argv"] = ["metarun", *(word for word in session["argv"] if "=" in word and "dir=" not in word)]
