@@ -164,6 +164,15 @@ def test_the_table_of_results_is_that_of_the_saved_runs(metarun, monkeypatch):
     assert "Left out" not in out
 
 
+def test_the_page_of_comparison_is_that_of_the_kept_runs(monkeypatch):
+    """scripts/compare.py writes it."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import compare
+
+    begin, end = f"<!-- {compare.BLOCK} -->\n", "<!-- end -->\n"
+    assert TEXT.partition(begin)[2].partition(end)[0].strip() == compare.page().strip()
+
+
 def test_published_runs_are_those_of_their_experiments(metarun):
     """Their configs are what the experiment composes to today, but for what was typed, then or on resume."""
     for folder in (ROOT / "outputs" / "published").glob("*/*/*/*"):

@@ -30,12 +30,15 @@ from torch.func import vmap
 from metarun.algos.base import Algorithm
 from metarun.engine.chunking import CPU_WORKERS, Chunks, choose_size, cut, explaining_short_memory
 from metarun.engine.compile import Runner
+from metarun.engine.replay import Replay
 from metarun.errors import SettingError, UsageError, at_least, boolean, one_of
 from metarun.models.functional import Params
 from metarun.models.unit import running, unit
 from metarun.tasks import Task
 
 log = logging.getLogger(__name__)
+
+REPLAY_FROM = 1000  # meta_steps from which a run repays recording its meta-gradient, which takes 1 to 3 seconds
 
 
 class MetaGradient(NamedTuple):
@@ -62,6 +65,9 @@ class Engine:
         compiled: with mode=compile: `step`, each of the algorithm's units is compiled, above all the inner step, so
             that more inner steps take no longer to compile; or `task`, all that happens in a task.
         compile_from: with mode=compile, the meta_steps from which a run repays compiling; shorter ones run as vmap.
+        replay: with mode=vmap, whether to record what torch's kernels are asked to do in an outer step, and to replay
+            that where it is faster and the same to the last bit (engine/replay.py); not in a run of less than
+            REPLAY_FROM outer steps.
     """
 
     mode: str = "vmap"
@@ -71,10 +77,11 @@ class Engine:
     autocast: str | None = None
     compiled: str | None = None
     compile_from: int | None = None
+    replay: bool = True
 
     def __post_init__(self):
         one_of("mode", self.mode, ["vmap", "compile", "loop"])
-        boolean(checkpoint_inner=self.checkpoint_inner)
+        boolean(checkpoint_inner=self.checkpoint_inner, replay=self.replay)
         if self.autocast is not None:
             one_of("autocast", self.autocast, ["bfloat16"])
         for name in ("chunk", "eval_chunk"):
@@ -98,7 +105,7 @@ class Engine:
             UsageError: this algorithm cannot be compiled, or nothing can.
         """
         if self.mode != "compile":
-            return self
+            return self if meta_steps >= REPLAY_FROM else replace(self, replay=False)
         if meta_steps < (self.compile_from or 0):
             return self.interpreted
         if not shutil.which(compiler := os.environ.get("CXX", "g++")):
@@ -153,9 +160,12 @@ class Engine:
         Chunks are from plan(); without them the sizes are those that are set, and all tasks at once for `auto`. `total`
         is the number of tasks on all ranks, by which the sum is divided in place of T.
         """
-        work = partial(self._gradient, meta=meta, total=total or len(tasks.support_x))
+        work = partial(self._gradient, total=total or len(tasks.support_x))
         pieces = cut(tasks, chunks.train if chunks else self._size(self.chunk, tasks))
-        grads, losses, scores = zip(*self._each("engine.chunk", work, algorithm, pieces), strict=True)
+        if self.replay and self.mode == "vmap" and algorithm.at(0.0) is algorithm and not self._runner:
+            work = self._replay.choose(work, algorithm, meta, pieces)
+        done = self._each("engine.chunk", partial(work, meta=meta), algorithm, pieces)
+        grads, losses, scores = zip(*done, strict=True)
         sums = grads[0]
         for more in grads[1:]:
             sums = tuple(a + b for a, b in zip(sums, more, strict=True))
@@ -213,6 +223,10 @@ class Engine:
     def _runner(self) -> Runner | None:
         compiles, recomputes = self.mode == "compile", self.checkpoint_inner
         return Runner(compiles=compiles, recomputes=recomputes) if compiles or recomputes else None
+
+    @cached_property
+    def _replay(self) -> Replay:
+        return Replay()
 
     @cached_property
     def _workers(self) -> "_Workers":

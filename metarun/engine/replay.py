@@ -1,0 +1,108 @@
+"""Whether to replay a meta-gradient: recorded once, seen to be the same, and kept where that is faster.
+
+The answer changes no bit of a result, so that it may depend on a clock.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarun.algos.base import Algorithm
+from metarun.models.functional import Params
+from metarun.tasks import Task
+
+log = logging.getLogger(__name__)
+
+Gradients = tuple[tuple[Tensor, ...], Tensor, Tensor]  # of a chunk: gradients, losses and scores
+Work = Callable[..., Gradients]  # work(algorithm, meta=meta, tasks=chunk)
+
+WARM = 5  # outer steps before the recording
+TRIALS = 6  # outer steps that are done both ways after it
+FASTER = 0.95  # share of the time that a replay may take
+
+
+class Replay:
+    """The meta-gradient of a run, as it goes from outer step to outer step."""
+
+    def __init__(self):
+        self.made_for: Any = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.step, self.given_up = 0, False
+        self.recordings: dict[Any, Callable[..., Any]] = {}
+        self.seconds: list[tuple[float, float]] = []  # of a chunk as it is, and replayed
+
+    def choose(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task]) -> Work:
+        """What to do in this outer step in place of `work`; called by one thread while no other computes.
+
+        Torch's recorder changes torch for all threads while it is at work.
+        """
+        made_for = algorithm.origin, *(_form(meta, piece) for piece in pieces)
+        if made_for != self.made_for:
+            self._forget()
+            self.made_for = made_for
+        self.step += 1
+        if self.step == WARM:
+            self._record(work, algorithm, meta, pieces)
+        if self.given_up or self.step <= WARM:
+            return work
+        if self.step <= WARM + TRIALS:
+            return lambda algorithm, meta, tasks: self._try(work, algorithm, meta, tasks)
+        if self.step == WARM + TRIALS + 1:
+            self._decide()
+        return work if self.given_up else lambda algorithm, meta, tasks: self._replay(meta, tasks)
+
+    def _record(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task]) -> None:
+        from metarun.engine.recording import record
+
+        def flat(*tensors: Tensor) -> list[Tensor]:
+            given = dict(zip(meta, tensors, strict=False))
+            grads, losses, scores = work(algorithm, meta=given, tasks=Task(*tensors[len(meta) :]))
+            return [*grads, losses, scores]
+
+        for piece in {_form(meta, piece): piece for piece in pieces}.values():
+            try:
+                self.recordings[_form(meta, piece)] = record(flat, [*meta.values(), *piece])
+            except Exception as error:  # whatever it is, the work can be done as it was
+                log.debug("no recording of the meta-gradient: %s", error)
+                self.given_up = True
+
+    def _replay(self, meta: Params, tasks: Task) -> Gradients:
+        with torch.no_grad():
+            *grads, losses, scores = self.recordings[_form(meta, tasks)](*meta.values(), *tasks)
+        return tuple(grads), losses, scores
+
+    def _try(self, work: Work, algorithm: Algorithm, meta: Params, tasks: Task) -> Gradients:
+        """The chunk's gradients as they always were, once it is seen that a replay has the same."""
+        began = _now(losses := tasks.query_y)
+        grads, losses, scores = work(algorithm, meta=meta, tasks=tasks)
+        between = _now(losses)
+        again = self._replay(meta, tasks)
+        self.seconds.append((between - began, _now(losses) - between))
+        pairs = zip((*grads, losses, scores), (*again[0], *again[1:]), strict=True)
+        if not all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs):
+            log.debug("a replay of the meta-gradient has other numbers")
+            self.given_up = True
+        return grads, losses, scores
+
+    def _decide(self) -> None:
+        usual, replayed = (sum(times) for times in zip(*self.seconds, strict=True))
+        log.debug("a replay takes %.2f of the time", replayed / usual)
+        self.given_up |= replayed > FASTER * usual
+
+
+def _form(meta: Params, tasks: Task) -> tuple:
+    """What a recording is made for: names, shapes, strides and types."""
+    return tuple(meta), *((t.shape, t.stride(), t.dtype, t.device) for t in (*meta.values(), *tasks))
+
+
+def _now(tensor: Tensor) -> float:
+    """Seconds, once the tensor's device has done what it was given."""
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
+    return time.perf_counter()
