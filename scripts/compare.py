@@ -45,14 +45,14 @@ HSB82 = "data=table data.file=hsb82.csv data.target=mAch data.task=school data.s
 NAMES = "data=text data.file=names.csv data.text=name data.target=locale"
 CELLS = {
     "sinusoid": Cell("sinusoid 10-shot, mse", 50_000, 25, "data=sinusoid"),
-    "tabular_linear": Cell("tabular linear, %", 50_000, 25, "data=tabular"),
-    "tabular_mlp": Cell("tabular mlp, %", 50_000, 25, "data=tabular data.teacher=mlp"),
-    "tabular_tree": Cell("tabular tree, %", 50_000, 25, "data=tabular data.teacher=tree"),
+    "tabular_linear": Cell("tabular linear, %", 25_000, 25, "data=tabular"),
+    "tabular_mlp": Cell("tabular mlp, %", 25_000, 25, "data=tabular data.teacher=mlp"),
+    "tabular_tree": Cell("tabular tree, %", 25_000, 25, "data=tabular data.teacher=tree"),
     "tabular_noise": Cell("tabular noise, %", 12_500, 25, "data=tabular data.teacher=noise test_tasks=2000"),
     "hsb82": Cell("hsb82 10-shot, mse", 12_500, 25, HSB82),
     "names": Cell("names 3-way 5-shot, %", 12_500, 25, NAMES),
-    "omniglot_5w1s": Cell("Omniglot 5-way 1-shot, %", 32_000, 32, "data=omniglot"),
-    "omniglot_20w1s": Cell("Omniglot 20-way 1-shot, %", 8_000, 16, "data=omniglot data.ways=20"),
+    "omniglot_5w1s": Cell("Omniglot 5-way 1-shot, %", 16_000, 32, "data=omniglot"),
+    "omniglot_20w1s": Cell("Omniglot 20-way 1-shot, %", 4_000, 16, "data=omniglot data.ways=20"),
 }
 ALGORITHMS = {  # the words of a row, and the tasks of its outer step where it has its own number
     "protonet": None,

@@ -20,6 +20,7 @@ from metarun.models.functional import Params
 from metarun.tasks import Metric, Split, Task, TaskSource, clusters_of
 
 EVAL_BATCH = 100  # tasks that are made at once in validation and test
+AHEAD_STEPS, AHEAD_BYTES = 16, 1 << 20  # the most outer steps, and bytes, for which training tasks are drawn at once
 
 
 @dataclass
@@ -70,15 +71,9 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         DivergedError: the meta-loss or meta-gradient of a step is not finite. The state is then the step's before.
     """
     processes = experiment.processes
-    train_tasks = experiment.train_tasks or experiment.algorithm.train_tasks
-    while state.step < meta_steps:
+    for mine, tasks in _draw(experiment, range(state.step, meta_steps), meta_batch):
         progress = state.step / meta_steps
         algorithm = experiment.algorithm.at(progress)
-        index = torch.arange(state.step * meta_batch, (state.step + 1) * meta_batch)
-        if train_tasks is not None:
-            index %= train_tasks
-        mine = processes.share(index)
-        tasks = experiment.source.sample(experiment.seed, "train", mine)
         gradient = experiment.engine.meta_gradient(algorithm, state.meta, tasks, state.chunks, meta_batch)
         grads = processes.sum(gradient.grads)
         losses, scores = (processes.join(part, meta_batch) for part in (gradient.losses, gradient.scores))
@@ -98,6 +93,26 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         state.optimizer.step()
         state.step += 1
         yield OuterStep(state.step, losses.mean(), scores.mean())
+
+
+def _draw(experiment: Experiment, steps: range, meta_batch: int) -> Iterator[tuple[Tensor, Task]]:
+    """For each outer step the numbers of its tasks that are this rank's, and the tasks.
+
+    Small ones are drawn for several steps at once, which takes hardly longer than for one.
+    """
+    train_tasks = experiment.train_tasks or experiment.algorithm.train_tasks
+    ahead = 1
+    while steps:
+        index = torch.arange(steps[0] * meta_batch, (steps[0] + len(steps[:ahead])) * meta_batch)
+        if train_tasks is not None:
+            index %= train_tasks
+        mine = [experiment.processes.share(part) for part in index.split(meta_batch)]
+        tasks = experiment.source.sample(experiment.seed, "train", torch.cat(mine))
+        size = len(mine[0])
+        for n, part in enumerate(mine):
+            yield part, tasks.select(slice(n * size, (n + 1) * size))
+        taken = sum(tensor.nbytes for tensor in tasks) // len(mine)
+        steps, ahead = steps[len(mine) :], min(max(AHEAD_BYTES // max(taken, 1), 1), AHEAD_STEPS)
 
 
 def _first_not_finite(
