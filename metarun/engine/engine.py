@@ -2,9 +2,10 @@
 
     meta-gradient = 1/T Σ_t ∇_θ meta_loss(θ, task_t)
 
-T tasks. `vmap` runs the one-task function on a chunk of tasks at once. `compile` does so too, but has the algorithm's
-units (its inner step, say) compiled. `loop` runs it task by task: the reference that the others are tested against, and
-the mode to step through with a debugger. All add up the chunks' gradients, in the order of the tasks.
+T tasks. `vmap` runs the one-task function on a chunk of tasks at once, or replays what that asks of torch's kernels
+(replay.py). `compile` makes one program of it (compile.py). `loop` runs it task by task: the reference that the others
+are tested against, and the mode to step through with a debugger. All add up the chunks' gradients, in the order of the
+tasks.
 
 On a CPU two chunks are worked on at a time, each with half of the threads: while one waits for Python, the other
 computes, and fewer threads share an operation. Without that an outer step takes longer on two cores: conv4 MAML with
@@ -29,11 +30,12 @@ from torch.func import vmap
 
 from metarun.algos.base import Algorithm
 from metarun.engine.chunking import CPU_WORKERS, Chunks, choose_size, cut, explaining_short_memory
-from metarun.engine.compile import Runner
+from metarun.engine.compile import Programs
+from metarun.engine.recompute import recompute
 from metarun.engine.replay import Replay
 from metarun.errors import SettingError, UsageError, at_least, boolean, one_of
 from metarun.models.functional import Params
-from metarun.models.unit import running, unit
+from metarun.models.unit import running
 from metarun.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -62,8 +64,6 @@ class Engine:
             gradient: memory then grows by one learner an inner step, and time by about a third.
         autocast: `bfloat16`: in meta-training, and never in validation and test, products and convolutions round to 8
             bits of mantissa (torch.autocast). None: they do not.
-        compiled: with mode=compile: `step`, each of the algorithm's units is compiled, above all the inner step, so
-            that more inner steps take no longer to compile; or `task`, all that happens in a task.
         compile_from: with mode=compile, the meta_steps from which a run repays compiling; shorter ones run as vmap.
         replay: with mode=vmap, whether to record what torch's kernels are asked to do in an outer step, and to replay
             that where it is faster and the same to the last bit (engine/replay.py); not in a run of less than
@@ -75,7 +75,6 @@ class Engine:
     eval_chunk: int | str = "auto"
     checkpoint_inner: bool = False
     autocast: str | None = None
-    compiled: str | None = None
     compile_from: int | None = None
     replay: bool = True
 
@@ -90,13 +89,12 @@ class Engine:
                     raise SettingError(value, name, "auto, or an integer of at least 1")
                 if self.mode == "loop":
                     raise SettingError(value, name, "auto with mode=loop, which takes one task at a time")
-        for name in ("compiled", "compile_from"):
-            if (value := getattr(self, name)) is not None and self.mode != "compile":
-                raise SettingError(value, name, "null without mode=compile")
-        if self.compiled is not None:
-            one_of("compiled", self.compiled, ["step", "task"])
         if self.compile_from is not None:
             at_least(0, compile_from=self.compile_from)
+            if self.mode != "compile":
+                raise SettingError(self.compile_from, "compile_from", "null without mode=compile")
+        if self.checkpoint_inner and self.mode == "compile":
+            raise SettingError(True, "checkpoint_inner", "false with mode=compile, which decides that itself")
 
     def for_run(self, algorithm: Algorithm, meta_steps: int) -> "Engine":
         """The engine of a run of so many outer steps: one that does not compile where that would not repay.
@@ -113,8 +111,9 @@ class Engine:
                 f"{compiler!r} (CXX): engine=compile expected a C++ compiler and found no such program; install g++, "
                 f"set CXX to one, or use engine=vmap"
             )
-        if self.compiled == "task" and algorithm.at(0.0) is not algorithm:
-            raise UsageError(f"task (engine.compiled): expected step: {algorithm.name} changes during meta-training")
+        if algorithm.at(0.0) is not algorithm:
+            rule = f"vmap: {algorithm.name} changes during meta-training, and would be compiled again for each change"
+            raise UsageError(f"compile (engine): expected {rule}")
         return self
 
     @cached_property
@@ -122,7 +121,7 @@ class Engine:
         """The same engine without compiling, for what is done once or twice."""
         if self.mode != "compile":
             return self
-        return replace(self, mode="vmap", compiled=None, compile_from=None)
+        return replace(self, mode="vmap", compile_from=None)
 
     def plan(
         self, algorithm: Algorithm, meta: Params, train: Task, test: Task, *, meta_batch: int, eval_batch: int
@@ -135,8 +134,7 @@ class Engine:
         if self.mode == "loop":
             return Chunks(1, 1)
         if self.mode == "compile":
-            what = "all that happens in a task" if self.compiled == "task" else "each inner step"
-            log.info("compiling %s, which may take the first outer step a minute or two", what)
+            log.info("compiling the meta-gradient, which may take the first outer step some minutes")
         device = train.support_x.device
         stages = {id(a): a for a in map(algorithm.at, (0.0, 0.5, 1.0))}.values()  # of most algorithms there is one
 
@@ -162,7 +160,9 @@ class Engine:
         """
         work = partial(self._gradient, total=total or len(tasks.support_x))
         pieces = cut(tasks, chunks.train if chunks else self._size(self.chunk, tasks))
-        if self.replay and self.mode == "vmap" and algorithm.at(0.0) is algorithm and not self._runner:
+        if self.mode == "compile":
+            work = self._programs.choose(work, algorithm, meta, pieces)
+        elif self.replay and self.mode == "vmap" and algorithm.at(0.0) is algorithm and not self.checkpoint_inner:
             work = self._replay.choose(work, algorithm, meta, pieces)
         done = self._each("engine.chunk", partial(work, meta=meta), algorithm, pieces)
         grads, losses, scores = zip(*done, strict=True)
@@ -186,11 +186,11 @@ class Engine:
     ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         """The sum of a chunk's gradients divided by `total`, and each task's loss and metric."""
         leaves = {name: value.detach().requires_grad_() for name, value in meta.items()}
-        meta_loss = partial(unit, algorithm.meta_loss) if self.compiled == "task" else algorithm.meta_loss
         device = tasks.support_x.device.type
         # The backward pass too: there checkpoint_inner computes again what has to be the same as before.
-        with running(self._runner), torch.autocast(device, torch.bfloat16, enabled=self.autocast is not None):
-            loss, score = self.map_tasks(meta_loss, leaves, tasks)
+        runner = recompute if self.checkpoint_inner else None
+        with running(runner), torch.autocast(device, torch.bfloat16, enabled=self.autocast is not None):
+            loss, score = self.map_tasks(algorithm.meta_loss, leaves, tasks)
             grads = torch.autograd.grad(loss.sum() / total, list(leaves.values()), materialize_grads=True)
         return grads, loss.detach(), score.detach()
 
@@ -220,9 +220,8 @@ class Engine:
         return self._workers.map(work_on, algorithm, pieces)
 
     @cached_property
-    def _runner(self) -> Runner | None:
-        compiles, recomputes = self.mode == "compile", self.checkpoint_inner
-        return Runner(compiles=compiles, recomputes=recomputes) if compiles or recomputes else None
+    def _programs(self) -> Programs:
+        return Programs()
 
     @cached_property
     def _replay(self) -> Replay:
@@ -239,7 +238,6 @@ class _Workers:
     def __init__(self, threads: int):
         self.pool = ThreadPoolExecutor(CPU_WORKERS, "chunk", torch.set_num_threads, (threads,))
         self.local = threading.local()
-        self.began = False
 
     def map(self, work: Callable[[Algorithm, Task], Any], algorithm: Algorithm, pieces: list[Task]) -> list[Any]:
         """work(a copy of the algorithm, piece) for each piece, in order."""
@@ -247,9 +245,6 @@ class _Workers:
         def run(piece: Task) -> Any:
             return work(self._own(algorithm), piece)
 
-        if not self.began:  # one piece after the other: what is made once, compiled code above all, is made here
-            self.began = True
-            return [self.pool.submit(run, piece).result() for piece in pieces]
         return list(self.pool.map(run, pieces))
 
     def _own(self, algorithm: Algorithm) -> Algorithm:

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from metarun.algos.base import Algorithm
+from metarun.models.functional import Params
+from metarun.tasks import Task
+
 Function = Callable[..., Sequence[Tensor]]
 
 
@@ -23,7 +27,7 @@ def record(function: Function, inputs: Sequence[Tensor]) -> Function:
     Raises:
         ValueError: a result is an input or a constant, and no new tensor.
     """
-    module = make_fx(function)(*inputs)
+    module = trace(function, inputs)
     with torch.no_grad():
         tensors = _Tensors(module)
         tensors.run(*inputs)
@@ -33,6 +37,11 @@ def record(function: Function, inputs: Sequence[Tensor]) -> Function:
         module.graph.eliminate_dead_code()
     module.recompile()
     return module.forward
+
+
+def trace(function: Function, inputs: Sequence[Tensor]) -> fx.GraphModule:
+    """The operations of function(*inputs), as they come. Changes torch for all threads while it is at work."""
+    return make_fx(function)(*inputs)
 
 
 class _Tensors(fx.Interpreter):
@@ -95,3 +104,31 @@ def _fold_views(graph: fx.Graph, tensors: dict[fx.Node, Tensor]) -> None:
 
 def _shape(tensor: Tensor) -> tuple[list[int], list[int], int]:
     return (tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
+
+
+Gradients = tuple[tuple[Tensor, ...], Tensor, Tensor]  # of a chunk of tasks: gradients, losses and scores
+Work = Callable[..., Gradients]  # work(algorithm, meta=meta, tasks=chunk)
+
+
+def flatten(work: Work, algorithm: Algorithm, meta: Params) -> Function:
+    """The work as a function of the meta-parameters and the tasks' tensors, in order."""
+
+    def flat(*tensors: Tensor) -> list[Tensor]:
+        given = dict(zip(meta, tensors, strict=False))
+        grads, losses, scores = work(algorithm, meta=given, tasks=Task(*tensors[len(meta) :]))
+        return [*grads, losses, scores]
+
+    return flat
+
+
+def unflatten(flat: Function, meta: Params, tasks: Task) -> Gradients:
+    """What the work gave, by a flat function of the same."""
+    with torch.no_grad():
+        *grads, losses, scores = flat(*meta.values(), *tasks)
+    return tuple(grads), losses, scores
+
+
+def form(algorithm: Algorithm, meta: Params, tasks: Task) -> tuple:
+    """What a recording is made for: the algorithm, names, shapes, strides and types."""
+    tensors = (*meta.values(), *tasks)
+    return algorithm.origin, *meta, *((t.shape, t.stride(), t.dtype, t.device) for t in tensors)

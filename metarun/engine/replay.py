@@ -5,20 +5,17 @@ The answer changes no bit of a result, so that it may depend on a clock.
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metarun.algos.base import Algorithm
+from metarun.engine.recording import Function, Gradients, Work, flatten, form, record, unflatten
 from metarun.models.functional import Params
 from metarun.tasks import Task
 
 log = logging.getLogger(__name__)
-
-Gradients = tuple[tuple[Tensor, ...], Tensor, Tensor]  # of a chunk: gradients, losses and scores
-Work = Callable[..., Gradients]  # work(algorithm, meta=meta, tasks=chunk)
 
 WARM = 5  # outer steps before the recording
 TRIALS = 6  # outer steps that are done both ways after it
@@ -34,7 +31,7 @@ class Replay:
 
     def _forget(self) -> None:
         self.step, self.given_up = 0, False
-        self.recordings: dict[Any, Callable[..., Any]] = {}
+        self.recordings: dict[Any, Function] = {}
         self.seconds: list[tuple[float, float]] = []  # of a chunk as it is, and replayed
 
     def choose(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task]) -> Work:
@@ -42,7 +39,7 @@ class Replay:
 
         Torch's recorder changes torch for all threads while it is at work.
         """
-        made_for = algorithm.origin, *(_form(meta, piece) for piece in pieces)
+        made_for = [form(algorithm, meta, piece) for piece in pieces]
         if made_for != self.made_for:
             self._forget()
             self.made_for = made_for
@@ -55,34 +52,27 @@ class Replay:
             return lambda algorithm, meta, tasks: self._try(work, algorithm, meta, tasks)
         if self.step == WARM + TRIALS + 1:
             self._decide()
-        return work if self.given_up else lambda algorithm, meta, tasks: self._replay(meta, tasks)
+        return work if self.given_up else self._replay
 
     def _record(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task]) -> None:
-        from metarun.engine.recording import record
-
-        def flat(*tensors: Tensor) -> list[Tensor]:
-            given = dict(zip(meta, tensors, strict=False))
-            grads, losses, scores = work(algorithm, meta=given, tasks=Task(*tensors[len(meta) :]))
-            return [*grads, losses, scores]
-
-        for piece in {_form(meta, piece): piece for piece in pieces}.values():
+        for piece in {form(algorithm, meta, piece): piece for piece in pieces}.values():
             try:
-                self.recordings[_form(meta, piece)] = record(flat, [*meta.values(), *piece])
+                recording = record(flatten(work, algorithm, meta), [*meta.values(), *piece])
             except Exception as error:  # whatever it is, the work can be done as it was
                 log.debug("no recording of the meta-gradient: %s", error)
                 self.given_up = True
+            else:
+                self.recordings[form(algorithm, meta, piece)] = recording
 
-    def _replay(self, meta: Params, tasks: Task) -> Gradients:
-        with torch.no_grad():
-            *grads, losses, scores = self.recordings[_form(meta, tasks)](*meta.values(), *tasks)
-        return tuple(grads), losses, scores
+    def _replay(self, algorithm: Algorithm, meta: Params, tasks: Task) -> Gradients:
+        return unflatten(self.recordings[form(algorithm, meta, tasks)], meta, tasks)
 
     def _try(self, work: Work, algorithm: Algorithm, meta: Params, tasks: Task) -> Gradients:
         """The chunk's gradients as they always were, once it is seen that a replay has the same."""
         began = _now(losses := tasks.query_y)
         grads, losses, scores = work(algorithm, meta=meta, tasks=tasks)
         between = _now(losses)
-        again = self._replay(meta, tasks)
+        again = self._replay(algorithm, meta, tasks)
         self.seconds.append((between - began, _now(losses) - between))
         pairs = zip((*grads, losses, scores), (*again[0], *again[1:]), strict=True)
         if not all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs):
@@ -94,11 +84,6 @@ class Replay:
         usual, replayed = (sum(times) for times in zip(*self.seconds, strict=True))
         log.debug("a replay takes %.2f of the time", replayed / usual)
         self.given_up |= replayed > FASTER * usual
-
-
-def _form(meta: Params, tasks: Task) -> tuple:
-    """What a recording is made for: names, shapes, strides and types."""
-    return tuple(meta), *((t.shape, t.stride(), t.dtype, t.device) for t in (*meta.values(), *tasks))
 
 
 def _now(tensor: Tensor) -> float:

@@ -84,9 +84,8 @@ BAD = [
     ("engine.chunk=many", "'many' (engine.chunk)"),
     ("engine.checkpoint_inner=2", "(engine.checkpoint_inner): expected true or false"),
     ("engine.autocast=float16", "'float16' (engine.autocast)|bfloat16"),
-    ("engine=compile engine.compiled=all", "'all' (engine.compiled): expected one of step, task"),
     ("engine=compile engine.compile_from=-1", "-1 (engine.compile_from)"),
-    ("engine=compile engine.compiled=task engine.compile_from=0 algo=maml_pp", "(engine.compiled)|step|MAML++"),
+    ("engine=compile engine.compile_from=0 algo=maml_pp", "compile (engine)|vmap|MAML++"),
 ]
 
 

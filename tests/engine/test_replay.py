@@ -84,7 +84,7 @@ def test_what_cannot_be_recorded_is_done_as_before(monkeypatch):
     def refuse(*_):
         raise ValueError("no")
 
-    monkeypatch.setattr("metarun.engine.recording.record", refuse)
+    monkeypatch.setattr("metarun.engine.replay.record", refuse)
     engine = Engine()
     for got, same in zip(_run(engine, _maml()), _run(Engine(replay=False), _maml()), strict=True):
         torch.testing.assert_close(got, same, rtol=0, atol=0)
