@@ -253,5 +253,5 @@ class _Workers:
             self.local.origin, self.local.copied = algorithm.origin, {}
             copy.deepcopy(algorithm.origin, self.local.copied)
         own = copy.deepcopy(algorithm, dict(self.local.copied))
-        own.origin = algorithm.origin  # by which a runner knows that all copies have the same units
+        own.origin = algorithm.origin  # by which a recording knows whom it is of
         return own
