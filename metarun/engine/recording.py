@@ -8,7 +8,7 @@ A function may be recorded whose operations do not depend on the numbers in its 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -29,11 +29,13 @@ def record(function: Function, inputs: Sequence[Tensor]) -> Function:
     """
     module = trace(function, inputs)
     with torch.no_grad():
-        tensors = _Tensors(module)
-        tensors.run(*inputs)
-    _check_results(module.graph, tensors.found)
+        layouts = _Layouts(module)
+        results = layouts.run(*inputs)
+    given = {tensor.untyped_storage()._cdata for tensor in (*inputs, *module.buffers())}
+    if any(result.untyped_storage()._cdata in given for result in results):
+        raise ValueError("expected new tensors as results, and one is an input or a constant")
     if not any(_is_operation(node) and node.target._schema.is_mutable for node in module.graph.nodes):
-        _fold_views(module.graph, tensors.found)
+        _fold_views(module.graph, layouts.found)
         module.graph.eliminate_dead_code()
     module.recompile()
     return module.forward
@@ -44,18 +46,26 @@ def trace(function: Function, inputs: Sequence[Tensor]) -> fx.GraphModule:
     return make_fx(function)(*inputs)
 
 
-class _Tensors(fx.Interpreter):
-    """Runs the operations one by one; afterwards `found` has each tensor, by the node that made it."""
+class Layout(NamedTuple):
+    """Where the numbers of a tensor lie in its memory."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+
+class _Layouts(fx.Interpreter):
+    """Runs the operations one by one; afterwards `found` has the layout and type of each tensor, by its node."""
 
     def __init__(self, module: fx.GraphModule):
-        super().__init__(module, garbage_collect_values=False)
-        self.found: dict[fx.Node, Tensor] = {}
+        super().__init__(module)
+        self.found: dict[fx.Node, tuple[Layout, torch.dtype]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         """See Interpreter."""
         value = super().run_node(n)
         if isinstance(value, Tensor):
-            self.found[n] = value
+            self.found[n] = Layout(tuple(value.shape), value.stride(), value.storage_offset()), value.dtype
         return value
 
 
@@ -67,43 +77,28 @@ def _is_view(node: fx.Node) -> bool:
     return _is_operation(node) and (node.target.is_view or node.target is torch.ops.aten._unsafe_view.default)
 
 
-def _check_results(graph: fx.Graph, tensors: dict[fx.Node, Tensor]) -> None:
-    [results] = (node.args[0] for node in graph.nodes if node.op == "output")
-    given = [node for node in graph.nodes if node.op in ("placeholder", "get_attr")]
-    storages = {tensors[node].untyped_storage()._cdata for node in given if node in tensors}
-    for node in results:
-        if tensors[node].untyped_storage()._cdata in storages:
-            raise ValueError(f"{node}: expected a new tensor as a result")
-
-
-def _fold_views(graph: fx.Graph, tensors: dict[fx.Node, Tensor]) -> None:
+def _fold_views(graph: fx.Graph, found: dict[fx.Node, tuple[Layout, torch.dtype]]) -> None:
     """Makes a view of views one of what owns the memory; leaves out repeated ones, and those that change nothing."""
     owners: dict[fx.Node, fx.Node] = {}
-    views: dict[Any, fx.Node] = {}
+    views: dict[tuple[fx.Node, Layout], fx.Node] = {}
     for node in list(graph.nodes):
-        if node not in tensors or not _is_view(node):
+        if node not in found or not _is_view(node):
             continue
-        source = node.args[0]
-        owner = owners[node] = owners.get(source, source)
-        shape, before = _shape(tensors[node]), _shape(tensors[owner])
-        if shape == before:
+        owner = owners.get(node.args[0], node.args[0])
+        layout, dtype = found[node]
+        if found[node] == found[owner]:
             same = owner
-        elif not _is_operation(owner) or tensors[owner].dtype != tensors[node].dtype:
-            del owners[node]  # where in its memory an input begins, differs from call to call
-            continue
+        elif not _is_operation(owner) or dtype != found[owner][1]:
+            continue  # where in its memory an input begins, differs from call to call
+        elif (owner, layout) in views:
+            same = views[owner, layout]
         else:
-            same = views.get((owner, shape))
-            if same is None:
-                with graph.inserting_before(node):
-                    same = graph.call_function(torch.ops.aten.as_strided.default, (owner, *shape))
-                views[owner, shape] = same
-                tensors[same], owners[same] = tensors[node], owner
+            with graph.inserting_before(node):
+                same = graph.call_function(torch.ops.aten.as_strided.default, (owner, *layout))
+            views[owner, layout] = same
+            found[same], owners[same] = found[node], owner
         node.replace_all_uses_with(same)
         graph.erase_node(node)
-
-
-def _shape(tensor: Tensor) -> tuple[list[int], list[int], int]:
-    return (tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
 
 
 Gradients = tuple[tuple[Tensor, ...], Tensor, Tensor]  # of a chunk of tasks: gradients, losses and scores

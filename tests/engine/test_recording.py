@@ -52,5 +52,5 @@ def test_views_of_views_become_one():
 @pytest.mark.parametrize("function", [lambda x: [x], lambda x: [x[0]]])
 def test_a_result_that_is_an_input_is_refused(function):
     """Whoever changes the result in place would change the input."""
-    with pytest.raises(ValueError, match="new tensor"):
+    with pytest.raises(ValueError, match="new tensors"):
         record(function, [_draw(2, 2)])
