@@ -105,7 +105,7 @@ def _few(experiment):
 
 
 # What they have to learn first takes thousands of outer steps on these.
-LONG = {("cavia", "omniglot"), *itertools.product(["imaml", "mann"], ["omniglot", "sequences"])}
+LONG = {("cavia", "omniglot"), *itertools.product(["imaml"], ["omniglot", "sequences"])}
 
 
 def _by_length(algo, data):
