@@ -2,11 +2,10 @@
 # A Slurm of one node, this machine, to try sweeps on: all it writes lies in a folder, and stop ends what it started.
 #
 #   scripts/slurm.sh install         as root, on Debian or Ubuntu: the packages that it needs
-#   scripts/slurm.sh start FOLDER    as root; prints the line that makes sbatch, squeue and sacct find it
+#   scripts/slurm.sh start FOLDER    as root; prints the line that makes sbatch, squeue and scontrol find it
 #   scripts/slurm.sh stop FOLDER     cancels its jobs and ends it
 #
-# Accounting is part of it (slurmdbd, on a database of its own), as submitit learns from sacct that a job has died.
-# SLURM_PORT (16817) and the two after it must be free.
+# SLURM_PORT (16817) and the port after it must be free. There is no accounting (sacct), and nothing confines a job.
 
 set -euo pipefail
 
@@ -35,7 +34,7 @@ SlurmctldHost=$(hostname -s)(127.0.0.1)
 SlurmUser=root
 SlurmctldPort=$PORT
 SlurmdPort=$((PORT + 1))
-AuthInfo=socket=$folder/munge.socket
+AuthInfo=socket=$folder/munge.socket,cred_expire=5
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
 SlurmctldPidFile=$folder/slurmctld.pid
@@ -50,36 +49,17 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 JobRequeue=1
-KillWait=20
-AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
-AccountingStoragePort=$((PORT + 2))
-AccountingStoragePass=$folder/munge.socket
-NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(getconf _NPROCESSORS_ONLN) State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
-    cat >"$folder/slurmdbd.conf" <<END
-AuthType=auth/munge
-AuthInfo=socket=$folder/munge.socket
-DbdHost=$(hostname -s)
-DbdAddr=127.0.0.1
-DbdPort=$((PORT + 2))
-SlurmUser=root
-PidFile=$folder/slurmdbd.pid
-LogFile=$folder/slurmdbd.log
-StorageType=accounting_storage/mysql
-StorageHost=localhost
-StorageUser=root
-END
-    chmod 600 "$folder/slurmdbd.conf"
 }
 
 start() {
     [[ $(id -u) == 0 ]] || fail "expected root: Slurm's node daemon runs as root"
-    for tool in munged mariadbd slurmdbd slurmctld slurmd; do
+    for tool in munged slurmctld slurmd; do
         command -v $tool >/dev/null || fail "$tool: expected it to be installed; see scripts/slurm.sh install"
     done
-    mkdir -p "$folder"/{state,spool,database}
+    mkdir -p "$folder"/{state,spool}
     folder=$(realpath "$folder")
     [[ ! -e $folder/slurm.conf ]] || fail "$folder: holds a Slurm; stop it, or choose another folder"
     export SLURM_CONF=$folder/slurm.conf
@@ -88,15 +68,10 @@ start() {
     chmod 600 "$folder/munge.key"
     munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
         --log-file="$folder/munged.log" --seed-file="$folder/munge.seed" 2>>"$folder/munged.log" || fail "no munged"
-    mariadbd --no-defaults --user=root --datadir="$folder/database" --socket="$folder/database.socket" --skip-networking \
-        --skip-grant-tables --pid-file="$folder/mariadbd.pid" </dev/null >"$folder/mariadbd.log" 2>&1 &
-    until_true test -S "$folder/database.socket" || fail "no database"
-    MYSQL_UNIX_PORT=$folder/database.socket slurmdbd || fail "no slurmdbd"
-    until_true sacctmgr --immediate add cluster metarun || fail "slurmdbd does not answer"
     slurmctld || fail "no slurmctld"
     until_true scontrol ping || fail "slurmctld does not answer"
     slurmd || fail "no slurmd"
-    until_true sh -c "sinfo --noheader --format=%t | grep -q idle" || fail "the node does not come up"
+    until_true sh -c "sinfo --noheader --format=%t | grep -qx idle" || fail "the node does not come up"
     echo "export SLURM_CONF=$SLURM_CONF"
 }
 
@@ -107,11 +82,11 @@ stop() {
         timeout 20 scancel --user=root || true
         until_true sh -c '[ -z "$(timeout 20 squeue --noheader)" ]' || true
     fi
-    for daemon in slurmd slurmctld slurmdbd mariadbd munged; do
+    for daemon in slurmd slurmctld munged; do
         pid=$(cat "$folder/$daemon.pid" 2>/dev/null) || continue
         [[ $(ps -o comm= -p "$pid") == "$daemon"* ]] || continue # another process has its number now
         kill "$pid"
-        until_true sh -c "! kill -0 $pid" || kill -9 "$pid"
+        until_true sh -c "! kill -0 $pid" || kill -9 "$pid" || true
     done
     rm -f "$folder/slurm.conf"
 }
@@ -119,7 +94,7 @@ stop() {
 case ${1-}:$# in
 install:1)
     apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends munge mariadb-server slurm-wlm slurmdbd
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends munge slurm-wlm
     ;;
 start:2 | stop:2)
     folder=$2

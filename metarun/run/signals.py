@@ -1,5 +1,6 @@
 """Stopping a run when a signal asks for it: after the outer step and a save in training, at once elsewhere."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 from metarun.errors import StoppedError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 @contextmanager
@@ -53,3 +54,14 @@ def stop_between_steps() -> Iterator[Callable[[], int]]:
 
     with _handled_by(handler) as before:
         yield lambda: received[0]
+
+
+@contextmanager
+def handing_on(signum: int) -> Iterator[None]:
+    """A run inside that this signal has stopped gives it on to submitit, if that began it: it requeues the job."""
+    try:
+        yield
+    except StoppedError as error:
+        if error.code == 128 + signum and "SUBMITIT_EXECUTOR" in os.environ:
+            signal.raise_signal(signum)
+        raise
