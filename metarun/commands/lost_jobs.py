@@ -15,12 +15,12 @@ from omegaconf import open_dict
 
 from metarun.commands.sweep_progress import note
 from metarun.config.overrides import spell_as_typed
-from metarun.errors import MetarunError
+from metarun.errors import MetarunError, StoppedError
 from metarun.storage.rundir import RunDir
 from metarun.text import short_path
 
 OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
-GONE = "GONE"  # Slurm has forgotten the job: some minutes after its end
+GONE = "not in the queue"  # minutes after its end, or when it was cancelled while it waited
 
 
 @contextmanager
@@ -51,7 +51,11 @@ def outliving_lost_jobs(launcher: str) -> Iterator[None]:
             return [give_up(self)]
 
     with patch.object(Job, "results", results), patch.object(SlurmJob, "watcher", Queue(delay_s=30)):
-        yield
+        try:
+            yield
+        except StoppedError as error:
+            rule = "jobs go on in Slurm (squeue --me), unless scancel ends them"
+            raise StoppedError(f"{error}; {rule}" if "Slurm" in launcher else str(error), error.code - 128) from error
 
 
 def read_queue(text: str, jobs: set[str]) -> dict[str, dict[str, str]]:
@@ -71,7 +75,7 @@ def give_up(job: Any) -> JobReturn:
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
         config.hydra.runtime.output_dir = str(folder)
     logs = short_path(Path(job.paths.folder))
-    error = f"{job.state} (job {job.job_id}): expected it to end by itself; see {logs}"
+    error = f"{job.state} (job {job.job_id}): expected a result; see {logs}"
     rundir = RunDir(folder)
     with suppress(MetarunError, OSError):
         status = rundir.status()

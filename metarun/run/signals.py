@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from metarun.errors import StoppedError
+from metarun.errors import MetarunError, StoppedError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
@@ -58,10 +58,16 @@ def stop_between_steps() -> Iterator[Callable[[], int]]:
 
 @contextmanager
 def handing_on(signum: int) -> Iterator[None]:
-    """A run inside that this signal has stopped gives it on to submitit, if that began it: it requeues the job."""
+    """A run inside that this signal has stopped gives it on to submitit, if that began it: it requeues the job.
+
+    Raises MetarunError, with the words of StoppedError, where submitit does not: the job has failed then.
+    """
     try:
         yield
     except StoppedError as error:
         if error.code == 128 + signum and "SUBMITIT_EXECUTOR" in os.environ:
-            signal.raise_signal(signum)
+            try:
+                signal.raise_signal(signum)
+            except Exception as refusal:
+                raise MetarunError(str(error)) from refusal
         raise
