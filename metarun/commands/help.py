@@ -31,8 +31,8 @@ Common settings:
     Each algorithm and task source has more: metarun explain algo=NAME
 
 Exit codes: 0 done, 2 usage or config, 3 data, 4 run directory or checkpoint, 5 diverged, 6 reproduction differs,
-130 / 143 / 138 / 129 stopped by SIGINT / SIGTERM / SIGUSR1 / SIGHUP with a checkpoint saved, 141 the reader of a pipe
-has gone, 1 anything else.
+130 / 143 / 138 / 140 / 129 stopped by SIGINT / SIGTERM / SIGUSR1 / SIGUSR2 / SIGHUP with a checkpoint saved, 141 the
+reader of a pipe has gone, 1 anything else.
 
 Environment: METARUN_DATA data folder, METARUN_TRUST packages whose classes a config may name (with commas),
 METARUN_DEBUG=1 tracebacks, METARUN_LOCK=off go on where a network disk has no locks."""

@@ -117,9 +117,9 @@ def _print_runs(folder: Path, failed: list[dict]) -> None:
             lines.append((rundir.overrides() or [path.name], describe_end(rundir), path))
         except MetarunError as error:
             lines.append(([path.name], f"failed: {error}", path))
-    listed = {(path, result) for _, result, path in lines}
+    listed = {(path, result.partition(": ")[2]) for _, result, path in lines}
     for job in failed:
-        if (Path(job["folder"]), f"failed: {job['error']}") not in listed:  # it never became a run
+        if (Path(job["folder"]), job["error"]) not in listed:  # it never became a run, or that says another thing
             lines.append((job["words"], f"failed: {job['error']}", Path(job["folder"])))
     same = set.intersection(*(set(words) for words, *_ in lines)) if len(lines) > 1 else set()
     names = [" ".join(word for word in words if word not in same) for words, *_ in lines]

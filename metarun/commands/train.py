@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from metarun.commands.common import print_run, set_up_logging
 from metarun.commands.folders import as_typed, choose_folders, exclude_words, is_given, quote_path, shared_keys
 from metarun.commands.jobs import Job, check_jobs, find_folders, plain_config
+from metarun.commands.lost_jobs import outliving_lost_jobs
 from metarun.commands.search import DIVERGED, PRUNED, Search
 from metarun.commands.sweep import (
     choices_of,
@@ -194,7 +196,8 @@ def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typ
             sweeper.split_arguments = lambda _, size: list(sweeper.split_overrides_to_chunks(jobs, size))
             sweeper.validate_batch_is_legal = lambda _: None  # it is, and this would compose them all once more
             typed = []
-        sweeper.sweep([word for word in spell_for_hydra(typed) if not key_of(word).startswith("hydra.")])
+        with outliving_lost_jobs(config.hydra.launcher._target_):
+            sweeper.sweep([word for word in spell_for_hydra(typed) if not key_of(word).startswith("hydra.")])
         callbacks.on_multirun_end(config=config, config_name="config")
     finally:
         GlobalHydra.instance().clear()
@@ -227,6 +230,7 @@ def job(composed: DictConfig) -> float | str | None:
     if sweep:
         share_the_machine(hydra.job.num, hydra.launcher)
     from metarun.run.judge import judge_of_job
+    from metarun.run.signals import handing_on
     from metarun.run.train_and_test import execute  # imports torch, which reads the number of threads then
 
     set_up_logging()
@@ -241,7 +245,7 @@ def job(composed: DictConfig) -> float | str | None:
     end: float | str | None
     try:
         judge = judge_of_job(hydra.sweeper.get("pruner"), HYDRA) if sweep else None
-        with explaining():
+        with explaining(), handing_on(signal.SIGUSR2):
             summary = execute(check(plain, hydra.runtime.cwd), folder, words, choices, own, bar=not sweep, judge=judge)
         if summary and not sweep:
             print_run(summary, folder)

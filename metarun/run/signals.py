@@ -1,5 +1,6 @@
 """Stopping a run when a signal asks for it: after the outer step and a save in training, at once elsewhere."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -7,9 +8,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from metarun.errors import StoppedError
+from metarun.errors import MetarunError, StoppedError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 @contextmanager
@@ -53,3 +54,20 @@ def stop_between_steps() -> Iterator[Callable[[], int]]:
 
     with _handled_by(handler) as before:
         yield lambda: received[0]
+
+
+@contextmanager
+def handing_on(signum: int) -> Iterator[None]:
+    """A run inside that this signal has stopped gives it on to submitit, if that began it: it requeues the job.
+
+    Raises MetarunError, with the words of StoppedError, where submitit does not: the job has failed then.
+    """
+    try:
+        yield
+    except StoppedError as error:
+        if error.code == 128 + signum and "SUBMITIT_EXECUTOR" in os.environ:
+            try:
+                signal.raise_signal(signum)
+            except Exception as refusal:
+                raise MetarunError(str(error)) from refusal
+        raise
