@@ -178,7 +178,7 @@ def compare_with_peers(rounds: int, quick: bool) -> list[dict[str, Any]]:
         if not quick:
             sides["compile"] = bench.compiled()
             compiling = measure(sides["compile"])
-        for _ in range(WARM + TRIALS + 1):
+        for _ in range(WARM + TRIALS + 2):
             bench.run_metarun()  # by then a run has decided whether to replay
         times = take_turns(sides, rounds)
         for engine in ("vmap", "compile")[: 1 if quick else 2]:

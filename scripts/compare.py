@@ -11,6 +11,7 @@ settings of its YAML file, none is tuned for a source; what an algorithm refuses
 """
 
 import json
+import re
 import shlex
 import statistics
 import subprocess
@@ -26,10 +27,11 @@ from publish import CHOICES, ROOT, copy_kept, replace_block
 import metarun
 from metarun import intervals
 from metarun.results.runs import Run, read_run
+from metarun.text import format_alike
 
 KEPT = ROOT / "outputs" / "comparison"
 TIMES = KEPT / "times.json"
-BLOCK = "metarun table outputs/comparison"
+BLOCK = "scripts/compare.py"
 
 
 class Cell(NamedTuple):
@@ -121,8 +123,8 @@ def measure(folder: Path) -> None:
         if words not in UNTRAINED:
             with tempfile.TemporaryDirectory() as place:
                 few = ["meta_steps=30", "log_every=10", "val_tasks=2", "test_tasks=2", "device.threads=2"]
-                words_ = [word for word in command(words, "omniglot_5w1s") if "steps=" not in word]
-                subprocess.run([*words_, *few], check=True, capture_output=True, cwd=place)
+                given = [word for word in command(words, "omniglot_5w1s") if not re.search("steps=|threads=", word)]
+                subprocess.run([*given, *few], check=True, capture_output=True, cwd=place)
                 [timing] = Path(place).glob("*/*/timing.jsonl")
                 rows = [json.loads(line) for line in timing.read_text().splitlines()]
             times[words]["training_task_s"] = 1 / max(row["tasks_per_second"] for row in rows)
@@ -160,6 +162,8 @@ def page() -> str:
     """The page: results, paired differences to MAML, times."""
     cells = {cell: {words: run for words in ALGORITHMS if (run := read(cell, words))} for cell in CELLS}
     cells = {cell: found for cell, found in cells.items() if found}
+    if not cells:
+        return ""
     times = json.loads(TIMES.read_text()) if TIMES.is_file() else {}
     rows = [words for words in ALGORITHMS if any(words in found for found in cells.values())]
     heads = [CELLS[cell].title for cell in cells]
@@ -195,7 +199,7 @@ def show(found: dict[str, Run], words: str) -> str:
     run = found[words]
     sign = 1 if run.summary.metric == "accuracy" else -1
     gaps = [subtract(other, run) for name, other in found.items() if name not in NO_RIVALS]
-    text = format_number(run, statistics.fmean(run.each), intervals.over_tasks(run.each, clusters=run.clusters)[1])
+    text = spell(run, run.summary.test.mean, run.summary.test.ci95)
     return text if any(sign * mean > ci95 for mean, ci95 in gaps) else f"**{text}**"
 
 
@@ -204,7 +208,7 @@ def show_difference(found: dict[str, Run], words: str) -> str:
     if words not in found or REFERENCE not in found:
         return ""
     mean, ci95 = subtract(found[words], found[REFERENCE])
-    return ("+" if mean > 0 else "") + format_number(found[words], mean, ci95).replace("-", "−")
+    return ("+" if mean > 0 else "") + spell(found[words], mean, ci95).replace("-", "−")
 
 
 def subtract(run: Run, other: Run) -> tuple[float, float]:
@@ -215,10 +219,9 @@ def subtract(run: Run, other: Run) -> tuple[float, float]:
     return intervals.over_tasks(gaps, clusters=run.clusters)
 
 
-def format_number(run: Run, mean: float, ci95: float) -> str:
+def spell(run: Run, mean: float, ci95: float) -> str:
     """A mean with its interval: per cent, or an error."""
-    factor, digits = (100, 1) if run.summary.metric == "accuracy" else (1, 3 if ci95 < 0.1 else 2)
-    return f"{factor * mean:.{digits}f} ± {factor * ci95:.{digits}f}"
+    return " ± ".join(format_alike(run.summary.metric, [mean, ci95], ci95))
 
 
 def show_time(seconds: float | None) -> str:
@@ -233,6 +236,8 @@ def write_table(heads: list[str], rows: list[list[str]]) -> list[str]:
 
 if __name__ == "__main__":
     verb, *rest = sys.argv[1:] or ["page"]
+    if (verb, len(rest)) not in (("list", 1), ("time", 1), ("keep", 1), ("page", 0)):
+        raise SystemExit(__doc__)
     if verb == "list":
         for words in missing(Path(rest[0])):
             print(shlex.join(words))

@@ -42,7 +42,7 @@ class Algorithm(ABC):
         training_weights: names of meta-parameters that only training needs, such as those of an output for each of the
             training classes. With other data they may have another shape.
         training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
-        origin: the algorithm that this is a stage of (see `at`), by default itself. All stages have the same units.
+        origin: the algorithm that this is a stage of (see `at`), by default itself.
     """
 
     any_ways = False

@@ -94,7 +94,7 @@ class Adam:
 def step_counter(params: Params) -> Tensor:
     """[] float64 zero, on the parameters' device: the number of steps done.
 
-    A tensor, so that one compiled step serves all steps; float64, where powers of β are as exact as Python's.
+    float64, where powers of β are as exact as Python's.
     """
     return torch.zeros((), dtype=torch.float64, device=next(iter(params.values())).device)
 

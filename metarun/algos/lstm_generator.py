@@ -56,7 +56,7 @@ class LSTMGenerator(GradientBased):
     training_only: ClassVar = (*GradientBased.training_only, "inner_steps", "first_order")
 
     generate: str = "all"
-    write: str = "outer"
+    write: str = "state"
     fast_layers: bool = False
     hidden: int = 64
     inner_steps: int = 1

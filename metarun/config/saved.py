@@ -11,6 +11,7 @@ from omegaconf._utils import get_yaml_loader
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
+from metarun.config.earlier import without_gone
 from metarun.config.schema import Config, check
 from metarun.config.targets import check_name
 from metarun.errors import RunDirError, UsageError
@@ -30,7 +31,8 @@ def saved_config(path: Path) -> Config:
         plain = _read_plain(path)
         if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
             raise RunDirError(f"{path}: expected a mapping of keys to values, as metarun saved it; {REMEDY}")
-        return check(plain, check_class=check_name)  # it is only read here, and targets.build() has its own check
+        # It is only read here, and targets.build() has a check of its own.
+        return check(without_gone(plain), check_class=check_name)
     except FileNotFoundError as error:
         raise RunDirError(f"{path}: not found; expected the config that metarun saved in .hydra of a run") from error
     except UsageError as error:

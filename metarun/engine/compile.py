@@ -29,13 +29,15 @@ class Programs:
 
     def __init__(self):
         self.made: dict[Any, Function] = {}
+        self.algorithms: dict[int, Algorithm] = {}
 
-    def choose(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task]) -> Work:
-        """The same work, compiled; called by one thread while no other computes."""
+    def choose(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task], total: int) -> Work:
+        """The same work, which divides by `total`, compiled; called by one thread while no other computes."""
+        self.algorithms[id(algorithm)] = algorithm  # so that no other gets its number
         for piece in pieces:
-            if (key := form(algorithm, meta, piece)) not in self.made:
+            if (key := (total, form(algorithm, meta, piece))) not in self.made:
                 self.made[key] = compile_function(flatten(work, algorithm, meta), [*meta.values(), *piece])
-        return lambda algorithm, meta, tasks: unflatten(self.made[form(algorithm, meta, tasks)], meta, tasks)
+        return lambda algorithm, meta, tasks: unflatten(self.made[total, form(algorithm, meta, tasks)], meta, tasks)
 
 
 def compile_function(function: Function, inputs: Sequence[Tensor]) -> Function:

@@ -40,7 +40,8 @@ from metarun.tasks import Task
 
 log = logging.getLogger(__name__)
 
-REPLAY_FROM = 1000  # meta_steps from which a run repays recording its meta-gradient, which takes 1 to 3 seconds
+REPLAY_FROM = 1000  # meta_steps from which a run repays recording its meta-gradient, which takes 0.3 to some 10 seconds
+STAGES = (0.0, 0.5, 1.0)  # of meta-training, at which an algorithm is looked at
 
 
 class MetaGradient(NamedTuple):
@@ -66,8 +67,8 @@ class Engine:
             bits of mantissa (torch.autocast). None: they do not.
         compile_from: with mode=compile, the meta_steps from which a run repays compiling; shorter ones run as vmap.
         replay: with mode=vmap, whether to record what torch's kernels are asked to do in an outer step, and to replay
-            that where it is faster and the same to the last bit (engine/replay.py); not in a run of less than
-            REPLAY_FROM outer steps.
+            that where it is faster and the same to the last bit (engine/replay.py). Not done in runs of less than
+            REPLAY_FROM outer steps, with checkpoint_inner, and for algorithms that change on the way.
     """
 
     mode: str = "vmap"
@@ -105,23 +106,26 @@ class Engine:
         if self.mode != "compile":
             return self if meta_steps >= REPLAY_FROM else replace(self, replay=False)
         if meta_steps < (self.compile_from or 0):
-            return self.interpreted
+            return self.interpreted.for_run(algorithm, meta_steps)
         if not shutil.which(compiler := os.environ.get("CXX", "g++")):
             raise UsageError(
                 f"{compiler!r} (CXX): engine=compile expected a C++ compiler and found no such program; install g++, "
                 f"set CXX to one, or use engine=vmap"
             )
-        if algorithm.at(0.0) is not algorithm:
+        if not _is_constant(algorithm):
             rule = f"vmap: {algorithm.name} changes during meta-training, and would be compiled again for each change"
             raise UsageError(f"compile (engine): expected {rule}")
         return self
 
     @cached_property
     def interpreted(self) -> "Engine":
-        """The same engine without compiling, for what is done once or twice."""
-        if self.mode != "compile":
-            return self
-        return replace(self, mode="vmap", compile_from=None)
+        """The same engine without compiling."""
+        return self if self.mode != "compile" else replace(self, mode="vmap", compile_from=None)
+
+    @cached_property
+    def direct(self) -> "Engine":
+        """The same engine without compiling and recording, for what is done once or twice."""
+        return replace(self.interpreted, replay=False)
 
     def plan(
         self, algorithm: Algorithm, meta: Params, train: Task, test: Task, *, meta_batch: int, eval_batch: int
@@ -136,11 +140,11 @@ class Engine:
         if self.mode == "compile":
             log.info("compiling the meta-gradient, which may take the first outer step some minutes")
         device = train.support_x.device
-        stages = {id(a): a for a in map(algorithm.at, (0.0, 0.5, 1.0))}.values()  # of most algorithms there is one
+        stages = {id(a): a for a in map(algorithm.at, STAGES)}.values()  # of most algorithms there is one
 
         def gradients(tasks: Task) -> None:
             for stage in stages:
-                self.interpreted._gradient(stage, meta, tasks, len(tasks.support_x))
+                self.direct._gradient(stage, meta, tasks, len(tasks.support_x))
 
         def curves(tasks: Task) -> None:
             self._curves(algorithm, meta, tasks)
@@ -158,12 +162,13 @@ class Engine:
         Chunks are from plan(); without them the sizes are those that are set, and all tasks at once for `auto`. `total`
         is the number of tasks on all ranks, by which the sum is divided in place of T.
         """
-        work = partial(self._gradient, total=total or len(tasks.support_x))
+        total = total or len(tasks.support_x)
+        work = partial(self._gradient, total=total)
         pieces = cut(tasks, chunks.train if chunks else self._size(self.chunk, tasks))
         if self.mode == "compile":
-            work = self._programs.choose(work, algorithm, meta, pieces)
-        elif self.replay and self.mode == "vmap" and algorithm.at(0.0) is algorithm and not self.checkpoint_inner:
-            work = self._replay.choose(work, algorithm, meta, pieces)
+            work = self._programs.choose(work, algorithm, meta, pieces, total)
+        elif self.replay and self.mode == "vmap" and _is_constant(algorithm) and not self.checkpoint_inner:
+            work = self._replay.choose(work, algorithm, meta, pieces, total)
         done = self._each("engine.chunk", partial(work, meta=meta), algorithm, pieces)
         grads, losses, scores = zip(*done, strict=True)
         sums = grads[0]
@@ -230,6 +235,11 @@ class Engine:
     @cached_property
     def _workers(self) -> "_Workers":
         return _Workers(torch.get_num_threads() // CPU_WORKERS)
+
+
+def _is_constant(algorithm: Algorithm) -> bool:
+    """Whether the algorithm is the same all through meta-training."""
+    return all(stage is algorithm for stage in (algorithm.origin, *map(algorithm.at, STAGES)))
 
 
 class _Workers:

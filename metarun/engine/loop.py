@@ -120,7 +120,7 @@ def _first_not_finite(
 ) -> tuple[str, str] | None:
     """The first task whose loss or gradient is not finite, and the inner step; None if all are, each by itself."""
     for t, number in enumerate(index.tolist()):
-        grads, losses, _ = engine.interpreted.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
+        grads, losses, _ = engine.direct.meta_gradient(algorithm, state.meta, tasks.select(slice(t, t + 1)))
         finite = bool(torch.isfinite(losses).all())
         if finite and all(grad.isfinite().all() for grad in grads.values()):
             continue

@@ -7,7 +7,7 @@ alone, a small learner's meta-gradient takes half the time, to the same last bit
 A function may be recorded whose operations do not depend on the numbers in its tensors, as vmap demands anyway.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +25,7 @@ def record(function: Function, inputs: Sequence[Tensor]) -> Function:
     """The operations of function(*inputs), as a function of other inputs of the same shapes, strides and types.
 
     Raises:
-        ValueError: a result is an input or a constant, and no new tensor.
+        ValueError: a result is an input or a constant, and no new tensor; or the recording does something else.
     """
     module = trace(function, inputs)
     with torch.no_grad():
@@ -38,7 +38,16 @@ def record(function: Function, inputs: Sequence[Tensor]) -> Function:
         _fold_views(module.graph, layouts.found)
         module.graph.eliminate_dead_code()
     module.recompile()
+    with torch.no_grad():
+        again = module(*inputs)
+    if not same(results, again):
+        raise ValueError("expected the same results without the function")
     return module.forward
+
+
+def same(results: Iterable[Tensor], others: Iterable[Tensor]) -> bool:
+    """Whether all tensors are the same to the last bit; nan is the same as nan."""
+    return all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(results, others, strict=True))
 
 
 def trace(function: Function, inputs: Sequence[Tensor]) -> fx.GraphModule:
@@ -88,8 +97,8 @@ def _fold_views(graph: fx.Graph, found: dict[fx.Node, tuple[Layout, torch.dtype]
         layout, dtype = found[node]
         if found[node] == found[owner]:
             same = owner
-        elif not _is_operation(owner) or dtype != found[owner][1]:
-            continue  # where in its memory an input begins, differs from call to call
+        elif not _is_operation(owner) or _is_view(owner) or dtype != found[owner][1]:
+            continue  # where in its memory an input begins, and so any view of it, differs from call to call
         elif (owner, layout) in views:
             same = views[owner, layout]
         else:
@@ -124,6 +133,6 @@ def unflatten(flat: Function, meta: Params, tasks: Task) -> Gradients:
 
 
 def form(algorithm: Algorithm, meta: Params, tasks: Task) -> tuple:
-    """What a recording is made for: the algorithm, names, shapes, strides and types."""
+    """What a recording is made for: the algorithm, as long as it is there; names, shapes, strides and types."""
     tensors = (*meta.values(), *tasks)
-    return algorithm.origin, *meta, *((t.shape, t.stride(), t.dtype, t.device) for t in tensors)
+    return id(algorithm.origin), *meta, *((t.shape, t.stride(), t.dtype, t.device) for t in tensors)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from metarun.algos.base import Algorithm
-from metarun.engine.recording import Function, Gradients, Work, flatten, form, record, unflatten
+from metarun.engine.recording import Function, Gradients, Work, flatten, form, record, same, unflatten
 from metarun.models.functional import Params
 from metarun.tasks import Task
 
 log = logging.getLogger(__name__)
 
-WARM = 5  # outer steps before the recording
+WARM = 4  # outer steps before the recording
 TRIALS = 6  # outer steps that are done both ways after it
 FASTER = 0.95  # share of the time that a replay may take
 
@@ -34,23 +34,25 @@ class Replay:
         self.recordings: dict[Any, Function] = {}
         self.seconds: list[tuple[float, float]] = []  # of a chunk as it is, and replayed
 
-    def choose(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task]) -> Work:
-        """What to do in this outer step in place of `work`; called by one thread while no other computes.
+    def choose(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task], total: int) -> Work:
+        """What to do in this outer step in place of `work`, which divides by `total`.
+
+        Called by one thread while no other computes.
 
         Torch's recorder changes torch for all threads while it is at work.
         """
-        made_for = [form(algorithm, meta, piece) for piece in pieces]
+        made_for = total, [form(algorithm, meta, piece) for piece in pieces]
         if made_for != self.made_for:
             self._forget()
-            self.made_for = made_for
+            self.made_for, self.algorithm = made_for, algorithm
         self.step += 1
-        if self.step == WARM:
+        if self.step == WARM + 1:
             self._record(work, algorithm, meta, pieces)
-        if self.given_up or self.step <= WARM:
+        if self.given_up or self.step <= WARM + 1:
             return work
-        if self.step <= WARM + TRIALS:
+        if self.step <= WARM + 1 + TRIALS:
             return lambda algorithm, meta, tasks: self._try(work, algorithm, meta, tasks)
-        if self.step == WARM + TRIALS + 1:
+        if self.step == WARM + TRIALS + 2:
             self._decide()
         return work if self.given_up else self._replay
 
@@ -72,10 +74,14 @@ class Replay:
         began = _now(losses := tasks.query_y)
         grads, losses, scores = work(algorithm, meta=meta, tasks=tasks)
         between = _now(losses)
-        again = self._replay(algorithm, meta, tasks)
+        try:
+            again = self._replay(algorithm, meta, tasks)
+        except Exception as error:
+            log.debug("no replay of the meta-gradient: %s", error)
+            self.given_up = True
+            return grads, losses, scores
         self.seconds.append((between - began, _now(losses) - between))
-        pairs = zip((*grads, losses, scores), (*again[0], *again[1:]), strict=True)
-        if not all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs):
+        if not same((*grads, losses, scores), (*again[0], *again[1:])):
             log.debug("a replay of the meta-gradient has other numbers")
             self.given_up = True
         return grads, losses, scores

@@ -127,4 +127,4 @@ class Learner(nn.Module):
 
     def stages(self) -> list[Callable[[Tensor, int | None], Tensor]]:
         """The layers before the head, as functions of x and statistics_from. A subclass has these or features()."""
-        return [self.features]
+        raise NotImplementedError

@@ -6,6 +6,7 @@ Reference: Munkhdalai & Yu 2017, "Meta networks", arXiv 1703.00837 (layer augmen
 """
 
 import copy
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -34,6 +35,16 @@ class SlowAndFast(Learner):
 
     def outputs(self, x: Tensor, statistics_from: int | None) -> Tensor:
         """See Learner."""
-        for slow, fast in zip(self.slow.stages(), self.fast.stages(), strict=True):
-            x = slow(x, statistics_from) + fast(x, statistics_from)
+        x = self.features(x, statistics_from)
         return self.slow.head(x) + self.fast.head(x)
+
+    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """See Learner."""
+        for slow, fast in zip(_stages_of(self.slow), _stages_of(self.fast), strict=True):
+            x = slow(x, statistics_from) + fast(x, statistics_from)
+        return x
+
+
+def _stages_of(learner: Learner) -> list[Callable[[Tensor, int | None], Tensor]]:
+    """A learner's layers; of one that does not name them all that is before the head is one."""
+    return [learner.features] if type(learner).stages is Learner.stages else learner.stages()

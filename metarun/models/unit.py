@@ -1,10 +1,9 @@
 """Units: the pieces of an algorithm that an engine may run in its own way, such as an inner step.
 
 An algorithm calls `unit(function, *args)` for what it does over and over, and gets function(*args). Alone that is all.
-An engine may decide otherwise: compile the function once and reuse it in every inner step, or forget what the function
-computed on its way and compute that again when gradients need it. So a unit has to be a pure function of its arguments:
-tensors, in any nesting of dicts and tuples, and plain values, which are constants to it. What it reads of the algorithm
-must not change during a run.
+An engine may decide otherwise: forget what the function computed on its way, and compute that again when gradients need
+it. So a unit has to be a pure function of its arguments: tensors, in any nesting of dicts and tuples, and plain values,
+which are constants to it. What it reads of the algorithm must not change during a run.
 """
 
 from collections.abc import Callable, Iterator

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from metarun.config.earlier import without_gone
 from metarun.config.schema import PATHS, Config, check
 from metarun.config.targets import check_target, targets
 from metarun.data.inputs import check_inputs, describe_inputs
@@ -98,7 +99,7 @@ def _load_file(path: Path) -> Trained:
 def _config_of(path: Path, facts: records.Exported) -> Config:
     """The config of an exported learner; of its classes only those that are built need trust. Raises UsageError."""
     try:
-        config = replace(check(dict(facts.config), check_class=lambda key, target: None), logger=None)
+        config = replace(check(without_gone(dict(facts.config)), check_class=lambda key, target: None), logger=None)
     except UsageError as error:
         raise RunDirError(f"{path}: its config cannot be used: {error}") from error
     for key, target in targets({**config.plain(), "data": {}}, ""):

@@ -25,7 +25,10 @@ def _source(**settings):
     return source
 
 
-@pytest.fixture(params=["mlp", "mlp state", "mlp fast", "conv4 head", "conv4 fast", "lstm"])
+FORMS = ["mlp", "mlp state", "mlp fast", "conv4 head", "conv4 fast", "lstm fast", "lstm"]
+
+
+@pytest.fixture(params=FORMS)
 def generated(request):
     """(generator, four float64 tasks)."""
     generator = torch.Generator().manual_seed(0)
@@ -34,7 +37,7 @@ def generated(request):
             source = Sinusoid(shots=5, queries=4)
             source.prepare(CPU)
             model, tasks = MLP((1,), 1, hidden=[6, 6]), source.sample(0, "train", torch.arange(4)).to(torch.float64)
-        elif request.param == "lstm":
+        elif request.param.startswith("lstm"):
             source = _source(length=6, symbols=3, shots=2, queries=2)
             model, tasks = LSTM((6, 3), 3, hidden=5), source.sample(0, "train", torch.arange(4)).to(torch.float64)
         else:
@@ -142,14 +145,13 @@ def test_first_order_leaves_the_reading_in_and_the_second_derivatives_out():
         torch.testing.assert_close(got[name], value, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("generated", [form for form in FORMS if "fast" not in form], indirect=True)
 def test_with_nothing_to_write_it_is_maml(generated):
     algorithm, tasks = generated
     meta = algorithm.init()
     for rows, *_ in algorithm.split(meta["writer"]):
         rows.zero_()
     which = "head" if algorithm.generate == "head" else "weights"
-    if algorithm.fast_layers:
-        pytest.skip("MAML tunes the shared layers too")
     theirs = MAML(algorithm.model, inner_lr=0.1, inner_steps=1, eval_inner_steps=2, inner_parameters=which)
     got, expected = (Engine().meta_gradient(a, m, tasks) for a, m in ((algorithm, meta), (theirs, theirs.init())))
     torch.testing.assert_close(got.losses, expected.losses, rtol=1e-12, atol=1e-12)

@@ -41,7 +41,6 @@ BAD = [
     (["algo=meta_lstm", "algo.inner_lr=0.1"], ["algo.inner_lr", "no such key"]),
     (["algo=maml_pp", "algo.first_order=true"], ["algo.first_order", "did you mean first_order_until?"]),
     (["engine=loop", "engine.chunk=3"], ["engine.chunk", "no such key"]),
-    (["engine.compiled=task"], ["engine.compiled", "no such key"]),
     (["published={paper: x, mean: 1}"], ["published", "no such key"]),
     (["+foo=1"], ["'foo'", "no such key"]),
     (["+algo.foo=1"], ["algo.foo", "no such key"]),

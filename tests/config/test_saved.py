@@ -151,3 +151,12 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path):
     (tmp_path / "x.yaml").write_text("a: 1\na: 2\n")
     with pytest.raises(RunDirError, match="duplicate key"):
         saved._read_plain(tmp_path / "x.yaml")
+
+
+def test_what_changed_no_result_and_is_gone_is_left_out(tmp_path):
+    """Of runs whose engine compiled by the inner step."""
+    path = tmp_path / "config.yaml"
+    config = compose(["engine=compile"])
+    engine = {**config.engine, "compiled": "step", "checkpoint_inner": True}
+    path.write_text(dump({**config.plain(), "engine": engine}))
+    assert saved_config(path).engine == config.engine

@@ -85,7 +85,7 @@ def test_what_cannot_be_compiled_is_refused(monkeypatch):
     changing = MAMLpp(_learner(), inner_steps=3)
     with pytest.raises(UsageError, match="changes during meta-training"):
         Engine("compile").for_run(changing, 100)
-    assert Engine("compile", compile_from=101).for_run(changing, 100).mode == "vmap"
+    assert Engine("compile", compile_from=101).for_run(changing, 100) == Engine("vmap", replay=False)
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UsageError, match=r"no-such-compiler.*engine=vmap"):
         Engine("compile").for_run(maml(_learner()), 100)

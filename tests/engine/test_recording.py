@@ -26,10 +26,15 @@ def test_a_recording_does_the_same_to_other_numbers():
 
 
 def test_inputs_may_begin_anywhere_in_their_memory():
-    """Views of an input are not taken for views of its memory from the beginning."""
-    recorded = record(lambda x: [x.T.reshape(-1) * 2], [_draw(3, 2)])
+    """Nor is a view of a view of an input taken for one of its memory from the beginning."""
+
+    def function(x):
+        return [view * 2 for view in (x.T[0], x.view(-1).view(2, 3), x[None].transpose(1, 2), x.T.reshape(-1))]
+
+    recorded = record(function, [_draw(3, 2)])
     inside = _draw(7, 2)[4:]
-    torch.testing.assert_close(recorded(inside)[0], inside.T.reshape(-1) * 2, rtol=0, atol=0)
+    for got, expected in zip(recorded(inside), function(inside), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 def test_views_of_views_become_one():
