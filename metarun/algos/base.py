@@ -182,8 +182,14 @@ def find_head(model: nn.Module, trained: bool = False) -> tuple[str, nn.Linear]:
             if trained and not names <= set(weights_of(model)):
                 raise SettingError(f"{model.own_class}.{name}", "model", "a last layer whose weights are trained")
             return name, head
-    given = model.own_class if isinstance(model, Learner) else spell_class(type(model))
-    raise SettingError(given, "model", "a learner whose outputs are those of a linear layer (torch.nn.Linear)")
+    raise SettingError(
+        spell_model(model), "model", "a learner whose outputs are those of a linear layer (torch.nn.Linear)"
+    )
+
+
+def spell_model(model: nn.Module) -> str:
+    """The class of a learner, as its author knows it."""
+    return model.own_class if isinstance(model, Learner) else spell_class(type(model))
 
 
 def without_head(model: nn.Module) -> tuple[Learner, nn.Linear]:

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metarun.algos.base import spell_model
 from metarun.algos.gradient import GradientBased
 from metarun.algos.inner import with_prefix, without_prefix
 from metarun.errors import SettingError, at_least, boolean, one_of
@@ -50,7 +51,7 @@ class CAVIA(GradientBased):
         one_of("layers", self.layers, ["first", "all"])
         biases = {name: len(value) for name, value in weights_of(self.model).items() if value.dim() == 1}
         if not biases:
-            raise SettingError(type(self.model).__name__, "model", "a learner that has biases for a context to shift")
+            raise SettingError(spell_model(self.model), "model", "a learner that has biases for a context to shift")
         self.sizes = biases if self.layers == "all" else dict(list(biases.items())[:1])
         self.fixed = {*with_prefix("learner", weights_of(self.model)), MAP}
         self.map = torch.empty(sum(self.sizes.values()), self.context).uniform_(-1, 1) / self.context**0.5

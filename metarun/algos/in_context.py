@@ -6,8 +6,8 @@ A support point is a token of its features and its target, a query one of its fe
 tokens alone and there are no positions: a query is answered as if it were the only one, and the order of the support
 set plays no part. Of a task of classes the transformer is asked once for each class, with 1 as the target of its own
 points and 0 as that of the others. So classes are alike by construction, a task may have any number of them, and none
-of their numbers is learned. In regression the target is the value. The features are the learner's, without its last
-layer, and are meta-learned too.
+of their numbers is learned. In regression it is asked once for each number of the target, with that number as the
+target. The features are the learner's, without its last layer, and are meta-learned too.
 
 References: Garnelo et al. 2018, "Conditional neural processes", arXiv 1807.01613; Müller et al. 2022, "Transformers can
 do Bayesian inference", arXiv 2112.10510 (prior-fitted networks); Hollmann et al. 2023, "TabPFN", arXiv 2207.01848. We
@@ -63,7 +63,7 @@ class InContext(Feedforward):
             raise SettingError(self.width, "width", f"a multiple of heads, which are {self.heads}")
         self.model, head = without_head(self.model)
         self.outputs = head.out_features
-        self.reader = _Reader(head.in_features, head.out_features, self.width, self.layers, self.heads)
+        self.reader = _Reader(head.in_features, self.width, self.layers, self.heads)
 
     @property
     def name(self) -> str:
@@ -98,12 +98,9 @@ class InContext(Feedforward):
             support_x, query_x = standardise_columns(support_x, query_x)
         x = self.predict(without_prefix("learner", meta), torch.cat([support_x, query_x]), support_x)
         classes = not task.support_y.is_floating_point()
-        y = F.one_hot(task.support_y, self.outputs).T[..., None] if classes else task.support_y[None]
+        y = (F.one_hot(task.support_y, self.outputs) if classes else task.support_y).T[..., None]  # [questions, S, 1]
         outputs = functional_call(self.reader, without_prefix("reader", meta), (x, y.to(x.dtype), classes))
-        if not classes:
-            return outputs[0]
-        logits = outputs[..., 0].T
-        return mask_absent(logits, y.sum(dim=(1, 2)))
+        return mask_absent(outputs.T, y.sum(dim=(1, 2))) if classes else outputs.T
 
 
 def standardise_columns(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,17 +114,17 @@ def standardise_columns(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]
 
 
 class _Reader(nn.Module):
-    """The transformer: [S + Q, F] features and [n, S, t] targets of n questions to [n, Q, answers]."""
+    """The transformer: [S + Q, F] features and [n, S, 1] targets of n questions to [n, Q] answers."""
 
-    def __init__(self, features: int, outputs: int, width: int, layers: int, heads: int):
+    def __init__(self, features: int, width: int, layers: int, heads: int):
         super().__init__()
         self.features = nn.Linear(features, width)
         self.member = nn.Parameter(torch.randn(1, width))  # times the target 0 or 1 of a class
-        self.target = nn.Linear(outputs, width)
+        self.target = nn.Linear(1, width)  # times a value
         self.unknown = nn.Parameter(torch.randn(width))
         self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(layers))
         self.logit = nn.Linear(width, 1, bias=False)  # which softmax would not see
-        self.value = nn.Linear(width, outputs)
+        self.value = nn.Linear(width, 1)
 
     def forward(self, x: Tensor, y: Tensor, classes: bool) -> Tensor:
         points = y.shape[1]
@@ -138,7 +135,7 @@ class _Reader(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, points)
         tokens = F.layer_norm(tokens[:, points:], tokens.shape[-1:])
-        return self.logit(tokens) if classes else self.value(tokens)
+        return (self.logit if classes else self.value)(tokens)[..., 0]
 
 
 class _Layer(nn.Module):

@@ -9,6 +9,7 @@ Reference: Pedregosa et al. 2011, "Scikit-learn: machine learning in Python", JM
 
 import importlib.util
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -43,6 +44,10 @@ class ScikitLearn(Feedforward):
         if importlib.util.find_spec("sklearn") is None:
             remedy = "the package scikit-learn: pip install 'metarun[sklearn]'"
             raise SettingError("sklearn", "_target_", remedy)
+        if not isinstance(self.estimator, str | None):
+            raise SettingError(self.estimator, "estimator", "a name, such as sklearn.linear_model.Ridge")
+        if not isinstance(self.settings, Mapping | None):
+            raise SettingError(self.settings, "settings", "values by name, as in {alpha: 10}")
 
     @property
     def name(self) -> str:
@@ -104,8 +109,9 @@ def _estimators(kind: str) -> dict[str, type]:
 
     found = {}
     for name, cls in all_estimators(type_filter=kind):
-        public = ".".join(part for part in cls.__module__.split(".") if not part.startswith("_"))
-        found[f"{public}.{name}"] = cls
+        parts = cls.__module__.split(".")
+        private = next((number for number, part in enumerate(parts) if part.startswith("_")), len(parts))
+        found[f"{'.'.join(parts[:private])}.{name}"] = cls
     return found
 
 

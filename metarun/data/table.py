@@ -157,6 +157,11 @@ class Table:
         return getattr(self.source, "split_sizes", {})
 
     @property
+    def train_classes(self) -> int:
+        """See TaskSource; of tasks by a column there are none."""
+        return self.source.train_classes  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
     def clustered_by(self) -> str:
         """What tasks share, see clusters()."""
         return self.source.clustered_by

@@ -29,7 +29,8 @@ class SlowAndFast(Learner):
     def __init__(self, learner: Learner):
         super().__init__()
         if learner.network is not learner:
-            raise SettingError(learner.own_class, "model", "with algo.fast_layers=true a metarun Learner, in layers")
+            rule = "one whose layers are known, as model=mlp; or algo.fast_layers=false"
+            raise SettingError(learner.own_class, "model", rule)
         self.slow, self.fast = learner, copy.deepcopy(learner)
         self.norm, self.form = learner.norm, learner.form
 

@@ -182,7 +182,7 @@ def describe_algorithms_of_any_ways() -> str:
     """The choices under which a learner takes other numbers of classes than in training, as one types them."""
     nodes = {name: plain_config((f"algo={name}",))["algo"] for name in OWN.options("algo")}
     able = [name for name, node in nodes.items() if trusted_class("algo._target_", node["_target_"]).any_ways]
-    shared = [name for name, node in nodes.items() if "head" in node]
+    shared = [name for name, node in nodes.items() if "head" in node and node.get("inner_parameters") != "body"]
     return f"algo={', '.join(able)}, or algo.head=shared with algo={', '.join(shared)}"
 
 

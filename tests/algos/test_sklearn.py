@@ -1,11 +1,14 @@
 """Estimators in tasks against the same estimators by hand."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
+from metarun.algos.sklearn import _estimators
 from metarun.config.compose import compose
 from metarun.engine.engine import Engine
 from metarun.errors import UsageError
@@ -46,6 +49,9 @@ def test_answers_are_those_of_the_estimator_in_every_engine(words, by_hand):
         (["algo.estimator=sklearn.linear_model.Rigde"], "did you mean sklearn.linear_model.Ridge"),
         (["algo.estimator=os.system"], "a regressor of scikit-learn, by its full name"),
         (["algo.estimator=sklearn.svm.SVC"], "a regressor of scikit-learn, by its full name"),
+        (["algo.estimator=5"], "5.*expected a name"),
+        (["algo.estimator=[a,b]"], "expected a name"),
+        *((([f"algo.settings={value}"], "values by name")) for value in ("5", "[1,2]", "alpha")),
         (["algo.settings={alfa:1}"], "settings that sklearn.linear_model.Ridge takes"),
         (["algo.settings={alpha:-1}"], "settings that sklearn.linear_model.Ridge takes.*alpha"),
     ],
@@ -53,6 +59,13 @@ def test_answers_are_those_of_the_estimator_in_every_engine(words, by_hand):
 def test_what_is_no_estimator_is_refused(words, says):
     with pytest.raises(UsageError, match=says):
         build_experiment(compose(("algo=sklearn", *words)))
+
+
+@pytest.mark.parametrize("kind", ["classifier", "regressor"])
+def test_estimators_have_the_names_by_which_they_are_imported(kind):
+    for name, cls in _estimators(kind).items():
+        module, _, own = name.rpartition(".")
+        assert getattr(importlib.import_module(module), own) is cls
 
 
 def test_an_estimator_that_cannot_be_fitted_says_why():

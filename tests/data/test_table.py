@@ -177,6 +177,7 @@ def test_the_classes_of_a_target_make_n_way_tasks(table, tmp_path):
     arrays.prepare(CPU)
     source = table(pandas.DataFrame(x).assign(labels=y), target="labels", **settings)
     assert (source.outputs, source.input_shape, source.split_sizes) == (3, (4,), {"train": 6, "val": 3, "test": 3})
+    assert source.train_classes == 6
     task = source.sample(0, "test", torch.arange(9))
     assert all(torch.equal(a, b) for a, b in zip(task, arrays.sample(0, "test", torch.arange(9)), strict=True))
     names = split_names([str(n) for n in range(12)], HALVES, 0)

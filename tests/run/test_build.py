@@ -109,6 +109,15 @@ def test_an_algorithm_without_a_weight_to_train_is_refused(build):
         build("Frozen", "algo=protonet")
 
 
+@pytest.mark.parametrize("algo", ["protonet", "matching", "closed_form", "in_context"])
+def test_a_checkpoint_of_any_ways_is_good_for_others(algo):
+    trained, tested = (build_experiment(compose(("data=tabular", f"algo={algo}", f"data.ways={n}"))) for n in (3, 6))
+    tested.source.prepare(tested.device)
+    saved = {**loop.snapshot(loop.start(trained)), "split_hash": trained.source.identity()["split_hash"], "frozen": ""}
+    restore(tested, other := loop.start(tested), saved)
+    assert loop.meta_test(tested, other.meta, "test", 20).mean[-1] > 0
+
+
 def test_with_a_shared_head_a_run_is_tested_with_any_ways(tmp_path):
     """The checkpoint of a training with 4 ways, whose val and test tasks have 2, is good for 2 and for 6."""
 
