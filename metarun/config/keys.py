@@ -87,7 +87,7 @@ FORMER = {"published": Policy(resume=True, digits=False, identity=False, publish
 
 # Keys that runs of earlier versions lack, with the value that means what those did.
 NEWER = {"data.train_tasks": None, "data.eval_ways": None, "data.split": None, "algo.head": "own"}
-NEWER |= {"algo.write": "state", "algo.fast_layers": False, "engine.replay": True}
+NEWER |= {"algo.write": "state", "algo.fast_layers": False}
 
 
 def policy(key: str) -> Policy:

@@ -11,7 +11,7 @@ import torch
 from helpers.runs import ROOT
 
 from metarun.config.compose import compose
-from metarun.engine import loop
+from metarun.engine import loop, replay
 from metarun.engine.engine import Engine
 from metarun.errors import UsageError
 from metarun.run.build import build_experiment
@@ -75,7 +75,8 @@ def _words(algo, data, data_root):
     mine = VARIANTS.get((algo, data)) or [f"algo={algo}", *ALGORITHMS.get(algo, [])]
     given = {word.partition("=")[0] for word in mine}
     root = [f"data.root={data_root}"] if data == "omniglot" else []
-    return [f"data={data}", *mine, *(w for w in words if w.partition("=")[0] not in given), *root]
+    plain = "engine.replay=false"  # a recording takes long
+    return [f"data={data}", *mine, *(w for w in words if w.partition("=")[0] not in given), *root, plain]
 
 
 @pytest.mark.parametrize(("algo", "data"), sorted(REFUSED))
@@ -144,6 +145,20 @@ def test_loop_and_vmap_agree(combination):
         assert (flat[n] - flat[0]).norm() <= 1e-8 * flat[0].norm()
         torch.testing.assert_close(gradients[n].losses, gradients[0].losses, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(curves[n], curves[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_replay_changes_no_bit(combination, monkeypatch):
+    experiment, state, _ = combination
+    monkeypatch.setattr(replay, "FASTER", float("inf"))
+    engine = Engine("vmap", replay=True)
+    for step in range(replay.WARM + replay.TRIALS + 3):
+        tasks = experiment.source.sample(0, "train", torch.arange(4 * step, 4 * step + 4))
+        found = engine.meta_gradient(experiment.algorithm, state.meta, tasks)
+    expected = Engine("vmap", replay=False).meta_gradient(experiment.algorithm, state.meta, tasks)
+    assert all(torch.equal(found.grads[name], expected.grads[name]) for name in state.meta)
+    assert torch.equal(found.losses, expected.losses)
+    assert not (engine._replay.given_up and experiment.algorithm.trains)
 
 
 def test_query_answers_play_no_part_in_the_answers(combination):

@@ -91,19 +91,27 @@ def test_keys_in_which_two_configs_differ():
     assert dict(leaves(old)) == {"a": 1, "b.c": [1], "b.d": None, "b.e": {}, "f": True}
 
 
-def test_a_value_that_means_what_earlier_runs_did_without_the_key_is_no_other_setting():
-    plain = compose(["data=omniglot"]).plain()
-    old, others = (
-        copy.deepcopy(plain),
-        {"data.eval_ways": 7, "data.train_tasks": 7, "data.split": "lake", "algo.head": "shared"},
-    )
-    for key, other in others.items():
+OTHERS = {  # of keys that earlier runs lack, another value, by the words of a run that has them
+    "algo=maml": {"data.eval_ways": 7, "data.train_tasks": 7, "data.split": "lake", "algo.head": "shared"},
+    "algo=lstm_generator": {"algo.write": "outer", "algo.fast_layers": True},
+}
+
+
+def test_keys_that_earlier_runs_lack_are_known():
+    assert {key for others in OTHERS.values() for key in others} == NEWER.keys()
+
+
+@pytest.mark.parametrize("word", OTHERS)
+def test_a_value_that_means_what_earlier_runs_did_without_the_key_is_no_other_setting(word):
+    meant = [f"{key}={NEWER[key]}" for key in OTHERS[word] if key.startswith("algo.")]
+    plain = compose(["data=omniglot", word, *meant]).plain()
+    old = copy.deepcopy(plain)
+    for key, other in OTHERS[word].items():
         section, _, name = key.partition(".")
         del old[section][name]
         new = {**plain, section: plain[section] | {name: other}}
         assert differing_keys(plain, new) == [key]
         assert check(new).fingerprint != check(plain).fingerprint
-    assert others.keys() == NEWER.keys()
     assert differing_keys(old, plain) == []
     assert check(old).fingerprint == check(plain).fingerprint
-    assert with_changes(old, ["algo.head=own", "data.shots=3"]).algo == plain["algo"]
+    assert with_changes(old, [*meant, "data.shots=3"]).algo == plain["algo"]
