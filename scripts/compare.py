@@ -83,7 +83,7 @@ ALGORITHMS = {  # the words of a row, and the tasks of its outer step where it h
     "imaml": None,
 }
 REFERENCE = "maml"
-NO_RIVALS = ("oracle",)  # which is told the truth
+NO_RIVALS = ("oracle",)  # which is told the truth: its inputs are others
 UNTRAINED = ("scratch", "sklearn")
 
 
@@ -180,8 +180,8 @@ def page() -> str:
             *write_table(["`algo=`", *heads], [["training tasks", *tasks], *results]),
             *("", f"Paired differences to `{REFERENCE}` on the same test tasks, with their 95 % intervals:", ""),
             *write_table(["`algo=`", *heads], differences),
-            *("", "Time, two threads, 5-way 1-shot on Omniglot with conv4:", ""),
-            *write_table(["`algo=`", "a training task (ms)", "a new task (ms)"], seconds),
+            *(("", "Time, two threads, 5-way 1-shot on Omniglot with conv4:", "") if seconds else ()),
+            *(write_table(["`algo=`", "a training task (ms)", "a new task (ms)"], seconds) if seconds else ()),
         ]
     )
 
@@ -198,14 +198,15 @@ def show(found: dict[str, Run], words: str) -> str:
         return ""
     run = found[words]
     sign = 1 if run.summary.metric == "accuracy" else -1
-    gaps = [subtract(other, run) for name, other in found.items() if name not in NO_RIVALS]
+    rivals = () if words in NO_RIVALS else [name for name in found if name not in NO_RIVALS]
+    gaps = [subtract(found[name], run) for name in rivals]
     text = spell(run, run.summary.test.mean, run.summary.test.ci95)
-    return text if any(sign * mean > ci95 for mean, ci95 in gaps) else f"**{text}**"
+    return text if not gaps or any(sign * mean > ci95 for mean, ci95 in gaps) else f"**{text}**"
 
 
 def show_difference(found: dict[str, Run], words: str) -> str:
     """The paired difference of a row to the reference."""
-    if words not in found or REFERENCE not in found:
+    if words not in found or words in NO_RIVALS or REFERENCE not in found:
         return ""
     mean, ci95 = subtract(found[words], found[REFERENCE])
     return ("+" if mean > 0 else "") + spell(found[words], mean, ci95).replace("-", "−")
