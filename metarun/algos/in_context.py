@@ -93,10 +93,10 @@ class InContext(Feedforward):
 
     def answers(self, meta: Params, task: Task) -> Tensor:
         """[Q, N] logits, least for a class without support; or values."""
-        support_x, query_x = task.support_x, task.query_x
         if self.standardise:
-            support_x, query_x = standardise_columns(support_x, query_x)
-        x = self.predict(without_prefix("learner", meta), torch.cat([support_x, query_x]), support_x)
+            support_x, query_x = standardise_columns(task.support_x, task.query_x)
+            task = task._replace(support_x=support_x, query_x=query_x)
+        x = self.predict_points(without_prefix("learner", meta), task)
         classes = not task.support_y.is_floating_point()
         y = (F.one_hot(task.support_y, self.outputs) if classes else task.support_y).T[..., None]  # [questions, S, 1]
         outputs = functional_call(self.reader, without_prefix("reader", meta), (x, y.to(x.dtype), classes))

@@ -31,7 +31,7 @@ class Replay:
 
     def _forget(self) -> None:
         self.step, self.given_up = 0, False
-        self.recordings: dict[Any, Function] = {}
+        self.recordings: dict[int, Function] = {}  # by the tasks of a chunk, in which alone chunks of a step differ
         self.seconds: list[tuple[float, float]] = []  # of a chunk as it is, and replayed
 
     def choose(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task], total: int) -> Work:
@@ -57,17 +57,15 @@ class Replay:
         return work if self.given_up else self._replay
 
     def _record(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task]) -> None:
-        for piece in {form(algorithm, meta, piece): piece for piece in pieces}.values():
+        for size, piece in {len(piece.key): piece for piece in pieces}.items():
             try:
-                recording = record(flatten(work, algorithm, meta), [*meta.values(), *piece])
+                self.recordings[size] = record(flatten(work, algorithm, meta), [*meta.values(), *piece])
             except Exception as error:  # whatever it is, the work can be done as it was
                 log.debug("no recording of the meta-gradient: %s", error)
                 self.given_up = True
-            else:
-                self.recordings[form(algorithm, meta, piece)] = recording
 
     def _replay(self, algorithm: Algorithm, meta: Params, tasks: Task) -> Gradients:
-        return unflatten(self.recordings[form(algorithm, meta, tasks)], meta, tasks)
+        return unflatten(self.recordings[len(tasks.key)], meta, tasks)
 
     def _try(self, work: Work, algorithm: Algorithm, meta: Params, tasks: Task) -> Gradients:
         """The chunk's gradients as they always were, once it is seen that a replay has the same."""
