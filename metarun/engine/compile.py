@@ -49,8 +49,6 @@ def compile_function(function: Function, inputs: Sequence[Tensor]) -> Function:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where there is none
     with tracing():
         module = trace(function, inputs)
-    for node in module.graph.nodes:
-        node.meta.clear()  # Inductor finds out shapes anew, and minds who did so before
     try:
         program = torch._inductor.compile(module, list(inputs), options=OPTIONS)
         with torch.no_grad():

@@ -37,9 +37,7 @@ class Replay:
     def choose(self, work: Work, algorithm: Algorithm, meta: Params, pieces: list[Task], total: int) -> Work:
         """What to do in this outer step in place of `work`, which divides by `total`.
 
-        Called by one thread while no other computes.
-
-        Torch's recorder changes torch for all threads while it is at work.
+        Called by one thread while no other computes: the chunks of all threads are replayed, or none is.
         """
         made_for = total, [form(algorithm, meta, piece) for piece in pieces]
         if made_for != self.made_for:

@@ -50,12 +50,26 @@ def test_views_of_views_become_one():
     recorded = record(function, [x])
     for got, expected in zip(recorded(x), function(x), strict=True):
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
-    made = [n.target for n in recorded.__self__.graph.nodes if n.target is torch.ops.aten.as_strided.default]
+    made = [n.target for n in recorded.__self__.graph.nodes if n.target is torch.as_strided]
     assert len(made) == 2, "the transpose and the flat one"
 
 
-@pytest.mark.parametrize("function", [lambda x: [x], lambda x: [x[0]]])
+def test_products_with_one_are_left_out():
+    """Where that changes the type of the result they stay."""
+    recorded = record(lambda x, n: [x * 1 + x / 1, n / 1 - 0.5], [_draw(2), torch.tensor([1, 2])])
+    assert [n.target for n in recorded.__self__.graph.nodes if n.op == "call_function"] == [
+        torch.add,
+        torch.div,
+        torch.sub,
+    ]
+    results = recorded(torch.tensor([3.0, 4.0]), torch.tensor([5, 6]))
+    assert [result.tolist() for result in results] == [[6, 8], [4.5, 5.5]]
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: [x], lambda x: [x[0]], lambda x: [x * 1], lambda x: [y := x + 1, y * 1]]
+)
 def test_a_result_that_is_an_input_is_refused(function):
-    """Whoever changes the result in place would change the input."""
+    """Whoever changes the result in place would change the input, or the other result."""
     with pytest.raises(ValueError, match="new tensors"):
         record(function, [_draw(2, 2)])
