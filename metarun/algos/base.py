@@ -39,6 +39,7 @@ class Algorithm(ABC):
         any_ways: whether test tasks may have more or fewer classes than training tasks; the learner's outputs are then
             as many as the largest have.
         trains: whether meta-training changes anything; else its loss need have no gradient.
+        uses_learner: whether answers depend on the learner, `model`.
         training_weights: names of meta-parameters that only training needs, such as those of an output for each of the
             training classes. With other data they may have another shape.
         training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
@@ -47,6 +48,7 @@ class Algorithm(ABC):
 
     any_ways = False
     trains = True
+    uses_learner = True
     training_weights: ClassVar[tuple[str, ...]] = ()
     training_only: ClassVar[tuple[str, ...]] = ("meta_lr", "meta_lr_schedule", "meta_clip", "meta_optimizer")
 

@@ -9,7 +9,9 @@ Reference: Pedregosa et al. 2011, "Scikit-learn: machine learning in Python", JM
 
 import importlib.util
 import inspect
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -24,6 +26,8 @@ from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource
 from metarun.text import nearest
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(eq=False, kw_only=True)
 class ScikitLearn(Feedforward):
@@ -35,6 +39,7 @@ class ScikitLearn(Feedforward):
     """
 
     trains = False
+    uses_learner = False
 
     estimator: str | None = None
     settings: dict[str, Any] | None = None
@@ -72,7 +77,12 @@ class ScikitLearn(Feedforward):
         except (TypeError, ValueError) as error:
             rule = f"settings that {self.estimator} takes: {' '.join(str(error).split())}"
             raise SettingError(self.settings, "algo.settings", rule) from error
-        self.make = partial(cls, **settings)
+        self.make, self.said = partial(cls, **settings), set()
+
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: the estimator with what was set."""
+        given = ", ".join(f"{name}={value}" for name, value in (self.settings or {}).items())
+        return {"estimator": f"{self.estimator}({given})"}
 
     def init(self) -> Params:
         """{name: tensor}: a number that nothing depends on."""
@@ -82,6 +92,16 @@ class ScikitLearn(Feedforward):
         """[Q, N] logarithms of probabilities, or margins, or predicted values; least for a class without support."""
         inputs = (task.support_x, task.support_y, task.query_x)
         return _Fit.apply(self, *inputs) + 0 * meta["nothing"]  # pyright: ignore[reportReturnType]
+
+    def warn(self, caught: Sequence[warnings.WarningMessage]) -> None:
+        """Says once what an estimator may say of every task."""
+        for kind, warning in {item.category: item.message for item in caught if item.category not in self.said}.items():
+            self.said.add(kind)
+            log.warning(
+                "%s (algo.estimator), of this task and perhaps of others: %s",
+                self.estimator,
+                " ".join(str(warning).split()),
+            )
 
     def fit(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
         """The answers of one task."""
@@ -122,7 +142,10 @@ class _Fit(torch.autograd.Function):
     def forward(algorithm: ScikitLearn, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
         arrays = (tensor.detach().cpu().numpy() for tensor in (support_x, support_y, query_x))
         try:
-            return torch.from_numpy(algorithm.fit(*arrays)).to(query_x)
+            with warnings.catch_warnings(record=True) as caught:
+                answers = algorithm.fit(*arrays)
+            algorithm.warn(caught)
+            return torch.from_numpy(answers).to(query_x)
         except ValueError as error:  # such as more neighbours than points
             why = " ".join(str(error).split())
             raise UsageError(

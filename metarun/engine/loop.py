@@ -65,12 +65,15 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
     """Runs outer steps until `meta_steps` are done, and yields after each; `state` is then that step's.
 
     Outer step n takes the training tasks (n-1) meta_batch .. n meta_batch - 1, whatever happened before; modulo
-    train_tasks, the experiment's or the algorithm's, where there is such a number.
+    train_tasks, the experiment's or the algorithm's, where there is such a number. Of an algorithm that learns nothing
+    in meta-training only the last is run, for its loss.
 
     Raises:
         DivergedError: the meta-loss or meta-gradient of a step is not finite. The state is then the step's before.
     """
     processes = experiment.processes
+    if not experiment.algorithm.trains:
+        state.step = max(state.step, meta_steps - 1)
     for mine, tasks in _draw(experiment, range(state.step, meta_steps), meta_batch):
         progress = state.step / meta_steps
         algorithm = experiment.algorithm.at(progress)

@@ -53,7 +53,7 @@ def summarize(
         choices=choices,
         algorithm=algorithm.name,
         source=source,
-        learner=learner,
+        learner=learner if algorithm.uses_learner else None,
         inner=inner,
         details=details,
         training=Training(
@@ -62,6 +62,7 @@ def summarize(
             meta_batch=config.meta_batch,
             meta_steps=config.meta_steps,
             budget=config.budget,
+            trains=algorithm.trains,
         ),
         checkpoint=Checkpoint(step=state.step),
         parameters=sum(value.numel() for value in state.meta.values()),

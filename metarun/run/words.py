@@ -1,7 +1,7 @@
 """A summary's facts in words: the title of a run, its settings, its closing words. Imports no torch."""
 
 from metarun.storage.records import Clusters, Inner, Position, Source, Summary, Training
-from metarun.text import format_duration, format_metric
+from metarun.text import count_of, format_duration, format_metric
 
 
 def name_source(source: Source) -> str:
@@ -36,10 +36,12 @@ def describe_inner(inner: Inner) -> str:
 
 def describe_training(training: Training) -> str:
     """How long a run trained, such as '6000 outer steps of 32 tasks (budget 0.1 of 60000)'."""
+    if not training.trains:
+        return "without meta-training"
     done, total = training.steps, training.outer_steps
-    steps = f"{total}" if done == total else f"{done} of {total}"
+    steps = count_of(total, "outer step") if done == total else f"{done} of {count_of(total, 'outer step')}"
     share = f" (budget {training.budget:g} of {training.meta_steps})" if training.budget < 1 else ""
-    return f"{steps} outer steps of {training.meta_batch} tasks{share}"
+    return f"{steps} of {count_of(training.meta_batch, 'task')}{share}"
 
 
 def describe_position(position: Position) -> str:
@@ -78,15 +80,17 @@ def title(summary: Summary) -> str:
 
 def settings(summary: Summary) -> dict[str, str]:
     """The effective settings that a reader of the result has to know, in words by name."""
-    if summary.learner is None:
+    if summary.training is None:
         return (summary.settings or {}) | _describe_earlier(summary)
-    form = f" with {summary.learner.form}" if summary.learner.form else ""
-    found = {"learner": f"{summary.learner.name}{form}, {summary.parameters:,} meta-parameters"}
+    found = {}
+    if learner := summary.learner:
+        form = f" with {learner.form}" if learner.form else ""
+        found["learner"] = f"{learner.name}{form}, {summary.parameters:,} meta-parameters"
     if summary.inner:
         found["inner loop"] = describe_inner(summary.inner)
     found |= {_spell_name(name): words for name, words in summary.details.items()}
-    if summary.learner.norm != "none":
-        found["batch norm"] = f"{summary.learner.norm} statistics"
+    if learner and learner.norm != "none":
+        found["batch norm"] = f"{learner.norm} statistics"
     if trained := summary.trained:
         if trained.source:
             found["trained on"] = describe_source(trained.source)

@@ -124,6 +124,7 @@ class Training(Record):
     meta_batch: Count
     meta_steps: Count  # of the whole schedule
     budget: float
+    trains: bool = True  # whether the algorithm learns anything in meta-training
 
 
 class Learner(Record):
@@ -158,7 +159,7 @@ class Summary(Record):
     choices: dict[str, str] = {}  # of Hydra's groups, such as {"algo": "maml"}
     algorithm: str = ""  # what the field calls it
     source: Source | None = None
-    learner: Learner | None = None
+    learner: Learner | None = None  # None where the algorithm has no use for one
     inner: Inner | None = None  # None where there is none
     details: dict[str, str] = {}  # more settings that a reader of the result has to know
     training: Training | None = None

@@ -1,6 +1,7 @@
 """Estimators in tasks against the same estimators by hand."""
 
 import importlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
-from metarun.algos.sklearn import _estimators
+from metarun.algos.sklearn import ScikitLearn, _estimators
 from metarun.config.compose import compose
 from metarun.engine.engine import Engine
 from metarun.errors import UsageError
@@ -73,3 +74,18 @@ def test_an_estimator_that_cannot_be_fitted_says_why():
     experiment, tasks = _experiment(*words)
     with pytest.raises(UsageError, match=r"cannot be fitted to a support set: Expected n_neighbors <= n_samples_fit"):
         experiment.engine.adaptation_curves(experiment.algorithm, experiment.algorithm.init(), tasks)
+
+
+def test_it_fits_what_is_tested_and_says_once_what_troubles_it(metarun, monkeypatch):
+    """However many outer steps the command has, in a sweep beside algorithms that train; and no learner is told of."""
+    fits = []
+    monkeypatch.setattr(ScikitLearn, "fit", lambda self, *task, fit=ScikitLearn.fit: fits.append(1) or fit(self, *task))
+    words = ("data=tabular", "algo.estimator=sklearn.neural_network.MLPClassifier", "algo.settings={max_iter:1}")
+    few = ("meta_steps=500", "meta_batch=2", "val_tasks=2", "test_tasks=2", "hydra.run.dir=run")
+    code, out, _ = metarun("algo=sklearn", *words, *few)
+    assert code == 0
+    assert len(fits) < 30, "the check beforehand, validation, test and a picture"
+    assert "without meta-training" in out
+    assert "MLPClassifier(max_iter=1)" in out
+    assert "meta-parameters" not in out
+    assert Path("run/metarun.log").read_text().count("hasn't converged") == 1

@@ -77,7 +77,7 @@ def test_a_run_directory_is_complete_and_strict_json(metarun, pictures):
         == min(row["mse"] for row in rows if row["split"] == "val")
     )
     assert summary["training"] == {
-        "steps": 12, "outer_steps": 12, "meta_batch": 25, "meta_steps": 12, "budget": 1.0,
+        "steps": 12, "outer_steps": 12, "meta_batch": 25, "meta_steps": 12, "budget": 1.0, "trains": True,
     }  # fmt: skip
     assert summary["choices"]["algo"] == "maml"
     assert summary["checkpoint"]["step"] == summary["val"]["mse"]["step"]

@@ -82,6 +82,10 @@ def test_the_title_says_how_much_of_the_schedule_was_run():
     assert words.title(_summary(training=short)).endswith(f"20 of 60 {end}")
     whole = Training(steps=60, outer_steps=60, meta_batch=32, meta_steps=60, budget=1.0)
     assert words.title(_summary(training=whole)).endswith(", 60 outer steps of 32 tasks")
+    one = whole.model_copy(update={"steps": 1, "outer_steps": 1, "meta_batch": 1})
+    assert words.title(_summary(training=one)).endswith(", 1 outer step of 1 task")
+    floor = one.model_copy(update={"trains": False})
+    assert words.title(_summary(training=floor)).endswith("(queries: 2), without meta-training")
 
 
 def test_settings_are_what_a_reader_has_to_know():
