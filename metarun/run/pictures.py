@@ -41,10 +41,10 @@ def draw_curves(events: Sequence[Event], summary: Summary, path: Path) -> None:
         summary: of the run or the evaluation.
         path: of the PNG file, replaced as a whole.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.2))
     figure.suptitle(title(summary), fontsize=11, parse_math=False)
     training = [event for event in events if event.split != "test"]
-    *left, right = figure.subplots(1, 2 if training else 1, squeeze=False)[0]
+    *left, right = _make_panels(figure, 2 if training else 1, top=0.66)
     for axes in (*left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(ylabel=LABELS[summary.metric])
@@ -54,6 +54,16 @@ def draw_curves(events: Sequence[Event], summary: Summary, path: Path) -> None:
         _draw_training(axes, training)
     _draw_adaptation(right, summary.test)
     write_atomically(path, to_png(figure, dpi=120))
+
+
+def _make_panels(figure: Figure, panels: int, top: float, bottom: float = 0.5) -> list[Axes]:
+    """Panels side by side, with room for what lies around them, in inches. A layout engine would draw all twice."""
+    width, height = figure.get_size_inches()
+    left, right = 0.85, 0.15
+    figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height)
+    gaps = (panels - 1) * (left + right)
+    figure.subplots_adjust(wspace=(left + right) * panels / (width - left - right - gaps))
+    return list(figure.subplots(1, panels, squeeze=False)[0])
 
 
 def _draw_training(axes: Axes, events: list[Event]) -> None:
@@ -115,9 +125,9 @@ def _draw_functions(experiment: Experiment, meta: Params, tasks: int) -> tuple[F
     """The first test tasks as functions, before and after inner steps; with words for each."""
     words = []
     with drawing_functions():
-        figure = Figure(figsize=(PANEL * tasks, 3.7), layout="constrained")
+        figure = Figure(figsize=(PANEL * tasks, 3.7))
         batch = experiment.source.on_grid(experiment.seed, "test", torch.arange(tasks), GRID)
-        panels = figure.subplots(1, tasks, squeeze=False)[0]
+        panels = _make_panels(figure, tasks, top=0.35, bottom=0.75)
         for number, axes in enumerate(panels):
             task = batch.select(number)
             outputs, task = _predict(experiment, meta, task), task.to(torch.device("cpu"))
@@ -131,7 +141,7 @@ def _draw_functions(experiment: Experiment, meta: Params, tasks: int) -> tuple[F
                 part[:, 0].numpy() for part in (task.query_x, task.query_y, task.support_x, task.support_y)
             )
             draw_function(axes, grid, outputs[..., 0].numpy(), (support[0], support[1]), truth)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=6, frameon=False)
     return figure, words
 
 
