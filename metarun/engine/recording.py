@@ -36,8 +36,8 @@ def record(function: Function, inputs: Sequence[Tensor]) -> Function:
         layouts = _Layouts(module)
         results = layouts.run(*inputs)
     if not any(_is_operation(node) and node.target._schema.is_mutable for node in module.graph.nodes):
-        _fold_views(module.graph, layouts.found)
         _leave_out_ones(module.graph, layouts.found)
+        _fold_views(module.graph, layouts.found)
         module.graph.eliminate_dead_code()
         with torch.no_grad():
             _ShortCuts(module).run(*inputs)
@@ -46,9 +46,8 @@ def record(function: Function, inputs: Sequence[Tensor]) -> Function:
         again = module(*inputs)
     if not same(results, again):
         raise ValueError("expected the same results without the function")
-    if _memory_of(again) & _memory_of([*inputs, *module.buffers()]) or len(_memory_of(again)) < len(
-        _memory_of(results)
-    ):
+    given, before, made = (_memory_of(tensors) for tensors in ([*inputs, *module.buffers()], results, again))
+    if made & given or len(made) < len(before):
         raise ValueError("expected new tensors as results, and one is an input, a constant or another result")
     return module.forward
 
@@ -162,11 +161,14 @@ def _fold_views(graph: fx.Graph, found: dict[fx.Node, tuple[Layout, torch.dtype]
 
 
 def _leave_out_ones(graph: fx.Graph, found: dict[fx.Node, tuple[Layout, torch.dtype]]) -> None:
-    """Leaves out products with the number 1 and quotients by it, of which linear layers and means have many."""
+    """Leaves out products with the number 1 and quotients by it, of which linear layers and means have many.
+
+    Those stay that change the type, or the order in memory, on which views further on depend.
+    """
     times, by = torch.ops.aten.mul, torch.ops.aten.div
     for node in list(graph.nodes):
         by_one = node.target in (times.Scalar, times.Tensor, by.Scalar, by.Tensor) and node.args[1] == 1
-        if by_one and node in found and found.get(node.args[0], (None, None))[1] == found[node][1]:
+        if by_one and node in found and found.get(node.args[0]) == found[node]:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
 

@@ -60,9 +60,8 @@ def _make_panels(figure: Figure, panels: int, top: float, bottom: float = 0.5) -
     """Panels side by side, with room for what lies around them, in inches. A layout engine would draw all twice."""
     width, height = figure.get_size_inches()
     left, right = 0.85, 0.15
-    figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height)
-    gaps = (panels - 1) * (left + right)
-    figure.subplots_adjust(wspace=(left + right) * panels / (width - left - right - gaps))
+    between = (left + right) / (width / panels - left - right)
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, between)
     return list(figure.subplots(1, panels, squeeze=False)[0])
 
 

@@ -55,7 +55,7 @@ def test_views_of_views_become_one():
 
 
 def test_products_with_one_are_left_out():
-    """Where that changes the type of the result they stay."""
+    """Where that changes the type of the result, or where its numbers lie, they stay."""
     recorded = record(lambda x, n: [x * 1 + x / 1, n / 1 - 0.5], [_draw(2), torch.tensor([1, 2])])
     assert [n.target for n in recorded.__self__.graph.nodes if n.op == "call_function"] == [
         torch.add,
@@ -64,6 +64,8 @@ def test_products_with_one_are_left_out():
     ]
     results = recorded(torch.tensor([3.0, 4.0]), torch.tensor([5, 6]))
     assert [result.tolist() for result in results] == [[6, 8], [4.5, 5.5]]
+    spread = record(lambda x: [(x.expand(2, 3) * 1).view(6) + 1], [_draw(2, 1)])
+    assert spread(torch.tensor([[3.0], [4.0]]))[0].tolist() == [4, 4, 4, 5, 5, 5]
 
 
 @pytest.mark.parametrize(
