@@ -1,13 +1,14 @@
 """How long an outer step takes, against other libraries and a loop written by hand.
 
-    python scripts/benchmark.py [--quick] [--json FILE]
+    python scripts/benchmark.py [--quick] [--only WORDS] [--json FILE]
 
 Every ratio is of two sides that take turns in the same process, so that a noisy machine disturbs both alike: the median
 over rounds of one side's time by the other's, with the smallest and the largest. Both sides compute the meta-gradient
 of the same tasks with the same learner; the outer optimiser is left out. `higher` and `torchopt` are in the extra
 `test`. The loop is written by hand with torch.func.functional_call and torch.autograd.grad, task by task, with nothing
-around it. Peers have glibc's own way with memory, which metarun changes (engine.device.keep_memory). Compiling is left
-out of the times, and its own time printed.
+around it. The limit is what the products of the loop would take at the speed of one large product. Peers have glibc's
+own way with memory, which metarun changes (engine.device.keep_memory). Compiling is left out of the times, and its own
+time printed.
 """
 
 import argparse
@@ -31,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
 
 from metarun.config.compose import compose
 from metarun.engine import loop as training
@@ -51,6 +53,9 @@ WORK = {  # name: (words, goal against higher, goal against the loop)
     "FOMAML conv4 5-way 1-shot, 1 step": (["data=omniglot", "algo=fomaml"], 4.0, 2.5),
     "MAML sinusoid, 25 tasks": (["data=sinusoid"], 20.0, None),
 }  # fmt: skip
+
+LIMIT, GOAL_LIMIT = "limit", 0.55  # convolutions' share
+SIDE = 2048  # of the product whose speed is the limit
 
 
 class Bench:
@@ -93,6 +98,12 @@ class Bench:
                 )
                 learner = {n: p - self.lr * g for (n, p), g in zip(learner.items(), grads, strict=True)}
             loss(functional_call(self.model, learner, (task.query_x,)), task.query_y).backward()
+
+    def count_products(self) -> float:
+        """Floating-point operations of the products in the loop."""
+        with FlopCounterMode(display=False) as count:
+            self.run_loop()
+        return float(count.get_total_flops())
 
     def run_higher(self) -> None:
         """With higher; first order as its users have it, by not tracking the inner gradients."""
@@ -165,27 +176,37 @@ def ratio(a: list[float], b: list[float]) -> dict[str, float]:
     return {"median": statistics.median(each), "low": min(each), "high": max(each)}
 
 
-def compare_with_peers(rounds: int, quick: bool) -> list[dict[str, Any]]:
-    """A row for each work, engine and peer."""
+def compare_with_peers(rounds: int, quick: bool, only: str) -> list[dict[str, Any]]:
+    """A row for each work whose name has the words, engine and peer."""
     rows = []
+    square = torch.randn(SIDE, SIDE)
     for name, (words, goal_higher, goal_loop) in WORK.items():
+        if only not in name:
+            continue
         bench = Bench(words)
         if quick:
             bench.tasks = bench.tasks.select(slice(0, 2))
         sides = {"vmap": bench.run_metarun, "higher": bench.run_higher, "loop": bench.run_loop}
         if not bench.first_order:
             sides["torchopt"] = bench.run_torchopt
+        if convolutions := "conv" in name:
+            sides["product"] = lambda: square @ square
+            products = bench.count_products() / (2 * SIDE**3)
         if not quick:
             sides["compile"] = bench.compiled()
             compiling = measure(sides["compile"])
         for _ in range(WARM + TRIALS + 2):
             bench.run_metarun()  # by then a run has decided whether to replay
         times = take_turns(sides, rounds)
+        if convolutions:
+            times[LIMIT] = [products * seconds for seconds in times["product"]]
         for engine in ("vmap", "compile")[: 1 if quick else 2]:
             mine = 1000 * statistics.median(times[engine])
             took = f", compiled in {compiling:.0f} s" if engine == "compile" else ""
             show(f"{name}, engine={engine}: {mine:.1f} ms{took}")
-            for peer, goal in (("higher", goal_higher), ("loop", goal_loop), ("torchopt", None)):
+            for peer, goal in (
+                ("higher", goal_higher), ("loop", goal_loop), ("torchopt", None), (LIMIT, GOAL_LIMIT),
+            ):  # fmt: skip
                 if peer in times:
                     found = ratio(times[peer], times[engine])
                     row = {"work": name, "engine": engine, "against": peer, "goal": goal, "metarun_ms": mine, **found}
@@ -248,12 +269,13 @@ def main() -> None:
     """Prints the tables, and writes them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round of two tasks without compiling, to see it run")
+    parser.add_argument("--only", default="", metavar="WORDS", help="work with this in its name, such as sinusoid")
     parser.add_argument("--json", type=Path, help="where to write the results")
     args = parser.parse_args()
     rounds = 1 if args.quick else 9
     found: dict[str, Any] = {"machine": describe_machine()}
     show(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
-    found["peers"] = compare_with_peers(rounds, args.quick)
+    found["peers"] = compare_with_peers(rounds, args.quick, args.only)
     found["memory"] = measure_memory()
     found["start"] = measure_start(rounds)
     if args.json:
