@@ -2,7 +2,7 @@
 
 Whatever goes through Python, vmap and autograd on its way, twice where there are second derivatives, what reaches
 torch's kernels in the end is one and the same list of operations for all tensors of the same shapes. Done by the list
-alone, a small learner's meta-gradient takes half the time, to the same last bit.
+alone, a small learner's meta-gradient takes less than half the time, to the same last bit.
 
 A function may be recorded whose operations do not depend on the numbers in its tensors, as vmap demands anyway.
 """
