@@ -24,7 +24,7 @@ from metarun.algos.feedforward import Feedforward
 from metarun.errors import SettingError, UsageError
 from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource
-from metarun.text import nearest
+from metarun.text import nearest, reason
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +97,7 @@ class ScikitLearn(Feedforward):
         """Says once what an estimator may say of every task."""
         for kind, warning in {item.category: item.message for item in caught if item.category not in self.said}.items():
             self.said.add(kind)
-            log.warning(
-                "%s (algo.estimator), of this task and perhaps of others: %s",
-                self.estimator,
-                " ".join(str(warning).split()),
-            )
+            log.warning("%s (algo.estimator), of this task and perhaps of others: %s", self.estimator, reason(warning))  # pyright: ignore
 
     def fit(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
         """The answers of one task."""

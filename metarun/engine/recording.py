@@ -99,7 +99,7 @@ class _Recorder(TorchDispatchMode):
         if not isinstance(value, Tensor):
             return value
         if value not in self.nodes:
-            name = f"constant_{len(list(self.constants.buffers()))}"
+            name = f"constant_{len(self.graph.nodes)}"
             self.constants.register_buffer(name, value)
             self.nodes[value] = self.graph.get_attr(name)
         return self.nodes[value]
