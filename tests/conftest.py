@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 import torch
 from helpers.drawings import SPLIT_SIZES, RealOmniglot, draw
 from helpers.oracles import image_tasks
-from helpers.runs import QUICK, ROOT
+from helpers.runs import QUICK, ROOT, train
 
 from metarun import cli, seeds
 from metarun.data import packing
@@ -107,22 +106,24 @@ def metarun(monkeypatch, tmp_path, capsys):
 
 
 @pytest.fixture
-def without_pictures(monkeypatch):
-    """A run in this process writes its pictures as a word, and saves the second that drawing takes."""
-    for name in ("draw_curves", "draw_examples"):
-        monkeypatch.setattr(
-            f"metarun.run.train_and_test.{name}", lambda *facts: write_atomically(facts[-1], b"a picture")
-        )
+def pictures():
+    """Asks for real pictures of the runs in this process."""
+
+
+@pytest.fixture(autouse=True)
+def _pictures_where_they_are_asked_for(request, monkeypatch):
+    """Elsewhere a run writes its pictures as a word, and saves the second that drawing takes."""
+    if "pictures" not in request.fixturenames:
+        for name in ("draw_curves", "draw_examples"):
+            monkeypatch.setattr(
+                f"metarun.run.pictures.{name}", lambda *facts: write_atomically(facts[-1], b"a picture")
+            )
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A finished run, to be copied and spoiled."""
-    folder = tmp_path_factory.mktemp("finished")
-    words = [sys.executable, "-m", "metarun", *QUICK, "hydra.run.dir=run"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+    return train(tmp_path_factory.mktemp("finished") / "run", *QUICK, draw=True)
 
 
 @pytest.fixture(params=["mlp", "conv4 strided", "conv4 pooled", "conv4 support norm", "mlp support norm, scale"])

@@ -22,12 +22,11 @@ from metarun.engine.loop import State
 from metarun.engine.processes import Processes, joined
 from metarun.errors import PrunedError, RunDirError, StoppedError, describe_os_error
 from metarun.intervals import Evaluation
-from metarun.run import starting_point
+from metarun.run import pictures, starting_point
 from metarun.run.build import build_loggers, choose_chunks, device_of
 from metarun.run.environment import describe_session
 from metarun.run.loggers import Guarded
 from metarun.run.pace import COMPILING, DRAWING, MEASURING
-from metarun.run.pictures import draw_curves, draw_examples
 from metarun.run.position import Reporter
 from metarun.run.progress import Announcement, Progress
 from metarun.run.session import Session
@@ -142,9 +141,9 @@ def _sum_up(session: Session, tested: State, result: Evaluation) -> Summary:
             "earlier": earlier_tests(rundir.summary(), config.outer_steps),
         }
     )
-    draw_examples(experiment, tested.meta, result.each, rundir.examples)
+    pictures.draw_examples(experiment, tested.meta, result.each, rundir.examples)
     rundir.write("summary.json", summary)
-    draw_curves(parse_events(session.recorder.metrics, metric), summary, rundir.curve)
+    pictures.draw_curves(parse_events(session.recorder.metrics, metric), summary, rundir.curve)
     return summary
 
 

@@ -95,9 +95,9 @@ def _assemble(algo, data, data_root):
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
 def combination(request, data_root):
-    """An experiment, its state after three outer steps, and its config."""
+    """An experiment, its state after two outer steps, and its config."""
     experiment, state, config = _assemble(*request.param, data_root)
-    list(loop.meta_train(experiment, state, 3, config.meta_batch))
+    list(loop.meta_train(experiment, state, 2, 4))
     return experiment, state, config
 
 

@@ -142,9 +142,7 @@ def test_a_relative_root_is_kept_absolute(metarun, monkeypatch, data_root):
     assert compose([*as_typed(["data.root=~/x"]), "data=omniglot"]).data["root"] == "/home/x"
 
 
-def test_a_run_in_a_folder_that_looks_like_a_number_goes_on_from_elsewhere(
-    metarun, monkeypatch, data_root, without_pictures
-):
+def test_a_run_in_a_folder_that_looks_like_a_number_goes_on_from_elsewhere(metarun, monkeypatch, data_root):
     """Its data.root was typed relative to where it began."""
     Path("data").symlink_to(data_root)
     words = (

@@ -19,7 +19,6 @@ from metarun.errors import DivergedError
 
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-pytestmark = pytest.mark.usefixtures("without_pictures")
 QUICK = (*QUICK, "meta_batch=2")
 RATE = "algo.inner_lr=choice(0.01,0.1)"
 INSIDE = "hydra.sweep.dir=study"

@@ -108,7 +108,7 @@ def test_many_words_have_short_folders_that_a_repeated_sweep_finds(metarun):
 
 
 @pytest.mark.slow
-def test_jobs_may_have_numbers_for_names(metarun, without_pictures):
+def test_jobs_may_have_numbers_for_names(metarun):
     assert metarun("-m", *SHORT, "seed=5,6", "hydra.sweep.dir=s", "hydra.sweep.subdir=${hydra.job.num}")[0] == 0
     assert {path.parent.name for path in Path("s").glob("*/summary.json")} == {"0", "1"}
 

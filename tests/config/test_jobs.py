@@ -124,7 +124,7 @@ def test_a_choice_that_has_the_name_of_metaruns_own_is_not_passed_over(metarun):
     assert "algo/maml.yaml (--config-dir): metarun has a choice of that name" in err
 
 
-def test_a_key_that_all_jobs_have_needs_no_default_that_has_it(metarun, without_pictures):
+def test_a_key_that_all_jobs_have_needs_no_default_that_has_it(metarun):
     quick = ("meta_steps=1", "val_every=1", "val_tasks=2", "test_tasks=2", "meta_batch=1", "algo=protonet")
     code, out, err = metarun("-m", "data=tabular,sequences", "data.ways=3", *quick)
     assert code == 0, err

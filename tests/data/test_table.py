@@ -261,7 +261,7 @@ def test_a_rare_class_is_left_out_or_named(table, caplog):
         table(frame, target="job", task="city", drop=["name"], shots=1, queries=1, splits=HALVES)
 
 
-def test_a_run_says_once_what_was_left_out_and_keeps_the_preprocessing(metarun, without_pictures, tmp_path):
+def test_a_run_says_once_what_was_left_out_and_keeps_the_preprocessing(metarun, tmp_path):
     cities().to_csv(tmp_path / "cities.csv", index=False)
     words = ["data.file=cities.csv", "data.target=wage", "data.task=city", "data.drop=[name,job]", "data.shots=3"]
     code, out, err = metarun("data=table", *words, f"data.splits={HALVES}", *QUICK, "hydra.run.dir=run")

@@ -1,6 +1,7 @@
 """Short runs, and what has to be the same of two of them."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,15 @@ def bits(value):
     return [bits(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def train(folder, *words):
-    """Trains in this process, into this folder, without pictures; gives the folder."""
+def train(folder, *words, draw=False):
+    """Trains in this process, into this folder, and draws pictures or writes a word for them; gives the folder."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_curves", "draw_examples"):
-            patch.setattr(f"metarun.run.train_and_test.{name}", lambda *facts: facts[-1].write_bytes(b"a picture"))
+        for name in () if draw else ("draw_curves", "draw_examples"):
+            patch.setattr(f"metarun.run.pictures.{name}", lambda *facts: facts[-1].write_bytes(b"a picture"))
         folder.parent.mkdir(exist_ok=True, parents=True)
         patch.chdir(folder.parent)
-        assert cli.main([*words, f"hydra.run.dir={folder}"]) == 0
+        words = ("-m", "metarun", *words, f"hydra.run.dir={folder}")
+        patch.setattr(sys, "orig_argv", ["python", *words])
+        patch.setattr(sys, "argv", list(words[1:]))
+        assert cli.main() == 0
     return folder

@@ -16,8 +16,6 @@ from metarun.storage.rundir import RunDir
 
 HERE = "metarun.run.loggers"
 
-pytestmark = pytest.mark.usefixtures("without_pictures")
-
 
 class Told:
     """Remembers; fails where it is asked to."""
@@ -144,7 +142,7 @@ def test_several_loggers_have_places_of_their_own(metarun, told):
         build_loggers(replace(config, logger={"a": 1}))
 
 
-def test_loggers_are_saved_as_they_were_typed(metarun, without_pictures):
+def test_loggers_are_saved_as_they_were_typed(metarun):
     pytest.importorskip("tensorboard")
     words = ("logger=[tensorboard,mine]", "-cd", "choices", "hydra.run.dir=run")
     Path("choices/logger").mkdir(parents=True)

@@ -25,17 +25,6 @@ from metarun.storage import checkpoint
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
 
 
-@pytest.fixture
-def pictures():
-    """Asks for real pictures."""
-
-
-@pytest.fixture(autouse=True)
-def _pictures_where_they_are_asked_for(request):
-    if "pictures" not in request.fixturenames:
-        request.getfixturevalue("without_pictures")
-
-
 def _weights(run):
     return checkpoint.newest(Path(run) / "checkpoints")["meta"]
 
@@ -162,7 +151,7 @@ def _wait_for_step(run, step):
 
 
 LONG = (
-    *("meta_steps=300", "val_every=100", "val_tasks=6", "test_tasks=20", "log_every=10", "checkpoint_every=25"),
+    *("meta_steps=160", "val_every=60", "val_tasks=6", "test_tasks=20", "log_every=10", "checkpoint_every=25"),
     *("model.hidden=[8]", "meta_batch=4", "device.threads=1"),
 )
 
@@ -176,7 +165,7 @@ SLOW = pytest.mark.slow
 )
 def test_an_interrupted_run_ends_as_if_nothing_had_happened(metarun, tmp_path, signum):
     process = _start(tmp_path, *LONG, "hydra.run.dir=cut")
-    _wait_for_step(tmp_path / "cut", 110)
+    _wait_for_step(tmp_path / "cut", 70)
     process.send_signal(signum)
     _, err = process.communicate()
     if signum == signal.SIGKILL:
@@ -385,8 +374,7 @@ def test_the_first_of_the_best_validations_is_tested_evaluated_and_drawn(metarun
     monkeypatch.setattr(
         Sinusoid, "sample", lambda self, seed, split, index: sampled.add(split) or sample(self, seed, split, index)
     )
-    for module in ("train_and_test", "pictures"):
-        monkeypatch.setattr(f"metarun.run.{module}.draw_examples", lambda _, meta, *rest: drawn.append(meta))
+    monkeypatch.setattr("metarun.run.pictures.draw_examples", lambda _, meta, *rest: drawn.append(meta))
     assert metarun(*QUICK, "hydra.run.dir=run")[0] == 0
     assert metarun("eval", "run", "again=true")[0] == 0
     best, last = (checkpoint.load(Path("run/checkpoints"), step)["meta"] for step in (8, 12))

@@ -21,7 +21,6 @@ from metarun.storage.records import Manifest
 
 QUICK = ("meta_steps=6", "val_every=2", "val_tasks=4", "test_tasks=6", "log_every=1", "checkpoint_every=2")
 SMALL = ("model.hidden=[8]", "data.shots=2", "data.queries=2", "meta_batch=4", "device.threads=1")
-pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def _payload(step, seed=0, size=2000):
