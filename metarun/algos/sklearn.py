@@ -97,7 +97,8 @@ class ScikitLearn(Feedforward):
         """Says once what an estimator may say of every task."""
         for kind, warning in {item.category: item.message for item in caught if item.category not in self.said}.items():
             self.said.add(kind)
-            log.warning("%s (algo.estimator), of this task and perhaps of others: %s", self.estimator, reason(warning))  # pyright: ignore
+            words = f"{self.estimator} (algo.estimator), of this task and perhaps of others: {reason(warning)}"  # pyright: ignore[reportArgumentType]
+            log.warning("%s", words, extra={"once": True})  # an engine's copies of this say it too
 
     def fit(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
         """The answers of one task."""

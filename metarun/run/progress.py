@@ -13,8 +13,9 @@ from typing_extensions import Self
 from metarun.config.schema import Config
 from metarun.engine.loop import Experiment
 from metarun.engine.ranks import world_size
+from metarun.run.summary import training_of
 from metarun.run.words import describe_position, describe_training, name_source
-from metarun.storage.records import Position, Source, Training
+from metarun.storage.records import Position, Source
 from metarun.text import count_of, is_terminal, short_path
 
 log = logging.getLogger("metarun")
@@ -57,19 +58,13 @@ class Announcement:
 
 
 def _opening_words(config: Config, experiment: Experiment, folder: Path) -> str:
-    training = Training(
-        steps=config.outer_steps,
-        outer_steps=config.outer_steps,
-        meta_batch=config.meta_batch,
-        meta_steps=config.meta_steps,
-        budget=config.budget,
-    )
+    training = describe_training(training_of(config, experiment.algorithm))
     device, processes = experiment.device, world_size()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     where = gpu or f"cpu ({count_of(torch.get_num_threads(), 'thread')})"
     several = f"{processes} processes on " if processes > 1 else ""
     source = name_source(Source(**experiment.source.facts()))
-    what = f"{experiment.algorithm.name} on {source}, {describe_training(training)}"
+    what = f"{experiment.algorithm.name} on {source}, {training}"
     return f"{what}, {several}{where}, in {short_path(folder.resolve())}"
 
 

@@ -4,6 +4,7 @@ import hashlib
 
 import torch
 
+from metarun.algos.base import Algorithm
 from metarun.config.schema import Config
 from metarun.engine.loop import EVAL_BATCH, Experiment, State
 from metarun.intervals import Evaluation
@@ -56,18 +57,23 @@ def summarize(
         learner=learner if algorithm.uses_learner else None,
         inner=inner,
         details=details,
-        training=Training(
-            steps=config.outer_steps if steps is None else steps,
-            outer_steps=config.outer_steps,
-            meta_batch=config.meta_batch,
-            meta_steps=config.meta_steps,
-            budget=config.budget,
-            trains=algorithm.trains,
-        ),
+        training=training_of(config, algorithm, steps),
         checkpoint=Checkpoint(step=state.step),
         parameters=sum(value.numel() for value in state.meta.values()),
         metric=metric,
         tests={metric: test},
+    )
+
+
+def training_of(config: Config, algorithm: Algorithm, steps: int | None = None) -> Training:
+    """How long a run trains: all its outer steps, or so many of them."""
+    return Training(
+        steps=config.outer_steps if steps is None else steps,
+        outer_steps=config.outer_steps,
+        meta_batch=config.meta_batch,
+        meta_steps=config.meta_steps,
+        budget=config.budget,
+        trains=algorithm.trains,
     )
 
 

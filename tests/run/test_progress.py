@@ -28,6 +28,14 @@ def test_the_opening_words_need_no_data(said):
     assert said.messages == ["MAML on omniglot 5-way 1-shot, 600 outer steps of 32 tasks, cpu (1 thread), in outputs/x"]
 
 
+def test_the_opening_words_of_a_floor_promise_no_training(said):
+    with Announcement() as words:
+        words.begin(
+            config := compose(["algo=scratch", "device.threads=1"]), Path("outputs/x"), build_experiment(config)
+        )
+    assert said.messages[0].endswith("regression, without meta-training, cpu (1 thread), in outputs/x")
+
+
 def test_what_is_refused_at_once_is_not_announced_and_what_takes_long_is(said, monkeypatch):
     monkeypatch.setattr(progress, "_opening_words", lambda *_: "it begins")
     with pytest.raises(ValueError, match="no data"), Announcement() as words:
