@@ -66,6 +66,11 @@ class Baseline(Feedforward):
             why = "Baseline learns to tell all training classes apart, and these tasks have none in common"
             raise SettingError(source.facts()["name"], "data", f"a source of classes, such as data=omniglot: {why}")
 
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: how new classes are told apart."""
+        number = f"penalty {self.penalty:g}" if self.classify == "logistic" else f"scale {self.scale:g}"
+        return {"classify": f"{self.classify}, {number}"}
+
     def init(self) -> Params:
         """{name: tensor}: the learner's own weights, those of an output for each training class, and the mean."""
         learner = super().init()

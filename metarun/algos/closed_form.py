@@ -26,6 +26,7 @@ batch norm is transductive, as in their training.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +53,7 @@ class ClosedForm(Feedforward):
     """
 
     any_ways = True
+    training_only: ClassVar = (*Feedforward.training_only, "scale", "penalty")
 
     solver: str = "ridge"
     scale: float = 10.0
@@ -76,6 +78,11 @@ class ClosedForm(Feedforward):
         """See Algorithm."""
         if source.metric != "accuracy" and self.solver != "ridge":
             raise SettingError(self.solver, "algo.solver", "ridge in regression, where there are no classes")
+
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: how the head is solved for."""
+        steps = "" if self.solver == "ridge" else f", Newton steps: {self.newton_steps}"
+        return {"head": f"{self.solver}{steps}"}
 
     def init(self) -> Params:
         """{name: tensor}: the learner's own weights, and the logarithms of α and λ."""

@@ -29,7 +29,7 @@ from metarun.algos.inner import with_prefix, without_prefix
 from metarun.errors import SettingError, at_least
 from metarun.models.functional import Params
 from metarun.models.lstm import LSTMCell
-from metarun.tasks import Task
+from metarun.tasks import Task, TaskSource
 
 
 @dataclass(eq=False, kw_only=True)
@@ -56,6 +56,10 @@ class MANN(Feedforward):
         self.model, head = without_head(self.model)
         self.outputs = head.out_features
         self.memory = _Memory(head.in_features, head.out_features, self.hidden, self.slots, self.width, self.forgetting)
+
+    def details(self, source: TaskSource) -> dict[str, str]:
+        """See Algorithm: what its memory holds and forgets."""
+        return {"memory": f"{self.slots} rows, forgetting {self.forgetting:g}"}
 
     def init(self) -> Params:
         """{name: tensor}: the learner's own weights, and those of the LSTM and its heads."""

@@ -9,6 +9,7 @@ meta-learned, and 1 there.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,7 @@ class Matching(Feedforward):
     """
 
     any_ways = True
+    training_only: ClassVar = (*Feedforward.training_only, "sharpness")
 
     sharpness: float = 10.0
 

@@ -10,8 +10,10 @@ Reference: Pedregosa et al. 2011, "Scikit-learn: machine learning in Python", JM
 import importlib.util
 import inspect
 import logging
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -25,6 +27,8 @@ from metarun.errors import SettingError, UsageError
 from metarun.models.functional import Params
 from metarun.tasks import Task, TaskSource
 from metarun.text import nearest, reason
+
+_GENERATOR = threading.Lock()  # chunks of tasks are fitted in several threads
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +136,18 @@ def _estimators(kind: str) -> dict[str, type]:
     return found
 
 
+@contextmanager
+def _drawing_alike() -> Iterator[None]:
+    """Inside, numpy's global generator begins anew: some estimators, as SVR, draw from it and take no random_state."""
+    with _GENERATOR:
+        before = np.random.get_state()
+        np.random.seed(0)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
+
+
 class _Fit(torch.autograd.Function):
     """A fit outside of torch: task by task, and without a gradient."""
 
@@ -139,15 +155,20 @@ class _Fit(torch.autograd.Function):
     def forward(algorithm: ScikitLearn, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
         arrays = (tensor.detach().cpu().numpy() for tensor in (support_x, support_y, query_x))
         try:
-            with warnings.catch_warnings(record=True) as caught:
+            with warnings.catch_warnings(record=True) as caught, _drawing_alike():
                 answers = algorithm.fit(*arrays)
             algorithm.warn(caught)
-            return torch.from_numpy(answers).to(query_x)
         except ValueError as error:  # such as more neighbours than points
             why = " ".join(str(error).split())
             raise UsageError(
                 f"{algorithm.estimator} (algo.estimator): cannot be fitted to a support set: {why}"
             ) from error
+        if not np.isfinite(answers).all():
+            remedy = "expected numbers; take another estimator, or other settings of it (algo.settings)"
+            raise UsageError(
+                f"{algorithm.estimator} (algo.estimator): answers a query with what is no number: {remedy}"
+            )
+        return torch.from_numpy(answers).to(query_x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:

@@ -83,9 +83,13 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
             found = processes.first_not_none(_first_not_finite(experiment.engine, algorithm, state, tasks, mine))
             what, where = found or ("the meta-gradient", "")
-            rates = " or ".join(f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name))
+            moved = state.optimizer.state and algorithm.trains  # else no outer rate is to blame
+            rates = [f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name)][
+                : None if moved else -1
+            ]
+            remedy = f"a smaller {' or '.join(rates)}" if rates else "settings of algo nearer to their defaults"
             raise DivergedError(
-                f"{what} is not finite (outer step {state.step + 1}{where}): expected numbers; try a smaller {rates}"
+                f"{what} is not finite (outer step {state.step + 1}{where}): expected numbers; try {remedy}"
             )
         for name, value in state.meta.items():
             value.grad = grads[name]

@@ -147,4 +147,4 @@ def closing_words(summary: Summary, more: dict[str, str]) -> str:
     if last:
         lines["by step"] = f"{steps} (after that many inner steps)"
     lines |= settings(summary) | more
-    return "\n".join(["", title(summary), *(f"{name:<14}{text}" for name, text in lines.items())])
+    return "\n".join(["", title(summary), *(f"{name:<13} {text}" for name, text in lines.items())])

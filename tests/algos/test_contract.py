@@ -5,6 +5,7 @@ Whether it learns takes long to see: by default of an algorithm of each family o
 """
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from helpers.runs import ROOT
 from metarun.config.compose import compose
 from metarun.engine import loop, replay
 from metarun.engine.engine import Engine
-from metarun.errors import UsageError
+from metarun.errors import DivergedError, UsageError
 from metarun.run.build import build_experiment
 from metarun.run.starting_point import restore
 from metarun.storage import checkpoint
@@ -103,6 +104,26 @@ def combination(request, data_root):
 
 def _few(experiment):
     return experiment.source.sample(0, "test", torch.arange(4))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "conf" / "algo").glob("*.yaml")), ids=lambda file: file.stem)
+def test_where_something_meta_learned_begins_has_no_effect_on_a_trained_algorithm(file):
+    """By the comments of conf/; `metarun eval` refuses what has no effect."""
+    begins = re.findall(
+        r"^ *(\w+):[^#\n]*#.*(?:at the beginning; it is meta-learned|all rates begin)", file.read_text(), re.M
+    )
+    if begins:
+        algorithm = build_experiment(compose([f"algo={file.stem}", "data=tabular"])).algorithm
+        assert set(begins) <= set(algorithm.training_only)
+
+
+def test_before_the_first_outer_step_no_outer_rate_is_to_blame():
+    experiment = build_experiment(compose(["algo=closed_form", "data=sinusoid", "algo.penalty=1e300"]))
+    experiment.source.prepare(experiment.device)
+    with pytest.raises(
+        DivergedError, match=r"\(outer step 1\): expected numbers; try settings of algo nearer to their"
+    ):
+        list(loop.meta_train(experiment, loop.start(experiment), 1, 4))
 
 
 # What they have to learn first takes thousands of outer steps on these.

@@ -89,3 +89,23 @@ def test_it_fits_what_is_tested_and_says_once_what_troubles_it(metarun, monkeypa
     assert "MLPClassifier(max_iter=1)" in out
     assert "meta-parameters" not in out
     assert Path("run/metarun.log").read_text().count("hasn't converged") == 1
+
+
+def test_an_estimator_that_draws_without_a_seed_of_its_own_gives_the_same_twice():
+    """SVR takes its seed from numpy's global generator, which is left as it was."""
+    experiment, tasks = _experiment("data=sinusoid", "algo.estimator=sklearn.svm.SVR")
+    before = np.random.get_state()[1].copy()
+    first, again = (
+        experiment.engine.adaptation_curves(experiment.algorithm, experiment.algorithm.init(), tasks) for _ in range(2)
+    )
+    assert torch.equal(first, again)
+    assert (np.random.get_state()[1] == before).all()
+
+
+def test_an_estimator_that_answers_with_no_number_is_named():
+    """Isotonic regression has none beyond the support points."""
+    experiment, tasks = _experiment("data=sinusoid", "algo.estimator=sklearn.isotonic.IsotonicRegression")
+    with pytest.raises(
+        UsageError, match=r"IsotonicRegression \(algo.estimator\): answers a query with what is no number"
+    ):
+        experiment.engine.adaptation_curves(experiment.algorithm, experiment.algorithm.init(), tasks)
