@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metarun import seeds
 from metarun.algos.base import Algorithm
 from metarun.engine.chunking import Chunks
 from metarun.engine.engine import Engine
@@ -56,8 +57,9 @@ class OuterStep(NamedTuple):
 
 
 def start(experiment: Experiment) -> State:
-    """The state before the first outer step."""
-    meta = {name: value.to(experiment.device) for name, value in experiment.algorithm.init().items()}
+    """The state before the first outer step: what an algorithm draws for it depends on the experiment's seed alone."""
+    with seeds.forked(experiment.seed, "meta-parameters"):
+        meta = {name: value.to(experiment.device) for name, value in experiment.algorithm.init().items()}
     return State(meta, experiment.algorithm.optimizer(meta.values()))
 
 

@@ -168,6 +168,14 @@ def test_loop_and_vmap_agree(combination):
         torch.testing.assert_close(curves[n], curves[0], rtol=1e-9, atol=1e-12)
 
 
+def test_meta_training_begins_alike_whatever_was_drawn_before(combination):
+    experiment, *_ = combination
+    before = torch.get_rng_state()
+    starts = [(torch.manual_seed(number), loop.start(experiment).meta)[1] for number in (1, 2)]
+    torch.set_rng_state(before)
+    assert all(torch.equal(value, starts[1][name]) for name, value in starts[0].items())
+
+
 @pytest.mark.slow
 def test_a_replay_changes_no_bit(combination, monkeypatch):
     experiment, state, _ = combination
