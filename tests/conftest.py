@@ -15,13 +15,12 @@ import pytest
 import torch
 from helpers.drawings import SPLIT_SIZES, RealOmniglot, draw
 from helpers.oracles import image_tasks
-from helpers.runs import QUICK, ROOT, train
+from helpers.runs import QUICK, ROOT, leave_out_pictures, train
 
 from metarun import cli, seeds
 from metarun.data import packing
 from metarun.data.omniglot import Omniglot
 from metarun.data.sinusoid import Sinusoid
-from metarun.files import write_atomically
 from metarun.models import MLP, Conv4
 
 CACHE = packing.cache
@@ -112,12 +111,8 @@ def pictures():
 
 @pytest.fixture(autouse=True)
 def _pictures_where_they_are_asked_for(request, monkeypatch):
-    """Elsewhere a run writes its pictures as a word, and saves the second that drawing takes."""
     if "pictures" not in request.fixturenames:
-        for name in ("draw_curves", "draw_examples"):
-            monkeypatch.setattr(
-                f"metarun.run.pictures.{name}", lambda *facts: write_atomically(facts[-1], b"a picture")
-            )
+        leave_out_pictures(monkeypatch)
 
 
 @pytest.fixture(scope="session")

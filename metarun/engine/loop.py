@@ -86,9 +86,8 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
             found = processes.first_not_none(_first_not_finite(experiment.engine, algorithm, state, tasks, mine))
             what, where = found or ("the meta-gradient", "")
             moved = state.optimizer.state and algorithm.trains  # else no outer rate is to blame
-            rates = [f"algo.{name}" for name in ("inner_lr", "meta_lr") if hasattr(algorithm, name)][
-                : None if moved else -1
-            ]
+            names = ("inner_lr", "meta_lr") if moved else ("inner_lr",)
+            rates = [f"algo.{name}" for name in names if hasattr(algorithm, name)]
             remedy = f"a smaller {' or '.join(rates)}" if rates else "settings of algo nearer to their defaults"
             raise DivergedError(
                 f"{what} is not finite (outer step {state.step + 1}{where}): expected numbers; try {remedy}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from metarun import cli
+from metarun.files import write_atomically
 from metarun.storage import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,11 +31,17 @@ def bits(value):
     return [bits(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def leave_out_pictures(patch):
+    """Runs in this process write their pictures as a word, and save the second that drawing takes."""
+    for name in ("draw_curves", "draw_examples"):
+        patch.setattr(f"metarun.run.pictures.{name}", lambda *facts: write_atomically(facts[-1], b"a picture"))
+
+
 def train(folder, *words, draw=False):
     """Trains in this process, into this folder, and draws pictures or writes a word for them; gives the folder."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in () if draw else ("draw_curves", "draw_examples"):
-            patch.setattr(f"metarun.run.pictures.{name}", lambda *facts: facts[-1].write_bytes(b"a picture"))
+        if not draw:
+            leave_out_pictures(patch)
         folder.parent.mkdir(exist_ok=True, parents=True)
         patch.chdir(folder.parent)
         words = ("-m", "metarun", *words, f"hydra.run.dir={folder}")
