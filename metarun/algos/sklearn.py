@@ -71,11 +71,18 @@ class ScikitLearn(Feedforward):
             names = {"classifier": "LogisticRegression", "regressor": "Ridge"}
             self.estimator = f"sklearn.linear_model.{names[kind]}"
         if self.estimator not in (known := _estimators(kind)):
+            task = "classification" if kind == "classifier" else "regression"
             close = nearest(self.estimator, known)
-            raise SettingError(self.estimator, "algo.estimator", f"a {kind} of scikit-learn, by its full name{close}")
+            rule = f"a {kind} of scikit-learn by its full name, for the tasks are {task}{close}"
+            raise SettingError(self.estimator, "algo.estimator", rule)
         cls, settings = known[self.estimator], dict(self.settings or {})
-        if "random_state" in inspect.signature(cls).parameters:
+        takes = inspect.signature(cls).parameters
+        if "random_state" in takes:
             settings.setdefault("random_state", 0)
+        missing = [name for name, taken in takes.items() if taken.default is taken.empty and name not in settings]
+        if missing:
+            rule = f"its {', '.join(missing)} in algo.settings; if they are no plain values, another estimator"
+            raise SettingError(self.estimator, "algo.estimator", rule)
         try:
             cls(**settings)._validate_params()
         except (TypeError, ValueError) as error:

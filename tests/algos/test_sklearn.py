@@ -48,11 +48,18 @@ def test_answers_are_those_of_the_estimator_in_every_engine(words, by_hand):
     ("words", "says"),
     [
         (["algo.estimator=sklearn.linear_model.Rigde"], "did you mean sklearn.linear_model.Ridge"),
-        (["algo.estimator=os.system"], "a regressor of scikit-learn, by its full name"),
-        (["algo.estimator=sklearn.svm.SVC"], "a regressor of scikit-learn, by its full name"),
+        (["algo.estimator=os.system"], "a regressor of scikit-learn by its full name, for the tasks are regression"),
+        (
+            ["algo.estimator=sklearn.svm.SVC"],
+            "a regressor of scikit-learn by its full name, for the tasks are regression",
+        ),
         (["algo.estimator=5"], "5.*expected a name"),
         (["algo.estimator=[a,b]"], "expected a name"),
         *((([f"algo.settings={value}"], "values by name")) for value in ("5", "[1,2]", "alpha")),
+        (
+            ["data=tabular", "algo.estimator=sklearn.ensemble.StackingClassifier"],
+            "expected its estimators in algo.settings",
+        ),
         (["algo.settings={alfa:1}"], "settings that sklearn.linear_model.Ridge takes"),
         (["algo.settings={alpha:-1}"], "settings that sklearn.linear_model.Ridge takes.*alpha"),
     ],
