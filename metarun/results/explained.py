@@ -60,7 +60,7 @@ class Explained(Record):
     """What `metarun explain format=json` prints: of a key, a choice (algo=maml), a group (algo), or of all ('')."""
 
     name: str  # as one types it
-    means: str = ""  # in a line; of a choice the comment that its file begins with, in lines
+    means: str = ""  # in a line; of a choice the comment that its file begins with, in lines; '' where `files` differ
     text: str = ""  # of a choice: the docstring of its module, with formula and paper
     default: str | None = None  # of a key as YAML has it, where the config has it without words; of a group a name
     suggested: dict[str, str] = Field(default={})  # values of the default by choice, where it depends on them
@@ -197,13 +197,14 @@ def _explain_key(key: str, catalogue: Catalogue) -> Explained:
         for choice, found in owners
     ]
     usual = _usual(files, catalogue)
-    means = next((where.means for where in [*filter(None, [usual]), *files] if where.means), OTHERS.get(key, ""))
+    said = {where.means for where in ([usual] if usual and usual.means else files) if where.means}
+    shortest = min(said, key=len, default=OTHERS.get(key) or next(iter(readers.values()), ""))
     default = usual.default if usual else None
     found = policy(key) if key in KEYS or section in KEYS else None
     is_setting = found is not None and section not in ("suggested", "needs", "zip", "sweep", "experiment", "hydra")
     return Explained(
         name=key,
-        means=means or next(iter(readers.values()), ""),
+        means=shortest if all(text.startswith(shortest) for text in said) else "",
         default=default,
         suggested=_suggestions(default or "", catalogue),
         type=_type(types, [where.default for where in files]),

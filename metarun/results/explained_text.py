@@ -51,7 +51,9 @@ def _describe_key(found: Explained) -> list[str]:
         "one of": ", ".join(found.words),
         "see also": ", ".join(found.see_also),
     }
-    lines = [_wrap(f"{found.name}  ", found.means or "no comment"), *_facts(facts), *_list(found.choices)]
+    several = any(where.means for where in found.files)
+    means = found.means or ("not the same with each choice:" if several else "no comment")
+    lines = [_wrap(f"{found.name}  ", means), *_facts(facts), *_list(found.choices)]
     lines += [_fact("set in", text) for text in _describe_files(found)]
     lines += [_fact("read by", text) for text in _describe_readers(found)]
     if found.resume is not None:

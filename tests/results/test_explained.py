@@ -5,6 +5,7 @@ import pytest
 from metarun.config.catalogue import Catalogue
 from metarun.errors import UsageError
 from metarun.results.explained import Explained, explain
+from metarun.results.explained_text import as_text
 
 CATALOGUE = Catalogue()
 
@@ -12,7 +13,7 @@ CATALOGUE = Catalogue()
 def test_every_key_of_conf_has_an_answer_that_is_more_than_its_default():
     for key in CATALOGUE.all_settings():
         found = explain(key, CATALOGUE)
-        assert found.means or found.choices, key
+        assert found.means or found.choices or any(where.means for where in found.files), key
         for where in found.files:
             assert where.means or found.readers or where.default is None or key.startswith("suggested."), (key, where)
 
@@ -40,6 +41,13 @@ def test_a_key_says_where_it_is_what_it_may_be_and_who_reads_it():
     assert explain("data.teacher", CATALOGUE).words == ["linear", "mlp", "tree", "noise"]
     assert explain("objective", CATALOGUE).words == ["val", "test"]
     assert Explained.from_json(json.dumps(found.plain())) == found
+
+
+def test_a_key_that_choices_take_differently_begins_with_what_they_agree_on():
+    assert explain("data.ways", CATALOGUE).means == "classes of a task"
+    found = explain("algo.penalty", CATALOGUE)
+    assert (found.means, {where.choice for where in found.files}) == ("", {"algo=baseline", "algo=closed_form"})
+    assert as_text(found).startswith("algo.penalty  not the same with each choice:\n")
 
 
 @pytest.mark.parametrize(
