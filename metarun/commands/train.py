@@ -99,8 +99,8 @@ def main(argv: list[str]) -> None:
             dated = name_dated_folder(Path("outputs"))
             with ExitStack() as stack:
                 [run], _ = check_jobs(args, folders, partial(_announce, stack, dated))
-            args.overrides = spell_for_hydra(run.words) + _defaults(run.words) + _run_folder(run, dated)
-            _hand_over(partial(_run_hydra, args, parser, job, str(folders.paths()[0]), "config"))
+            words = run.words + _defaults(run.words) + _run_folder(run, dated)
+            _hand_over(partial(_run, words, folders))
 
 
 def _refuse(option: str, rule: str = "see metarun --help") -> NoReturn:
@@ -175,6 +175,15 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
     log.info("%s in %s", count_of(number, "job"), short_path(folder))
     progress = SweepProgress(notes, number, shared, describe_end)
     run_sweep(partial(_hand_over, launch), folder, progress, search)
+
+
+def _run(words: list[str], folders: ConfigFolders) -> None:
+    """Lets Hydra run a single job; composing it once, where Hydra's own way to here first looks for its mode."""
+    hydra = Hydra.create_main_hydra2("metarun", create_config_search_path(str(folders.paths()[0])))
+    try:
+        hydra.run("config", job, [*spell_for_hydra(words), *search_path(folders), "hydra.mode=RUN"])
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typed: list[str]) -> None:
