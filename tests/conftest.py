@@ -33,6 +33,14 @@ def _a_terminal_that_can_be_closed():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _a_disk_that_is_not_waited_for():
+    """No test cuts the power, and a short run waits for the disk fifty times; tests/helpers/disk.py sees the calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _small_omniglot(tmp_path_factory):
     """In this process Omniglot is the small one of helpers/drawings.py; in those that tests start it is the real one."""
     with pytest.MonkeyPatch.context() as patch:

@@ -55,6 +55,9 @@ ALGORITHMS = {
 }
 # Settings that make another algorithm of one, tested on one source; training tasks have fewer classes than outputs.
 VARIANTS = {("unicorn", "tabular"): ["algo=maml", "algo.head=shared", "algo.eval_inner_steps=3", "data.eval_ways=3"]}
+# Smaller still, where nothing has to be learned.
+LITTLE = {"omniglot": ["model.filters=4"], "sequences": ["data.length=6"]}
+LITTLE |= {"imaml": ["algo.inner_steps=3", "algo.eval_inner_steps=3"]}
 MORE_STEPS = {("protonet", "sequences"): 500}  # untrained, an LSTM's features are good prototypes already
 REFUSED = {
     *itertools.product(["protonet", "matching", "baseline"], ["sinusoid"]),
@@ -71,13 +74,13 @@ BY_DEFAULT = {"maml": "sinusoid", "reptile": "sinusoid", "protonet": "tabular", 
 BY_DEFAULT |= {"meta_lstm": "tabular", "lstm_generator": "tabular", "in_context": "sinusoid"}
 
 
-def _words(algo, data, data_root):
-    words, _ = SOURCES.get(data, ([], 100))
-    mine = VARIANTS.get((algo, data)) or [f"algo={algo}", *ALGORITHMS.get(algo, [])]
-    given = {word.partition("=")[0] for word in mine}
-    root = [f"data.root={data_root}"] if data == "omniglot" else []
-    plain = "engine.replay=false"  # a recording takes long
-    return [f"data={data}", *mine, *(w for w in words if w.partition("=")[0] not in given), *root, plain]
+def _words(algo, data, data_root, little=False):
+    words = [f"data={data}", *SOURCES.get(data, ([], 100))[0]]
+    words += VARIANTS.get((algo, data)) or [f"algo={algo}", *ALGORITHMS.get(algo, [])]
+    words += [*LITTLE.get(data, []), *LITTLE.get(algo, [])] if little else []
+    words += [f"data.root={data_root}"] if data == "omniglot" else []
+    words += ["engine.replay=false"]  # a recording takes long
+    return list({word.partition("=")[0]: word for word in words}.values())  # the last of each key
 
 
 @pytest.mark.parametrize(("algo", "data"), sorted(REFUSED))
@@ -87,8 +90,8 @@ def test_what_makes_no_sense_is_refused_in_a_line_that_says_why(algo, data, data
     assert "\n" not in str(refusal.value)
 
 
-def _assemble(algo, data, data_root):
-    config = compose(_words(algo, data, data_root))
+def _assemble(algo, data, data_root, little=False):
+    config = compose(_words(algo, data, data_root, little))
     experiment = build_experiment(config)
     experiment.source.prepare(experiment.device)
     return experiment, loop.start(experiment), config
@@ -97,7 +100,7 @@ def _assemble(algo, data, data_root):
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
 def combination(request, data_root):
     """An experiment, its state after two outer steps, and its config."""
-    experiment, state, config = _assemble(*request.param, data_root)
+    experiment, state, config = _assemble(*request.param, data_root, little=True)
     list(loop.meta_train(experiment, state, 2, 4))
     return experiment, state, config
 

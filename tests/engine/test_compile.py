@@ -17,7 +17,7 @@ from metarun.models import MLP, Conv4
 from metarun.models.convolution import Conv
 
 
-def _sinusoids(number=5):
+def _sinusoids(number):
     source = Sinusoid(shots=6, queries=4)
     source.prepare(torch.device("cpu"))
     return source.sample(0, "train", torch.arange(number)).to(torch.float64)
@@ -29,23 +29,24 @@ def _learner():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "number", "programs"),
     [
-        pytest.param(lambda: maml(_learner(), inner_steps=2), id="maml"),
+        pytest.param(lambda: maml(_learner(), inner_steps=2), 4, 1, id="maml"),
         pytest.param(
             lambda: MetaLSTM(_learner(), inner_steps=2, hidden=4, second_order=True),
+            *(5, 2),  # chunks of two and of one
             id="meta-lstm",
             marks=pytest.mark.slow,
         ),
     ],
 )
-def test_compiled_is_the_loop(make):
-    """Chunks of two and of one, so in threads, and for the second time too, when nothing is compiled any more."""
-    algorithm, tasks, engine = make(), _sinusoids(), Engine("compile", chunk=2)
+def test_compiled_is_the_loop(make, number, programs):
+    """In chunks, so in threads, and for the second time too, when nothing is compiled any more."""
+    algorithm, tasks, engine = make(), _sinusoids(number), Engine("compile", chunk=2)
     loop = run_engine(Engine("loop"), algorithm, tasks)
     for _ in range(2):
         assert_same(run_engine(engine, algorithm, tasks), loop, 1e-12)
-    assert len(engine._programs.made) == 2
+    assert len(engine._programs.made) == programs
 
 
 @pytest.mark.slow
