@@ -8,15 +8,18 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from metarun.config import other_names
@@ -78,10 +81,8 @@ def reference_config(words: tuple[str, ...], folders: ConfigFolders = OWN) -> di
 
 
 def _without_hydra(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
-    config = _compose(words, folders).copy()
-    with open_dict(config):
-        del config["hydra"]
-    return config
+    config = _compose(words, folders, os.getcwd())
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
 
 
 def _resolve_what_can_be(node: Any) -> Any:
@@ -194,7 +195,7 @@ def _is_complete(section: str, target: str) -> bool:
 def hydra_settings(words: tuple[str, ...], folders: ConfigFolders = OWN) -> DictConfig:
     """Hydra's own settings, such as those of its launcher and its sweeper. Raises UsageError as compose()."""
     with _as_usage_errors(words, folders):
-        return _compose(words, folders).hydra
+        return _compose(words, folders, os.getcwd()).hydra
 
 
 def search_path(folders: ConfigFolders) -> list[str]:
@@ -205,20 +206,48 @@ def search_path(folders: ConfigFolders) -> list[str]:
 
 
 @lru_cache(maxsize=256)
-def _compose(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
-    register_search()
-    with initialize_config_dir(str(folders.paths()[0]), version_base="1.3"):
-        config = hydra_compose("config", [*spell_for_hydra(words), *search_path(folders)], return_hydra_config=True)
+def _compose(words: tuple[str, ...], folders: ConfigFolders, cwd: str) -> DictConfig:
+    """What the words compose, with Hydra's own settings, of which one is the working directory.
+
+    Files are composed once for all words that choose the same ones, for that takes long, and a sweep may have a
+    thousand jobs; values are set in a copy, which Hydra would do next, in the same way.
+    """
+    overrides = OverridesParser.create().parse_overrides([*spell_for_hydra(words), *search_path(folders)])
+    values = [override for override in overrides if not _is_for_files(override, folders)]
+    files = tuple(override.input_line for override in overrides if override not in values)
+    config = deepcopy(_compose_files(files, folders))
+    ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    own = [override for override in overrides if not override.is_hydra_override()]
+    config.hydra.runtime.cwd = cwd
+    config.hydra.overrides.task = [override.input_line for override in own]
+    config.hydra.overrides.hydra = [override.input_line for override in overrides if override.is_hydra_override()]
+    naming = config.hydra.job.config.override_dirname
+    config.hydra.job.override_dirname = get_overrides_dirname(own, naming.exclude_keys, naming.item_sep, naming.kv_sep)
     for key, target in targets(OmegaConf.to_container(config.hydra, resolve=False), "hydra"):
         trusted_class(key, target, HYDRA)
     return config
 
 
+def _is_for_files(override: Override, folders: ConfigFolders) -> bool:
+    """Whether a word has a say in which files are composed; or is refused, by Hydra, because it has several values."""
+    group = override.key_or_group
+    if override.is_sweep_override() or group == "hydra.searchpath":
+        return True
+    is_group = "/" in group or any((path / group).is_dir() for path in folders.paths())
+    return is_group and not isinstance(override.value(), dict)
+
+
+@lru_cache(maxsize=64)
+def _compose_files(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
+    register_search()
+    with initialize_config_dir(str(folders.paths()[0]), version_base="1.3"):
+        return hydra_compose("config", list(words), return_hydra_config=True)
+
+
 def forget_composed() -> None:
     """Makes the next calls read all files again."""
-    plain_config.cache_clear()
-    reference_config.cache_clear()
-    _compose.cache_clear()
+    for composed in (plain_config, reference_config, _compose, _compose_files):
+        composed.cache_clear()
 
 
 @contextmanager

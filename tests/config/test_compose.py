@@ -5,9 +5,13 @@ import sys
 import pytest
 import yaml
 from helpers.runs import ROOT
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
 from metarun.config.compose import complete, compose, hydra_settings
 from metarun.config.folders import OWN, ConfigFolders
+from metarun.config.overrides import spell_for_hydra
 from metarun.config.targets import settings_of
 from metarun.errors import UsageError
 
@@ -134,6 +138,28 @@ def test_a_task_source_of_ones_own_has_to_choose_a_learner(tmp_path):
     for words in (["data=flat"], ["data=flat", "model=mlp"]):
         with pytest.raises(UsageError, match="begin its YAML file as conf"):
             compose(words, ConfigFolders(None, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("algo=meta_sgd", "seed=3", "hydra/launcher=basic", "hydra.run.dir=a"),
+        ("++algo.meta_optimizer.weight_decay=0.1", "+data.eval_shots=3", "~algo.eval_inner_steps"),
+        ("logger=[tensorboard,mlflow]", "logger.mlflow.experiment=x", "experiment=finn2017/omniglot_5w1s"),
+        ("algo.inner_lr=0.3", "algo={inner_lr:0.1}", "seed=1", "hydra.sweep.dir=${hydra.job.override_dirname}"),
+    ],
+    ids=" ".join,
+)
+def test_values_set_in_a_copy_of_composed_files_are_what_hydra_composes(words, tmp_path, monkeypatch):
+    """Of all words at once, Hydra's own settings included, such as which words there are and the name they make."""
+    for seed, folder in ((5, ROOT), (6, tmp_path)):  # the second time the files are composed already
+        monkeypatch.chdir(folder)
+        some = [word if word.partition("=")[0] != "seed" else f"seed={seed}" for word in words]
+        found = hydra_settings(tuple(some))._get_root()
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            expected = hydra_compose("config", spell_for_hydra(some), return_hydra_config=True)
+        assert OmegaConf.to_container(found) == OmegaConf.to_container(expected)
+        assert OmegaConf.is_struct(found)
 
 
 def test_hydras_settings_are_resolved_where_they_are_read():
