@@ -172,10 +172,11 @@ def check_ways_of_eval(trained: TaskSource, tested: Experiment) -> None:
 
 def _refuse_other_ways(algorithm: Algorithm, key: str, train: int, test: int) -> None:
     if train != test and not algorithm.any_ways:
-        raise UsageError(
-            f"{test} (data.{key}): expected {train}, as in training, for {algorithm.name} has an output for each "
-            f"class; for other numbers {describe_algorithms_of_any_ways()}"
-        )
+        rule = f"expected {train}, as in training, for {algorithm.name} has an output for each class"
+        remedy = describe_algorithms_of_any_ways()
+        if not algorithm.trains and key == "eval_ways":  # then there is no training that it could differ from
+            rule, remedy = f"expected {train}, as data.ways, for {algorithm.name} has no training", f"data.ways={test}"
+        raise UsageError(f"{test} (data.{key}): {rule}; for other numbers {remedy}")
 
 
 def describe_algorithms_of_any_ways() -> str:

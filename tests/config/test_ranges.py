@@ -60,6 +60,10 @@ BAD = [
         "data=omniglot data.eval_ways=7",
         "7 (data.eval_ways): expected 5, as in training, for MAML|protonet, or algo.head=shared",
     ),
+    (
+        "data=tabular algo=scratch data.eval_ways=3",
+        "3 (data.eval_ways): expected 2, as data.ways, for From scratch has no training|other numbers data.ways=3",
+    ),
     ("data=sequences data.eval_ways=1", "1 (data.eval_ways)|at least 2"),
     ("data.train_tasks=0", "0 (data.train_tasks)|at least 1"),
     ("data.train_tasks=2.5", "2.5 (data.train_tasks)|an integer"),
