@@ -1,7 +1,7 @@
-"""Keeps what a finished run leaves behind, without its weights, under outputs/published, and the README's table of it.
+"""Keeps what a finished run leaves behind, without its weights, under outputs/published; writes the README's results.
 
 python scripts/publish.py RUN...      adds runs of experiments
-python scripts/publish.py             only writes the table anew
+python scripts/publish.py             only writes the table, and what has no run, anew
 """
 
 import io
@@ -59,6 +59,19 @@ def run_verb(*words: str) -> str:
     return out.getvalue()
 
 
+def list_without_run() -> str:
+    """The experiments that have no run under outputs/published, by paper."""
+    papers: dict[str, list[str]] = {}
+    files = sorted((ROOT / "conf" / "experiment").rglob("*.yaml"))
+    for file in files:
+        name = file.relative_to(ROOT / "conf" / "experiment").with_suffix("")
+        if not (PUBLISHED / name).is_dir():
+            papers.setdefault(name.parent.name, []).append(f"`{name.name}`")
+    count = sum(map(len, papers.values()))
+    lines = [f"- `{paper}`: {', '.join(names)}" for paper, names in papers.items()]
+    return "\n".join([f"Not run here yet, for want of time, {count} of {len(files)}:", "", *lines]) + "\n"
+
+
 def replace_block(name: str, text: str) -> None:
     """Writes text into the README, between the marks of the block."""
     begin, end = f"<!-- {name} -->\n", "<!-- end -->\n"
@@ -73,3 +86,4 @@ if __name__ == "__main__":
     for word in sys.argv[1:]:
         print(publish(Path(word)))
     replace_block("metarun table outputs/published", run_verb("table", str(PUBLISHED)))
+    replace_block("experiments without a run", list_without_run())

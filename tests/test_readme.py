@@ -173,6 +173,13 @@ def test_the_page_of_comparison_is_that_of_the_kept_runs(monkeypatch):
     assert TEXT.partition(begin)[2].partition(end)[0].strip() == compare.page().strip()
 
 
+def test_every_experiment_has_a_run_or_is_said_to_have_none():
+    listed = TEXT.partition("<!-- experiments without a run -->\n")[2].partition("<!-- end -->\n")[0]
+    for path in EXPERIMENTS:
+        has_run = any((ROOT / "outputs" / "published" / path.parent.name / path.stem).glob("*/*/summary.json"))
+        assert has_run != bool(re.search(rf"^- `{path.parent.name}`:.* `{path.stem}`", listed, re.M)), path
+
+
 def test_published_runs_are_those_of_their_experiments(metarun):
     """Their configs are what the experiment composes to today, but for what was typed, then or on resume."""
     for folder in (ROOT / "outputs" / "published").glob("*/*/*/*"):
