@@ -8,8 +8,8 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -177,13 +177,20 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
     run_sweep(partial(_hand_over, launch), folder, progress, search)
 
 
-def _run(words: list[str], folders: ConfigFolders) -> None:
-    """Lets Hydra run a single job; composing it once, where Hydra's own way to here first looks for its mode."""
-    hydra = Hydra.create_main_hydra2("metarun", create_config_search_path(str(folders.paths()[0])))
+@contextmanager
+def _hydra(words: list[str], folders: ConfigFolders) -> Iterator[tuple[Hydra, list[str]]]:
+    """Hydra, and the words as it wants them."""
     try:
-        hydra.run("config", job, [*spell_for_hydra(words), *search_path(folders), "hydra.mode=RUN"])
+        hydra = Hydra.create_main_hydra2("metarun", create_config_search_path(str(folders.paths()[0])))
+        yield hydra, [*spell_for_hydra(words), *search_path(folders)]
     finally:
         GlobalHydra.instance().clear()
+
+
+def _run(words: list[str], folders: ConfigFolders) -> None:
+    """Lets Hydra run a single job; composing it once, where Hydra's own way to here first looks for its mode."""
+    with _hydra(words, folders) as (hydra, words):
+        hydra.run("config", job, [*words, "hydra.mode=RUN"])
 
 
 def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typed: list[str]) -> None:
@@ -192,9 +199,7 @@ def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typ
     It does what Hydra.multirun() does. That would combine the words itself, but first compose those that have one
     value, which need not fit the default config.
     """
-    hydra = Hydra.create_main_hydra2("metarun", create_config_search_path(str(folders.paths()[0])))
-    try:
-        words = [*spell_for_hydra(words), *search_path(folders)]
+    with _hydra(words, folders) as (hydra, words):
         config = hydra.compose_config("config", words, RunMode.MULTIRUN, with_log_configuration=True)
         callbacks = Callbacks(config)
         callbacks.on_multirun_start(config=config, config_name="config")
@@ -208,8 +213,6 @@ def _launch(words: list[str], folders: ConfigFolders, jobs: list[list[str]], typ
         with outliving_lost_jobs(config.hydra.launcher._target_):
             sweeper.sweep([word for word in spell_for_hydra(typed) if not key_of(word).startswith("hydra.")])
         callbacks.on_multirun_end(config=config, config_name="config")
-    finally:
-        GlobalHydra.instance().clear()
 
 
 def _hand_over(run: Callable[[], None]) -> None:

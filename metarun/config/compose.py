@@ -233,8 +233,7 @@ def _is_for_files(override: Override, folders: ConfigFolders) -> bool:
     group = override.key_or_group
     if override.is_sweep_override() or group == "hydra.searchpath":
         return True
-    is_group = "/" in group or any((path / group).is_dir() for path in folders.paths())
-    return is_group and not isinstance(override.value(), dict)
+    return ("/" in group or folders.is_group(group)) and not isinstance(override.value(), dict)
 
 
 @lru_cache(maxsize=64)

@@ -26,6 +26,10 @@ class ConfigFolders(NamedTuple):
         """The folders whose subfolders are groups of choices; the one with config.yaml comes first."""
         return [self.primary or conf_dir(), *filter(None, [self.extra])]
 
+    def is_group(self, name: str) -> bool:
+        """Whether files can be chosen under this name."""
+        return any((path / name).is_dir() for path in self.paths())
+
     def options(self, group: str) -> list[str]:
         """The names that can be chosen in a group, sorted; a folder named `common` holds parts of other files."""
         folders = [path / group for path in self.paths()]

@@ -117,8 +117,7 @@ def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
             raise UsageError(f"{key!r} (command line): given twice, as {seen[key]} and {word}; give it once")
         seen[key] = word
         overrides.parsed.append(override)
-        group = override.key_or_group
-        found = any((path / group).is_dir() for path in folders.paths())
+        found = folders.is_group(override.key_or_group)
         if found and not override.is_hydra_override() and not _gives_settings(override):
             overrides.choices.append(word)
         if override.is_sweep_override():
