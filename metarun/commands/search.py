@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -23,25 +21,21 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.commands.search_space import distribution_of, words_of
-from metarun.config.compose import HYDRA
+from metarun.commands.study import DIVERGED, STOPPED, build_pruner, build_sampler, open_study, tell, write_best
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of, policy
 from metarun.config.overrides import Overrides, quote, spell_for_hydra
-from metarun.config.saved import dump
 from metarun.config.search import PLUGIN
-from metarun.config.targets import build, trusted_function
+from metarun.config.targets import trusted_function
 from metarun.errors import MetarunError, SettingError, UsageError, at_least
-from metarun.files import write_atomically
 from metarun.run.judge import TRIAL
-from metarun.text import count_of, reason, spell_plain, typed_path
+from metarun.text import count_of, spell_plain, typed_path
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import Trial
 
 DIRECTIONS = {"mse": "minimize", "accuracy": "maximize"}
-PRUNED, DIVERGED = "pruned", "diverged"  # what a job gives in place of its objective
-STOPPED = "stopped"
 
 
 class Search(Sweeper):
@@ -93,18 +87,14 @@ class Search(Sweeper):
             )
         self.space = {key: distribution_of(sweep, folders, reference) for key, sweep in sweeps.items()}
         self.fixed = [o.input_line for o in overrides.parsed if not (o.is_hydra_override() or o.is_sweep_override())]
-        self.pruner = plain["pruner"]
-        _build("pruner", plain["pruner"], "median or halving")
-        self.sampler = _build("sampler", plain["sampler"], "tpe, random, cmaes or grid")
-        self.grid = isinstance(self.sampler, partial)
-        if isinstance(self.sampler, partial):
-            values = {key: _points(key, distribution) for key, distribution in self.space.items()}
-            self.sampler = self.sampler(values)
-            self.n_trials = min(self.n_trials, math.prod(map(len, values.values())))
+        self.prunes = build_pruner(plain["pruner"]) is not None
+        self.sampler, grid = build_sampler(plain["sampler"], self.space)
+        if grid is not None:
+            self.n_trials = min(self.n_trials, math.prod(map(len, grid)))
         self.jobs, self.failed = 0, 0  # of this command, so far
         self.study: Study | None = None
         if self.storage:
-            self._open()
+            self.study = self._open()
 
     def take_over(self) -> None:
         """Makes Hydra take this for the plugin's sweeper."""
@@ -128,11 +118,10 @@ class Search(Sweeper):
         """
         folder = Path(self.config.hydra.sweep.dir)
         if self.study is None:
-            if self.pruner:  # runs tell each other their validations
+            if self.prunes:  # runs tell each other their validations
                 folder.mkdir(parents=True, exist_ok=True)
                 self.storage = f"sqlite:///{folder}/study.db"
-            self._open()
-        assert self.study is not None
+            self.study = self._open()
         try:
             for first in range(0, self.n_trials, self.n_jobs):
                 self._run([self.study.ask(self.space) for _ in range(min(self.n_jobs, self.n_trials - first))])
@@ -142,7 +131,7 @@ class Search(Sweeper):
                         f"{self.rate:g} of {self.n_trials}; see above, and metarun.log in their directories"
                     )
         finally:
-            self._write_best(folder / "optimization_results.yaml")
+            write_best(self.study, folder / "optimization_results.yaml")
 
     def how_to_repeat(self, folder: Path) -> str:
         """What to type to go on with a search that was stopped."""
@@ -151,47 +140,14 @@ class Search(Sweeper):
         words = f" with hydra.sweep.dir={typed_path(folder)}" if self.storage.endswith(f"{folder}/study.db") else ""
         return f"for more trials of this study repeat the command{words}"
 
-    def _open(self) -> None:
-        """Begins the study, or goes on with the one in the storage. Raises UsageError: that is of another search."""
-        import optuna
-
-        optuna.logging.disable_default_handler()  # the closing words say how its trials end,
-        optuna.logging.enable_propagation()  # and what it warns of is still said
+    def _open(self) -> Study:
+        """The study, begun or gone on with. Raises UsageError: the one in the storage is of another search."""
         settings = {key_of(word): word for word in [*self.fixed, *(word for words in self.seeds[:1] for word in words)]}
         settings = {key: word for key, word in settings.items() if policy(key).identity}
         settings["seed"] = " ".join(word for words in self.seeds for word in words) or settings.get("seed", "seed=0")
-        now = {"metric": self.metric, "settings": settings}
-        try:
-            with suppress(KeyError):  # there is no such study
-                self.study = optuna.load_study(study_name=self.name, storage=self.storage) if self.storage else None
-            if self.study is None:
-                self.study = optuna.create_study(study_name=self.name, storage=self.storage, direction=self.direction)
-                self.study.set_user_attr("metarun", now)
-            self.study.sampler = self.sampler
-            then, directions = self.study.user_attrs.get("metarun", now), self.study.directions
-            trials = self.study.get_trials(deepcopy=False)
-        except Exception as error:
-            raise UsageError(
-                f"{self.storage!r} (hydra.sweeper.storage): {type(error).__name__}: {reason(error)}: expected settings "
-                "that work, such as sqlite:///study.db; for that pip install '.[optuna]'"
-            ) from error
-        where = f"study {self.name!r} in {self.storage} (hydra.sweeper.storage)"
-        other = "for another study add hydra.sweeper.study_name=NAME"
-        if [direction.name.lower() for direction in directions] != [self.direction] or then["metric"] != self.metric:
-            was = f"{then['metric']} to {directions[0].name.lower()}"
-            raise UsageError(f"{where}: has {was}; expected {self.metric} to {self.direction}; {other}")
-        keys = [key for key in then["settings"] | settings if then["settings"].get(key) != settings.get(key)]
-        if keys:
-            was = ", ".join(then["settings"].get(key, f"no {key}") for key in keys)
-            raise UsageError(f"{where}: was begun with {was}; expected the same, for its values are compared; {other}")
-        for trial in trials:
-            for key, distribution in self.space.items():
-                try:
-                    old = trial.distributions.get(key, distribution)
-                    optuna.distributions.check_distribution_compatibility(old, distribution)
-                except ValueError as error:
-                    rule = "expected the same choices, or another range of the same kind"
-                    raise UsageError(f"{where}: chose {key} from something else; {rule}; {other}") from error
+        study = open_study(self.storage, self.name, self.metric, self.direction, settings, self.space)
+        study.sampler = self.sampler
+        return study
 
     def _run(self, trials: list[Trial]) -> None:
         """Runs each seed of these trials, and tells the study how they ended."""
@@ -230,7 +186,7 @@ class Search(Sweeper):
             chosen.append(words)
             own = {"trial": trial._trial_id, "before": number * self.outer_steps, "means": values[trial.number]}
             facts = json.dumps({"storage": self.storage, "study": self.name, **own})
-            jobs[words] = [f"+hydra.job.env_set.{TRIAL}={quote(facts)}"] if self.pruner else []
+            jobs[words] = [f"+hydra.job.env_set.{TRIAL}={quote(facts)}"] if self.prunes else []
         overrides = [[*words, *spell_for_hydra(self.fixed), *more] for words, more in jobs.items()]
         returns = dict(zip(jobs, self.launcher.launch(overrides, initial_job_idx=self.jobs), strict=True))
         self.jobs += len(jobs)
@@ -240,33 +196,10 @@ class Search(Sweeper):
         return [returns[words].return_value for words in chosen]
 
     def _tell(self, trial: Trial, end: float | str | None) -> None:
-        """Tells the study how a trial ended: its value, PRUNED, DIVERGED, STOPPED, or None where it failed otherwise.
-
-        Optuna's samplers learn nothing of a trial that failed. One that diverged counts as pruned for them, which is
-        worse than any value; else a hundred trials of sinusoids, with rates from 1e-4 to 1, had 88 that diverged.
-        """
-        from optuna.trial import TrialState
-
+        """Tells the study how a trial ended, and counts those that failed."""
         assert self.study is not None
         self.failed += end is None or end == DIVERGED
-        if end in (DIVERGED, STOPPED):
-            trial.set_user_attr("end", "failed" if end == DIVERGED else end)
-        value = end if isinstance(end, float) else None
-        state = "COMPLETE" if value is not None else "PRUNED" if end in (PRUNED, DIVERGED) else "FAIL"
-        try:
-            self.study.tell(trial, value, TrialState[state])
-        except RuntimeError:
-            if not self.grid:  # at its end a grid stops a loop that is not there
-                raise
-
-    def _write_best(self, path: Path) -> None:
-        """Writes the best trial's values, as Hydra's plugin does."""
-        assert self.study is not None
-        with suppress(ValueError):  # no trial is complete
-            best = self.study.best_trial
-            write_atomically(
-                path, dump({"name": "optuna", "best_params": best.params, "best_value": best.value}).encode()
-            )
+        tell(self.study, trial, end)
 
 
 _current: Search | None = None  # Hydra makes its sweeper of a name that can be imported, and sends it to its jobs
@@ -307,26 +240,3 @@ def _check_settings(plain: dict[str, Any], launcher: str) -> None:
         )
     if plain["search_space"]:
         raise UsageError("hydra.sweeper.search_space: Hydra has given it up; expected hydra.sweeper.params")
-
-
-def _build(name: str, node: Any, choices: str) -> Any:
-    """The sampler or the pruner."""
-    if node is None and name == "pruner":
-        return None
-    if not isinstance(node, dict):
-        raise UsageError(f"{node!r} (hydra.sweeper.{name}): expected hydra/sweeper/{name}=NAME: {choices}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that Optuna may change it
-            return build(f"hydra.sweeper.{name}", node, HYDRA)
-    except ImportError as error:
-        raise UsageError(f"hydra.sweeper.{name}: {reason(error)}: expected it installed; choose {choices}") from error
-
-
-def _points(key: str, distribution: Any) -> Sequence[Any]:
-    """The values of a key on a grid."""
-    if hasattr(distribution, "choices"):
-        return distribution.choices
-    if hasattr(distribution, "step") and not hasattr(distribution, "log"):
-        return range(distribution.low, distribution.high + 1, distribution.step)
-    raise UsageError(f"{key} (hydra/sweeper/sampler=grid): expected values, as in {key}=choice(A,B) or range(1,4)")

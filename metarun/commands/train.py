@@ -30,7 +30,8 @@ from metarun.commands.common import print_run, set_up_logging
 from metarun.commands.folders import as_typed, choose_folders, exclude_words, is_given, quote_path, shared_keys
 from metarun.commands.jobs import Job, check_jobs, find_folders, plain_config
 from metarun.commands.lost_jobs import outliving_lost_jobs
-from metarun.commands.search import DIVERGED, PRUNED, Search
+from metarun.commands.search import Search
+from metarun.commands.study import DIVERGED, PRUNED
 from metarun.commands.sweep import (
     choices_of,
     describe_end,
