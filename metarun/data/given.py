@@ -6,6 +6,7 @@ run's table or text; of tasks that are made of numbers x (or x0, x1, ...) and y 
 n examples, C outputs.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 MOST_NAMES = 20  # that a message lists
+log = logging.getLogger("metarun")
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,8 @@ def _read_rows(path: str, inputs: dict[str, Any], outputs: int | None, where: st
     if labelled or (outputs is not None and any(name in frame for name in targets)):
         check_columns(frame, targets, where)
     check_columns(frame, columns, where)
+    if other := [str(name) for name in frame.columns if name not in (*columns, *targets)]:
+        log.info("%s: %s: columns left aside, which the run did not have: %s", where, path, _list(other))
     asked = targets if all(name in frame for name in targets) else []
     names = [str(row) for row in frame.index]
     found = Examples(

@@ -81,11 +81,14 @@ def test_images_that_will_not_do_are_named(spoil, said):
     assert "data.root" not in str(caught.value)
 
 
-def test_rows_are_scaled_as_in_training():
+def test_rows_are_scaled_as_in_training(caplog):
+    caplog.set_level("INFO", "metarun")
     inputs = {**_columns(), "kind": "table", "shape": [3], "target": {"name": "wage", "mean": 10.0, "sd": 4.0}}
     frame = cities()[:6]
     frame.to_csv("rows.csv", index=False)
     support = read_support("rows.csv", inputs, 1)
+    aside = ", ".join(name for name in frame.columns if name not in ("age", "job", "wage"))
+    assert aside and caplog.messages == [f"support: rows.csv: columns left aside, which the run did not have: {aside}"]
     np.testing.assert_array_equal(support.y[:, 0], np.float32((frame.wage.to_numpy() - 10) / 4))
     np.testing.assert_array_equal(support.x, Columns.from_dict(inputs).transform(frame))
     assert support.names == list("123456"), "in the order of the file"
@@ -93,6 +96,7 @@ def test_rows_are_scaled_as_in_training():
     assert scale_of_target(inputs).to_user(np.float32([[0.5]])) == 12
     frame[["job", "age"]].to_csv("rows.csv", index=False)
     assert np.isnan(read_queries(["rows.csv"], inputs, 1).values).all()
+    assert len(caplog.messages) == 1
 
 
 def test_classes_that_a_learner_was_trained_for_keep_their_order():
