@@ -1,6 +1,7 @@
 """When a meta-gradient is replayed, and that its numbers stay."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def as_if_replays_were_faster(monkeypatch):
     monkeypatch.setattr(replay, "FASTER", float("inf"))
 
 
-def _run(engine, start):
+def _run(engine, start, chunk=4):
     """The gradients of some outer steps on sinusoids, whose meta-parameters change."""
     source = Sinusoid(shots=3, queries=2)
     source.prepare(torch.device("cpu"))
@@ -31,7 +32,7 @@ def _run(engine, start):
     ahead = source.sample(0, "train", torch.arange(7 * STEPS))  # in memory they begin where others end
     for step in range(STEPS):
         algorithm, tasks = start.at(step / STEPS), ahead.select(slice(7 * step, 7 * step + 7))
-        gradient = engine.meta_gradient(algorithm, meta, tasks, Chunks(4, 4))
+        gradient = engine.meta_gradient(algorithm, meta, tasks, Chunks(chunk, chunk))
         found.append(torch.cat([gradient.losses, *(g.flatten() for g in gradient.grads.values())]))
         meta = {name: value - 0.1 * gradient.grads[name] for name, value in meta.items()}
     return found
@@ -52,6 +53,32 @@ def test_replays_change_no_bit(monkeypatch):
             torch.testing.assert_close(got, same, rtol=0, atol=0)
         assert len(engine._replay.recordings) == 2
         assert not engine._replay.given_up
+
+
+@pytest.mark.parametrize(("cost", "chosen", "tried"), [({1: 1, 2: 3}, 1, replay.TRIALS), ({1: 3, 2: 1}, None, 1)])
+def test_a_lone_chunk_is_replayed_in_one_thread_where_that_is_faster(cost, chosen, tried, monkeypatch):
+    """By a clock on which a replay costs so much in one thread and in two."""
+    expected = _run(Engine(replay=False), _maml(), chunk=7)
+    threads, plain = [], replay.unflatten
+
+    def count(*args):
+        threads.append(torch.get_num_threads())
+        return plain(*args)
+
+    monkeypatch.setattr(replay, "unflatten", count)
+    ticks = itertools.count()
+    monkeypatch.setattr(replay, "_now", lambda _: float(next(ticks) + 9 * sum(cost[n] for n in threads)))
+    before, engine = torch.get_num_threads(), Engine()
+    torch.set_num_threads(2)
+    try:
+        for got, same in zip(_run(engine, _maml(), chunk=7), expected, strict=True):
+            torch.testing.assert_close(got, same, rtol=0, atol=0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    trials = threads[: replay.TRIALS + tried]
+    assert trials.count(1) == tried
+    assert set(threads[replay.TRIALS + tried :]) == {chosen or 2}
 
 
 def test_a_function_that_does_something_else_each_time_is_found_out(monkeypatch):
