@@ -57,10 +57,24 @@ class Column:
         """[n, its features] float32. Raises DataError: a word or an infinity in a column of numbers."""
         found = numbers(cells, mostly=0.0) if self.kind == "number" else labels(cells)
         assert found is not None
+        if self.kind == "category":
+            found = self._as_in_training(found)
         parts = {"category": self._one_hot, "constant": lambda _: []}.get(self.kind, self._scale)(found)
         if self.gaps:
             parts = [*parts, found.isna()]
         return np.stack([np.asarray(part, dtype=np.float32) for part in parts], axis=1)
+
+    def knows_none(self, cells: "Series") -> bool:
+        """Whether this is a category, and the cells have values of which training had none."""
+        if self.kind != "category":
+            return False
+        words = self._as_in_training(labels(cells))
+        return bool(words.notna().any() and not words.isin(self.values).any())
+
+    def _as_in_training(self, words: "Series") -> "Series":
+        """The words, with True and False spelled as in training: pandas makes them of true, TRUE and so on."""
+        spelled = {value.capitalize(): value for value in self.values if value.capitalize() in ("True", "False")}
+        return words if {"True", "False"} & {*self.values} else words.replace(spelled)
 
     def _one_hot(self, words: "Series") -> "list[Series]":
         return [words == value for value in self.values]
@@ -90,9 +104,9 @@ def _fit(name: str, cells: "Series") -> Column:
         counts = {word: int(count) for word, count in values.items() if count > 1}
         found = _logarithms(words, counts)
     gaps = bool(found.isna().any() and found.notna().any())
-    if not found.min() < found.max():
-        return Column(name=name, kind="constant", gaps=gaps)
     mean, sd = float(found.mean()), float(found.std(ddof=0))
+    if not (found.min() < found.max() and sd > 0):  # numbers near the smallest have no variance
+        return Column(name=name, kind="constant", gaps=gaps)
     return Column(name=name, kind=kind, mean=mean, sd=sd, counts=counts, gaps=gaps)
 
 

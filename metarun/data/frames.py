@@ -5,7 +5,9 @@ n rows, F features.
 
 import csv
 import io
+import re
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 INPUTS = ("x", "X", "features", "embeddings")  # names of arrays in an .npz
 TARGETS = ("y", "labels", "targets")
 GAPS = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None")  # cells without a value
+LARGEST = float(np.finfo(np.float32).max)  # learners compute in float32
 MOSTLY = 0.9  # a column with as large a share of numbers is one of numbers, and words in it are mistakes
 MOST_NAMES = 30  # that a message lists
 
@@ -27,7 +30,8 @@ MOST_NAMES = 30  # that a message lists
 def read_frame(path: str | Path, where: str = "data.file") -> "DataFrame":
     """The table in a file, its rows numbered from 1. Cells of a CSV are words as they are written.
 
-    A CSV is UTF-8, with commas, semicolons (then 1,5 is a number) or tabs, by what its header has most of. An .npz has
+    A CSV is UTF-8, with commas, semicolons (then 1,5 is a number) or tabs, by what its header has most of outside
+    quotes; a file that ends in .tsv has tabs. An .npz has
     `x` [n, F], of which the columns x0, x1, ... are made, and one-dimensional arrays, such as `y`, `labels` or `task`.
 
     Args:
@@ -39,7 +43,9 @@ def read_frame(path: str | Path, where: str = "data.file") -> "DataFrame":
         UsageError: it is Parquet, and pyarrow is not installed.
     """
     path = Path(path)
-    read = {".parquet": _read_parquet, ".pq": _read_parquet, ".npz": _read_npz}.get(path.suffix.lower(), _read_csv)
+    known = {".parquet": _read_parquet, ".pq": _read_parquet, ".npz": _read_npz}
+    known |= {".tsv": partial(_read_csv, delimiter="\t")}
+    read = known.get(path.suffix.lower(), _read_csv)
     place = f"{path} ({where})"
     try:
         content = path.read_bytes()
@@ -58,12 +64,19 @@ def read_frame(path: str | Path, where: str = "data.file") -> "DataFrame":
     return frame
 
 
-def _read_csv(content: bytes, place: str) -> "DataFrame":
+def find_delimiter(header: str) -> str:
+    """What parts the names in the first line of a table: the comma, semicolon or tab that is there most often.
+
+    Those inside quotes do not count.
+    """
+    return max(",;\t", key=re.sub('"[^"]*"', "", header).count)
+
+
+def _read_csv(content: bytes, place: str, delimiter: str | None = None) -> "DataFrame":
     import pandas
 
     text = _decode(content, place)
-    header = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
+    delimiter = delimiter or find_delimiter(text.lstrip("\r\n").partition("\n")[0])
     style: Any = {"delimiter": delimiter, "skipinitialspace": delimiter != "\t"}
     names = _check_rows(csv.reader(io.StringIO(text, newline=""), strict=True, **style), place)
     cells = {"dtype": str, "keep_default_na": False, "index_col": False}
@@ -131,8 +144,16 @@ def _read_npz(content: bytes, place: str) -> "DataFrame":
         raise DataError(f"{place}: has {shapes or 'no arrays'}: expected x [n, F], or {', '.join(INPUTS[1:])}")
     x = arrays.pop(found[0])
     frame = pandas.DataFrame(x, columns=[f"x{place}" for place in range(x.shape[1])])
-    more = {name: array for name, array in arrays.items() if array.shape == (len(x),)}
+    more = {name: _as_words(array, place) for name, array in arrays.items() if array.shape == (len(x),)}
     return pandas.concat([frame, pandas.DataFrame(more)], axis=1)
+
+
+def _as_words(array: np.ndarray, place: str) -> np.ndarray:
+    """The array, its bytes as words."""
+    try:
+        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: {reason(error)}: expected words in UTF-8; save them again as that") from error
 
 
 def check_columns(frame: "DataFrame", names: Collection[str], where: str) -> None:
@@ -146,32 +167,43 @@ def check_columns(frame: "DataFrame", names: Collection[str], where: str) -> Non
 
 
 def labels(column: "Series") -> "Series":
-    """The cells as words, None for gaps; a number without a fraction as an integer, such as 1224."""
+    """The cells as words, see spell(); None for gaps."""
+    words = spell(column)
+    return words.where(~(_gaps(column) | words.isin(GAPS)), None)
+
+
+def spell(column: "Series") -> "Series":
+    """Values as words without blanks around them; a number without a fraction as an integer, such as 1224."""
     import pandas
 
     if column.dtype.kind == "f":
         words = [str(int(value)) if value.is_integer() else repr(value) for value in column.astype(float).tolist()]
     else:
-        words = [str(value) for value in column.tolist()]
-    return pandas.Series(words, column.index, dtype=object).where(~_gaps(column), None)
+        words = [str(value).strip() for value in column.tolist()]
+    return pandas.Series(words, column.index, dtype=object)
 
 
 def numbers(column: "Series", mostly: float = MOSTLY) -> "Series | None":
     """The cells as float64, nan for gaps; None where a smaller share than `mostly` of them are numbers.
 
     Raises:
-        DataError: it is a column of numbers but for a few words, or has an infinite one; names the row.
+        DataError: it is a column of numbers but for a few words, or has one that float32 has not; names the row.
     """
     import pandas
 
     if column.dtype.kind == "M":
         return (column - pandas.Timestamp(0, tz=column.dt.tz)) / pandas.Timedelta(days=1)
+    if column.dtype.kind == "m":
+        return column / pandas.Timedelta(days=1)
     given = ~_gaps(column)
     found = pandas.to_numeric(column.where(given), errors="coerce").astype(float)
     wrong = given & found.isna()
     if wrong.any() and found.count() < mostly * given.sum():
         return None
-    for mask, rule in ((wrong, "a number, as most of the column are"), (np.isinf(found), "a finite number")):
+    for mask, rule in (
+        (wrong, "a number, as most of the column are"),
+        (found.abs() > LARGEST, f"a finite number, at most {LARGEST:.2g} in size"),
+    ):
         if mask.any():
             row = column.index[mask.to_numpy().argmax()]
             more = ", or leave the column out (data.drop)" if mostly else ""  # new rows need all columns
@@ -183,4 +215,4 @@ def numbers(column: "Series", mostly: float = MOSTLY) -> "Series | None":
 
 
 def _gaps(column: "Series") -> "Series":
-    return column.isna() if column.dtype.kind in "iufbM" else column.isna() | column.isin(GAPS)
+    return column.isna() if column.dtype.kind in "iufbMm" else column.isna() | column.isin(GAPS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarun.data.frames import check_columns, labels, numbers, read_frame
+from metarun.data.frames import check_columns, labels, numbers, read_frame, spell
 from metarun.data.given_images import list_classes, list_images
 from metarun.data.inputs import encode
 from metarun.errors import DataError, UsageError
@@ -128,7 +128,7 @@ def spell_classes(classes: Sequence[Any]) -> list[str]:
     """Classes that may be numbers as a table has them in words: 1 and 1.0 are '1'."""
     import pandas
 
-    return labels(pandas.Series(list(classes))).tolist()
+    return spell(pandas.Series(list(classes))).tolist()
 
 
 def read_queries(

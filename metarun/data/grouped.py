@@ -201,6 +201,9 @@ class Grouped:
             *(len(self.rows.frame), self.task, ", ".join(parts), self.kind, self.target, decided),
             *(self.columns.describe(), self.rows.note),
         )
+        if self.kind == "classes" and (lost := int((self._numbers[1] < 0).sum())):
+            rule = f"of classes of {self.target} that no training task has"
+            log.warning("table: %s left out, %s", count_of(lost, "row"), rule)
         few = {split: len(self.names[split]) - len(self.usable(split)) for split in SPLITS}
         if total := sum(few.values()):
             rule = f"with fewer rows{self._each} than shots + queries"

@@ -7,6 +7,7 @@ n examples.
 """
 
 import json
+import logging
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -21,10 +22,11 @@ from typing_extensions import NotRequired, TypedDict
 
 from metarun.data.columns import Column, Columns
 from metarun.data.decode import decode, fit_image, resize
-from metarun.data.frames import labels
+from metarun.data.frames import labels, spell
 from metarun.errors import DataError
 from metarun.tasks import TaskSource
 
+log = logging.getLogger("metarun")
 Plain = dict[str, Any]
 Size = Annotated[int, Field(ge=1, le=10**6)]
 
@@ -142,11 +144,22 @@ def number_classes(inputs: Plain, classes: np.ndarray) -> np.ndarray:
         return np.arange(len(classes))
     import pandas as pd
 
-    names = list(labels(pd.Series(classes)))
-    if sorted(map(str, names)) != sorted(known):
+    names = spell(pd.Series(classes)).tolist()
+    if sorted(names) != sorted(known):  # 1.0 as a table has it in words is 1 as an array has it
+        names, known = ([_as_number(name) for name in found] for found in (names, known))
+    if sorted(names) != sorted(known):
         rule = f"all classes that the tasks of training had, and no others: {', '.join(known[:10])}"
-        raise DataError(f"{', '.join(map(str, names[:10]))} (classes): expected {rule}")
+        raise DataError(f"{', '.join(names[:10])} (classes): expected {rule}")
     return np.array([known.index(name) for name in names])
+
+
+def _as_number(word: str) -> str:
+    """The word, spelled as the number that it is if it is one."""
+    try:
+        value = float(word)
+    except ValueError:
+        return word
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def encode_text(text: str, symbols: dict[str, int], length: int) -> np.ndarray:
@@ -217,7 +230,15 @@ def _encode_rows(inputs: Plain, x: Any, where: str) -> np.ndarray:
             rule = f"[n, {len(names)}], the columns {', '.join(names[:10])}{', ...' if names[10:] else ''}"
             raise DataError(f"{_shape(array)} ({where}): expected {rule}; give those, or a DataFrame with them")
         x = pd.DataFrame(array, columns=names)
-    return columns.transform(x, where)
+    found = columns.transform(x, where)
+    for column in columns.columns:
+        if column.knows_none(x[column.name]):
+            cells, values = labels(x[column.name]).dropna(), ", ".join(column.values[:10])
+            log.warning(
+                f"{cells.iloc[0]!r} (column {column.name!r}, {where}): expected values that training had: {values}; "
+                "no cell has one, and the learner sees none"
+            )
+    return found
 
 
 def _encode_texts(inputs: Plain, x: Any, where: str) -> np.ndarray:

@@ -58,6 +58,20 @@ def test_categories_are_one_hot_as_scikit_learn_does():
         assert np.array_equal(columns.transform(frame), encoder.transform(frame[["sex"]]))
 
 
+def test_truth_is_spelled_as_in_training():
+    """pandas.read_csv() makes True of true, which training has read as a word."""
+    for spelled, other in (("true", "false"), ("TRUE", "FALSE"), ("True", "False")):
+        columns = Columns.fit(pandas.DataFrame({"smokes": [spelled, other]}))
+        given = columns.transform(pandas.DataFrame({"smokes": [True, False, True]}))
+        assert given[:, columns.features.index(f"smokes={spelled}")].tolist() == [1, 0, 1]
+        assert given[:, columns.features.index(f"smokes={other}")].tolist() == [0, 1, 0]
+
+
+def test_numbers_without_a_variance_are_the_same():
+    columns = Columns.fit(pandas.DataFrame({"tiny": ["1e-320", "2e-320", "1e-320"], "age": ["1", "2", "3"]}))
+    assert columns.features == ["age"]
+
+
 def test_many_values_count_by_how_often_training_has_them():
     assert TRAINING["street"].nunique() > MOST_VALUES
     columns = Columns.fit(TRAINING)

@@ -152,6 +152,10 @@ def test_numbers_are_those_of_words_and_of_every_type():
         ([*map(str, range(11)), "many"], "'many' (row 12 below the header, column 'age'): expected a number"),
         (["1", "-inf", "3"], "'-inf' (row 2 below the header, column 'age'): expected a finite number"),
         ([1.0, np.inf], "'inf' (row 2 below"),
+        (
+            [1.0, -1.7976931348623157e308],
+            "(row 2 below the header, column 'age'): expected a finite number, at most 3.4",
+        ),
     ],
 )
 def test_a_word_among_numbers_is_refused_with_its_row(cells, said):
@@ -167,8 +171,25 @@ def test_labels_are_words_as_one_writes_them():
         ([1224, 7], ["1224", "7"]),
         ([1224.0, 0.1, np.nan], ["1224", "0.1", None]),
         ([True, None], ["True", None]),
+        (["Ann ", " x y", " NA ", "  "], ["Ann", "x y", None, None]),
     ):
         assert labels(_column(cells)).tolist() == expected
+
+
+def test_delimiters_in_quotes_and_in_files_of_tabs_part_nothing(write):
+    quoted = read_frame(write('"height, cm";"weight, kg";y\n1,5;2;3\n'))
+    assert quoted.to_dict("list") == {"height, cm": ["1.5"], "weight, kg": ["2"], "y": ["3"]}
+    tabs = read_frame(write("GDP, total, USD\tlife, years\ty\n1\t2\t3\n", "table.tsv"))
+    assert list(tabs) == ["GDP, total, USD", "life, years", "y"]
+
+
+def test_durations_are_days_and_bytes_are_words(write):
+    hours = pandas.Series(pandas.to_timedelta([36, None, 12], unit="h"), [1, 2, 3])
+    np.testing.assert_array_equal(numbers(hours), [1.5, np.nan, 0.5])
+    frame = read_frame(write(_npz(x=np.zeros((2, 1)), y=np.array([b"c\xc3\xa9", b"d"])), "table.npz"))
+    assert frame["y"].tolist() == ["cé", "d"]
+    with pytest.raises(DataError, match="expected words in UTF-8"):
+        read_frame(write(_npz(x=np.zeros((1, 1)), y=np.array([b"\xff"])), "table.npz"))
 
 
 def test_many_rows_are_no_matter(write):

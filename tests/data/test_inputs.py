@@ -7,6 +7,7 @@ import torch
 from helpers.tables import cities
 from PIL import Image
 
+from metarun.data.given import spell_classes
 from metarun.data.images import Images
 from metarun.data.inputs import check_inputs, describe_inputs, encode, number_classes
 from metarun.data.sinusoid import Sinusoid
@@ -105,6 +106,24 @@ def test_classes_of_training_that_are_fixed_have_their_numbers():
     for others in (["0", "10"], ["0", "10", "9", "x"], ["0", "9", "x"]):
         with pytest.raises(DataError, match="0, 10, 9"):
             number_classes(fixed, np.array(others))
+
+
+def test_classes_are_names_and_no_cells_of_a_table():
+    """None is a gap in a table; 1.0 as a word is 1 as an array has it."""
+    words = {"target": {"name": "y", "classes": ["NA", "None", "yes"]}}
+    assert number_classes(words, np.array(["NA", "None", "yes"])).tolist() == [0, 1, 2]
+    assert spell_classes(["None", "NA", "yes"]) == ["None", "NA", "yes"]
+    assert number_classes({"target": {"name": "y", "classes": ["0.0", "1.0"]}}, np.array([0.0, 1.0])).tolist() == [0, 1]
+
+
+def test_a_category_of_which_training_had_no_value_is_said(caplog):
+    column = {"name": "job", "kind": "category", "values": ["nurse", "smith"], "counts": {}, "gaps": False}
+    rows = {"kind": "table", "shape": [2], "target": {"name": "y"}, "columns": [{**column, "mean": 0.0, "sd": 1.0}]}
+    assert encode(rows, pandas.DataFrame({"job": [" nurse", "baker", ""]})).tolist() == [[1, 0], [0, 0], [0, 0]]
+    assert not caplog.messages
+    assert not encode(rows, pandas.DataFrame({"job": ["", "baker"]}), "X").any()
+    (message,) = caplog.messages
+    assert message.startswith("'baker' (column 'job', X): expected values that training had: nurse, smith")
 
 
 NUMBERS = describe_inputs(Sinusoid())

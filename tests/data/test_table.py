@@ -261,6 +261,14 @@ def test_a_rare_class_is_left_out_or_named(table, caplog):
         table(frame, target="job", task="city", drop=["name"], shots=1, queries=1, splits=HALVES)
 
 
+def test_rows_of_a_class_that_training_has_not_are_left_out_with_a_line(table, caplog):
+    frame = cities()
+    rows = frame.index[frame["city"] == _splits()["test"][0]][:2]
+    frame.loc[rows, "job"] = "queen"
+    table(frame, target="job", task="city", drop=["name"], shots=1, queries=1, splits=HALVES)
+    assert "2 rows left out, of classes of job that no training task has" in caplog.text
+
+
 def test_a_run_says_once_what_was_left_out_and_keeps_the_preprocessing(metarun, tmp_path):
     cities().to_csv(tmp_path / "cities.csv", index=False)
     words = ["data.file=cities.csv", "data.target=wage", "data.task=city", "data.drop=[name,job]", "data.shots=3"]
