@@ -16,7 +16,7 @@ from metarun.data.found import SPLIT_NAMES, Found, find_parts, join_splits, refu
 from metarun.data.pickles import load_pickle
 from metarun.text import reason
 
-PART = re.compile(r"(^|[-_.])(train|val|valid|validation|test)$", re.IGNORECASE)
+PART = re.compile(rf"(^|[-_.])({'|'.join(name for names in SPLIT_NAMES.values() for name in names)})$", re.IGNORECASE)
 MORE_OF_TRAIN = re.compile(r"train_phase_(val|test)$")  # miniImageNet: other images of the training classes
 IMAGES, LABELS = ("x", "images", "data"), ("y", "labels")
 DAMAGED = (ValueError, EOFError, AttributeError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error)  # of np.load
@@ -93,7 +93,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             found = [next((names[name] for name in known if name in names), None) for known in (IMAGES, LABELS)]
             if None not in found:
                 images, labels = (content[name] for name in found)
-                return _by_label(path, _images(path, images), labels.tolist())
+                return _by_label(path, _images(path, images), labels)
     except DAMAGED as error:
         objects = "allow_pickle" in str(error)
         what = "has arrays of objects, which are pickles" if objects else f"is no readable .npz ({reason(error)})"
@@ -117,6 +117,7 @@ def _images(path: Path, images: Any) -> np.ndarray:
 
 def _by_label(path: Path, images: np.ndarray, labels: Any) -> dict[str, np.ndarray]:
     """{label: its images}; the name of a class is its label, written."""
+    labels = labels.tolist() if isinstance(labels, np.ndarray) else labels
     if not isinstance(labels, list) or len(labels) != len(images):
         there = f"{len(labels)} labels" if isinstance(labels, list) else f"labels that are {type(labels).__name__}"
         raise refuse(f"{path}: {there} for {len(images)} images", "a label for every image", "mend it")

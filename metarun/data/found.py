@@ -16,7 +16,7 @@ from metarun.errors import DataError
 from metarun.text import reason
 
 LOOKED_AT = 200  # entries of a folder into which something would be downloaded
-SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 Examples = TypeVar("Examples", list[Path], np.ndarray)
 
 
@@ -120,14 +120,16 @@ def classes_of_folder(folder: Path, prefix: str, tally: Tally) -> dict[str, list
 
 
 def find_parts(root: Path, suffix: str, names: Mapping[str, Sequence[str]] = SPLIT_NAMES) -> dict[str, Path]:
-    """{split: root/NAME + suffix} for the splits that have a file or folder there.
+    """{split: root/NAME + suffix} for the splits that have a file or folder there; Train is train.
 
     Raises:
         DataError: a split has two.
     """
     parts: dict[str, Path] = {}
+    there = sorted(root.iterdir()) if root.is_dir() else []
     for split, spellings in names.items():
-        paths = [path for name in spellings if (path := root / f"{name}{suffix}").exists()]
+        known = [f"{name}{suffix}" for name in spellings]
+        paths = [path for path in there if path.name.lower() in known]
         if len(paths) > 1:
             raise refuse(f"{paths[0]} and {paths[1].name}: two for {split}", "only one", "remove one of them")
         if paths:

@@ -24,7 +24,6 @@ from metarun.errors import DataError, SettingError, at_least, boolean, one_of
 from metarun.tasks import Split
 
 LARGEST_SIZE = 84  # pixels, of images whose size nobody has set
-DEEPEST = 4  # folders below the root: split, group, class
 LOOKED_AT = 100  # files of which colour and size are looked at where they are not set
 CHUNK = 256  # images that are packed at once
 
@@ -78,6 +77,12 @@ class ImageSource(ClassSource):
             log.info("%s: %s", self.name, note)
         if (copies := _find_copies(self.packed, {split: self.classes(split) for split in SPLITS})) is not None:
             self.report_copies(copies)
+        if twins := _find_twins(self.packed):
+            more = f" and {len(twins) - 1} more" if twins[1:] else ""
+            log.warning(
+                f"{twins[0]} are the same image{more} (data): expected different ones in a class, for a task may ask "
+                "for an example that it has shown; remove the copies"
+            )
         super().prepare(device)
 
     def report_copies(self, copies: str) -> None:
@@ -214,15 +219,30 @@ def _decoded(found: Found, form: tuple[tuple[int, int], int, bool]) -> Iterator[
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """All files below a folder, some folders deep; also where links lead."""
+    """All files below a folder; also where links lead, but for those to a folder around them."""
+    around = {root: (os.path.realpath(root),)}
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
-        if len(Path(folder).relative_to(root).parts) >= DEEPEST:
-            folders.clear()
+        above = around.pop(Path(folder))
+        inside = {name: os.path.realpath(Path(folder, name)) for name in folders}
+        folders[:] = [name for name in folders if name[0] != "." and inside[name] not in above]
+        around |= {Path(folder, name): (*above, inside[name]) for name in folders}
         yield from (Path(folder, file) for file in files if not file.startswith("."))
 
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _find_twins(packed: Packed) -> list[str]:
+    """The images that are in one class twice, in words."""
+    found, place = [], 0
+    for count in packed.counts.values():
+        first: dict[str, int] = {}
+        for n in range(place, place + count):
+            if (other := first.setdefault(packed.facts["digests"][n], n)) != n:
+                found.append(f"{packed.facts['names'][other]} and {packed.facts['names'][n]}")
+        place += count
+    return found
 
 
 def _find_copies(packed: Packed, splits: Mapping[Split, Sequence[str]]) -> str | None:

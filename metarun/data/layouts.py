@@ -135,7 +135,7 @@ def _read_groups(root: Path) -> Found:
 
 def _read_split_folders(root: Path) -> Found:
     parts = find_parts(root, "")
-    anew = f"move a part of the classes there; or set data.root={root / 'train'}, whose classes are then split"
+    anew = f"move a part of the classes there; or set data.root={parts['train']}, whose classes are then split"
     require_all(root, parts, anew)
     tally = Tally()
     files, splits = join_splits(root, {split: classes_of_folder(part, "", tally) for split, part in parts.items()})

@@ -6,8 +6,9 @@ What such a file names has to lie inside the data folder: it may come from a str
 import csv
 import io
 import json
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from metarun.data.found import (
     refuse,
     require_all,
 )
+from metarun.data.frames import GAPS, find_delimiter
 from metarun.errors import SettingError, one_of
 from metarun.text import reason
 
@@ -107,17 +109,15 @@ def read_json_files(root: Path) -> Found:
 
 def fits_meta_album(root: Path) -> bool:
     """Whether there is a labels.csv, with the columns of Meta-Album or those of info.json."""
-    if not (root / "labels.csv").is_file():
-        return False
-    columns = _album_columns(root)
-    return set(columns[:2]) <= set(_header(root / "labels.csv")[0])
+    return (root / "labels.csv").is_file() and _written(root / "labels.csv", _album_columns(root)[:2]) is not None
 
 
 def read_meta_album(root: Path) -> Found:
     """The images that labels.csv names, in images/ or beside it; classes of a super-category are a group."""
     source = root / "labels.csv"
     columns = _album_columns(root)
-    grouped = columns[2] in _header(source)[0]
+    *_, above = columns
+    grouped = _written(source, [above]) is not None and {*_read_column(source, above)} - {*GAPS, "NAN"}
     table = list(_read_table(source, columns if grouped else columns[:2]))
     names = ["/".join(reversed((name, *above))) for name, _, *above in table]  # SUPER_CATEGORY/CATEGORY, if it has both
     groups = {name: row[2] for name, row in zip(names, table, strict=True) if grouped}
@@ -129,8 +129,7 @@ def read_meta_album(root: Path) -> Found:
 
 def _csv_columns(source: Path) -> tuple[str, str] | None:
     """The columns of class and image; None if the file has others."""
-    header, _ = _header(source)
-    return next((columns for columns in CSV_COLUMNS if set(columns) <= set(header)), None)
+    return next((columns for columns in CSV_COLUMNS if _written(source, columns) is not None), None)
 
 
 def _album_columns(root: Path) -> list[str]:
@@ -187,9 +186,9 @@ def _images(root: Path, source: Path, rows: Rows, places: Callable[[str], Sequen
     """{class: its images}, each looked for in the places that its class gives."""
     rows = list(dict.fromkeys(rows))
     found = _find_all(root, source, [(image, places(name)) for name, image in rows])
-    classes: dict[str, list[Path]] = defaultdict(list)
+    classes: dict[str, set[Path]] = defaultdict(set)  # a path may be written in two ways
     for (name, _), path in zip(rows, found, strict=True):
-        classes[name].append(path)
+        classes[name].add(Path(os.path.normpath(path)))
     return {name: sorted(paths) for name, paths in classes.items()}
 
 
@@ -214,22 +213,35 @@ def _find_all(bound: Path, source: Path, wanted: Sequence[tuple[str, Sequence[Pa
     return found
 
 
-def _header(source: Path) -> tuple[list[str], str]:
-    """The columns of a table with a head, and what separates them."""
-    head = _read_text(source).partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    return next(csv.reader([head], delimiter=delimiter), []), delimiter
+def _written(source: Path, columns: Sequence[str]) -> list[str] | None:
+    """These columns of a table as its first line spells them, in capitals or not; None if one is not there."""
+    spelled = {name.strip().casefold(): name for name in next(_rows(source), [])}
+    found = [spelled.get(column.casefold()) for column in columns]
+    return None if None in found else [name for name in found if name is not None]
 
 
 def _read_table(source: Path, columns: Sequence[str]) -> Iterable[list[str]]:
     """These columns of all rows. Raises DataError where a row has no value."""
-    _, delimiter = _header(source)
+    for values in zip(*(_read_column(source, column) for column in columns), strict=True):
+        if not all(values):
+            raise refuse(f"{source}: a row without {' or '.join(columns)}", "a value in each", "mend that row")
+        yield list(values)
+
+
+def _read_column(source: Path, column: str) -> Iterable[str]:
+    """The cells of a column that is there; '' where a row is too short."""
+    names = _written(source, [column])
+    assert names is not None
+    rows = _rows(source)
+    place = next(rows).index(names[0])
+    return (row[place].strip() if len(row) > place else "" for row in rows if row)
+
+
+def _rows(source: Path) -> Iterator[list[str]]:
+    """The rows of a table, its first line included. Raises DataError: it is none."""
+    text = _read_text(source)
     try:
-        for row in csv.DictReader(io.StringIO(_read_text(source), newline=""), delimiter=delimiter):
-            values = [(row[column] or "").strip() for column in columns]
-            if not all(values):
-                raise refuse(f"{source}: a row without {' or '.join(columns)}", "a value in each", "mend that row")
-            yield values
+        yield from csv.reader(io.StringIO(text, newline=""), delimiter=find_delimiter(text.partition("\n")[0]))
     except csv.Error as error:
         raise refuse(f"{source}: {reason(error)}", "a table", "mend it") from error
 

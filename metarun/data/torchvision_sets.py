@@ -181,15 +181,19 @@ class TorchvisionSet(ImageSource):
         given = DEFAULTS.get(self.dataset, {}) | self.options
         given |= {"root": str(self.root)} if "root" in takes else {}
         there = {self.root, *self.root.iterdir()} if self.root.is_dir() else set()
-        if self.download:
+        mnist = issubclass(cls, datasets.MNIST)  # and its kin, which take what they get
+        downloads = "download" in takes or mnist
+        if downloads and self.download:
+            try:
+                return self._make(cls, given | {"download": False}, "train" in takes or mnist, "split" in takes)
+            except MetarunError:
+                raise
+            except Exception as error:  # files are missing, or are not those of torchvision's
+                log.debug("%s is not in %s yet: %s", self.dataset, self.root, reason(error))
             check_download(self.root)
-        given |= {"download": self.download} if "download" in takes or issubclass(cls, datasets.MNIST) else {}
+        given |= {"download": self.download} if downloads else {}
         try:
-            if "train" in takes or issubclass(cls, datasets.MNIST):
-                return [cls(train=train, **given) for train in (True, False)]
-            if "split" in takes and "split" not in given:
-                return self._parts_by_split(cls, given)
-            return [cls(**given)]
+            return self._make(cls, given, "train" in takes or mnist, "split" in takes)
         except MetarunError:  # also of a signal
             raise
         except Exception as error:  # of the network, the disk, the archive, or wrong options
@@ -198,6 +202,14 @@ class TorchvisionSet(ImageSource):
                 f"{self.dataset} (data.dataset): torchvision cannot make it from {self.root}: {reason(error)}; "
                 "expected its files there; set data.root, METARUN_DATA or data.options, or allow data.download=true"
             ) from error
+
+    def _make(self, cls: Any, given: dict[str, Any], by_train: bool, by_split: bool) -> list[Any]:
+        """The parts of a data set whose class has a parameter `train`, or `split`, or neither."""
+        if by_train:
+            return [cls(train=train, **given) for train in (True, False)]
+        if by_split and "split" not in given:
+            return self._parts_by_split(cls, given)
+        return [cls(**given)]
 
     def _remove_empty_folders(self, there: set[Path]) -> None:
         """Removes what a download that failed has made, but for files."""

@@ -112,7 +112,29 @@ def test_augmentation_changes_training_images_only(folder):
     assert torch.equal(again.support_x[0], crop.sample(0, "train", index).support_x[7])
 
 
-def test_the_same_image_in_two_splits_is_refused_with_both_names(folder, tmp_path):
+def test_a_change_is_seen_however_deep_it_lies(folder, tmp_path):
+    """CloserLookFewShot's miniImageNet lies five folders deep; a link may lead back to a folder around it."""
+    import json
+    import shutil
+
+    deep = tmp_path / "ILSVRC2015/Data/CLS-LOC/train"
+    shutil.copytree(folder, deep)
+    (deep / "back").symlink_to(tmp_path)
+    names = [f"class {n}" for n in range(10)]
+    for part, chosen in (("base", names[:5]), ("val", names[5:7]), ("novel", names[7:])):
+        rows = [(name, path) for name in chosen for path in sorted((deep / name).glob("*.png"))]
+        content = {
+            "label_names": names,
+            "image_names": [str(path) for _, path in rows],
+            "image_labels": [names.index(name) for name, _ in rows],
+        }
+        (tmp_path / f"{part}.json").write_text(json.dumps(content))
+    before = Images(root=str(tmp_path), ways=2).identity()
+    Image.new("RGB", (16, 20), "red").save(deep / "class 3" / "1.png")
+    assert Images(root=str(tmp_path), ways=2).identity() != before
+
+
+def test_the_same_image_in_two_splits_is_refused_with_both_names(folder, tmp_path, caplog):
     import shutil
 
     shutil.copytree(folder, tmp_path / "copy")
@@ -120,7 +142,9 @@ def test_the_same_image_in_two_splits_is_refused_with_both_names(folder, tmp_pat
     source = Images(root=str(root), ways=2)
     train, test = source.classes("train")[0], source.classes("test")[0]
     shutil.copy(root / train / "0.png", root / train / "again.png")
-    _prepared(root)  # copies within a split leak nothing
+    _prepared(root)  # copies within a split leak nothing,
+    twins = f"{train}/0.png and {train}/again.png are the same image (data): expected different ones in a class"
+    assert twins in caplog.text  # but a task may ask for what it has shown
     shutil.copy(root / train / "0.png", root / test / "copy.png")
     with pytest.raises(DataError, match=r"are the same image \(data.root\): expected no image in two splits") as caught:
         _prepared(root)

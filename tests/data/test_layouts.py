@@ -281,6 +281,47 @@ def test_validation_may_be_spelled_otherwise(root, spelling):
     assert found.notes == ["left aside: folders beside the splits (1)"]
 
 
+@pytest.mark.parametrize("names", [("Train", "Val", "TEST"), ("training", "validation", "testing")])
+def test_splits_may_be_spelled_otherwise(root, names):
+    """Else these would be groups, whose classes are split anew: the same class in training and test."""
+    _split_folders(root, names)
+    assert find_layout(root).splits == SPLITS
+    (root / names[1]).rename(root / "more")
+    with pytest.raises(DataError, match=f"train and test and no val.*data.root=.*/{names[0]}, whose classes"):
+        find_layout(root)
+
+
+def test_columns_may_have_blanks_and_capitals(root):
+    _ravi(root)
+    for split in SPLITS:
+        text = (root / f"{split}.csv").read_text(encoding="utf-8-sig")
+        (root / f"{split}.csv").write_text(text.replace("filename,label", "Filename, Label"))
+    assert find_layout(root).splits == SPLITS
+
+
+@pytest.mark.parametrize("above", ["", "NAN"])
+def test_an_album_without_super_categories_has_no_groups(root, above):
+    _album(root)
+    text = (root / "labels.csv").read_text(encoding="utf-8-sig")
+    (root / "labels.csv").write_text(text.replace(",insect", f",{above}").replace(",other", f",{above}"))
+    found = find_layout(root)
+    assert (sorted(found.files), found.groups) == (NAMES, {})
+
+
+def test_an_image_that_is_named_in_two_ways_is_one(root):
+    _ravi(root)
+    with (root / "val.csv").open("a") as file:
+        file.write("./cat0.png,cat\n")
+    assert [path.name for path in find_layout(root).files["cat"]] == ["cat0.png", "cat1.png"]
+
+
+def test_labels_of_a_pickle_may_be_an_array(root):
+    for split, names in SPLITS.items():
+        x, y = _arrays(names)
+        (root / f"{split}.pickle").write_bytes(pickle.dumps({"data": x, "labels": np.array(y)}))
+    assert find_layout(root).splits == SPLITS
+
+
 def test_folders_called_train_and_test_may_be_classes(root):
     _class(root / "train")
     _class(root / "test")
@@ -367,6 +408,7 @@ BAD = {
     "csv: class above": (_easy_csv, lambda root: [_image(root.parent / "0.png"), _write("val.csv", "class_name,image_name\n../..,0.png\n")(root)], r"not there: 0.png"),
     "csv: line of another kind": (_ravi, _write("val.csv", "filename,label\nx\u2028y.png,cat\n"), "not there: x\u2028y.png"),
     "csv: gap": (_ravi, _write("val.csv", "filename,label\ncat0.png\n"), "a row without label or filename"),
+    "csv: endless": (_ravi, _write("val.csv", "filename,label," + "x" * 140_000 + "\n"), "val.csv: field larger than"),
     "csv: latin-1": (_ravi, _write("val.csv", b"filename,label\n\xff.png,cat\n"), "UTF-8"),
     "csv: file in two splits": (_ravi, _write("val.csv", "filename,label\nant0.png,fox\n"), "ant0.png is listed twice: in train, class ant and in val, class fox"),
     "csv: class in two splits": (_ravi, _write("val.csv", "filename,label\ncat0.png,ant\n"), "both in train and in val: class ant"),

@@ -70,6 +70,19 @@ def test_cifar_splits_are_those_published(monkeypatch):
         assert sorted(name for part in parts for name in part) == names
 
 
+def test_what_is_there_needs_no_download_whatever_lies_beside_it(mnist, tmp_path):
+    import shutil
+
+    shutil.copytree(mnist[0], tmp_path, dirs_exist_ok=True)
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "0.png")
+    assert len(_of(dataset="MNIST", root=str(tmp_path), download=True).packed.examples) == 70
+    shutil.rmtree(tmp_path / "MNIST")
+    with pytest.raises(DataError, match="holds images, and not the data set"):
+        _ = _of(dataset="MNIST", root=str(tmp_path), download=True, size=9).packed
+
+
 def test_options_are_the_data_sets_own():
     source = _of(dataset="FakeData", options={"size": 60, "num_classes": 6, "image_size": [3, 9, 12]}, shots=2)
     source.prepare(torch.device("cpu"))
