@@ -27,8 +27,8 @@ def build_other_source(
     """The task source of a config for a test of a trained run, and the config with what the source was given.
 
     Where it has such settings and none is typed, it is given the ways, shots and queries of the run's own test, and the
-    size and channels of the images that the learner takes; all classes of images are for the test. A setting that it
-    refuses has its default.
+    size and channels of the images that the learner takes; all classes of images are for the test. Of the same source
+    images are inverted as in the run. A setting that it refuses has its default.
 
     Args:
         config: with the source's settings in its YAML file, and those that were typed.
@@ -42,9 +42,11 @@ def build_other_source(
     """
     takes = settings_of("data", config.source) or config.source
     takes = takes if "size" in takes else {*takes} - {"splits"}  # what tables are scaled by comes from training tasks
+    alike = config.data["_target_"] == trained.data["_target_"]  # then its images are as those of the run
+    kept = {"invert": trained.data["invert"]} if alike and "invert" in trained.data else {}
     given = {
         key: value
-        for key, value in _settings_of_test(before.source).items()
+        for key, value in {**_settings_of_test(before.source), **kept}.items()
         if key in takes and f"data.{key}" not in typed and not _is_implied(key, trained.data, config.data)
     }
     while True:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import torch
 from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ from metarun.text import count_of, reason
 SEARCHED = 100  # test tasks among which a solved one and one with a mistake are looked for
 TILES = 40  # images of a task's support set, and of its query set
 PER_ROW = 7
+LETTERS = 125  # of a line of a title, as wide as a picture
 PANEL = 4.7  # inches: the width of a task in a picture of two
 MARGIN = 0.36  # inches: above the support set
 GRID = 200  # points of a function's picture
@@ -41,10 +43,12 @@ def draw_curves(events: Sequence[Event], summary: Summary, path: Path) -> None:
         summary: of the run or the evaluation.
         path: of the PNG file, replaced as a whole.
     """
-    figure = Figure(figsize=(11, 4.2))
-    figure.suptitle(title(summary), fontsize=11, parse_math=False)
+    lines = wrap(title(summary), LETTERS)
+    more = 0.2 * (len(lines) - 1)  # inches
+    figure = Figure(figsize=(11, 4.2 + more))
+    figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
     training = [event for event in events if event.split != "test"]
-    *left, right = _make_panels(figure, 2 if training else 1, top=0.66)
+    *left, right = _make_panels(figure, 2 if training else 1, top=0.66 + more)
     for axes in (*left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(ylabel=LABELS[summary.metric])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from metarun.config.compose import compose
 from metarun.config.edit import with_source
@@ -72,6 +73,18 @@ def test_images_have_the_size_of_the_runs_and_what_is_refused_has_its_default(ch
     assert "data.shots=4 of the run: not taken by data=noise" in caplog.text
     with pytest.raises(UsageError, match=r"\(1, 84, 84\) \(shape of an example, data=noise\): expected \(1, 28, 28\)"):
         _build("data=omniglot", "data=noise", "data.size=84", folders=choices)
+
+
+def test_images_of_the_same_source_are_inverted_as_in_the_run(tmp_path):
+    for n in range(10):
+        (tmp_path / f"{n}").mkdir()
+        for k in range(2):
+            Image.new("L", (8, 8), 10 * n + k).save(tmp_path / f"{n}/{k}.png")
+    run = f"data=images data.root={tmp_path} data.invert=true data.ways=2 data.queries=1 model=mlp"
+    for words, inverted in (([], True), (["data.invert=false"], False)):
+        config, source = _build(run, "data=images", f"data.root={tmp_path}", *words)
+        assert config.data["invert"] is inverted
+        assert source.invert is inverted
 
 
 @pytest.mark.parametrize(

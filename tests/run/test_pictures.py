@@ -157,6 +157,24 @@ def test_curves_are_drawn_with_and_without_training(tmp_path, metric, steps):
     assert sizes == [(1320, 504)] * 3
 
 
+def test_a_long_title_has_lines_that_fit(tmp_path, monkeypatch):
+    """Measured in pixels of the picture, which is no wider."""
+    words = " ".join(["queries: 1, trained with ways: 3,"] * 9)
+    summary = Summary.from_json(
+        json.dumps({**SUMMARY, "title": words, "test": {"mse": {**POINT, "tasks": 4, "by_step": [POINT]}}})
+    )
+    drawn = []
+    monkeypatch.setattr(
+        "metarun.run.pictures.to_png", lambda figure, dpi: drawn.append(figure) or to_png(figure, dpi=dpi)
+    )
+    draw_curves([], summary, tmp_path / "curve.png")
+    (figure,) = drawn
+    assert figure.get_suptitle().replace("\n", " ") == words
+    box, top = figure._suptitle.get_window_extent(), figure.axes[0].title.get_window_extent().y1
+    assert 0 < box.x0 < box.x1 < figure.bbox.width
+    assert box.y0 > top
+
+
 def test_a_grid_shows_the_same_wave():
     source = Sinusoid(shots=4, queries=6, eval_shots=3)
     index = torch.arange(5)
