@@ -19,6 +19,8 @@ from metarun.results.material import code_of, data_of, describe_material
 from metarun.results.runs import LeftOut, Run, leave_out
 from metarun.storage.records import Metric, Point, Published, Validation
 
+OUTDATED = "its run went on since, and has another best checkpoint: expected a test of that; metarun eval makes it"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -80,10 +82,13 @@ class Row:
 
 
 def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
-    """The rows of a table, and the runs that repeat another one's configuration and seed."""
+    """The rows of a table, and the runs that repeat another one's configuration and seed, or test what is no more."""
     metrics: dict[Metric, dict[str, dict[int, Run]]] = {}  # by metric, configuration and seed
     repeated = []
     for run in runs:
+        if run.outdated:
+            repeated.append(leave_out(run.rundir.path, OUTDATED))
+            continue
         configuration = json.dumps(
             [run.evaluation, run.changes, identity(run), data_of(run), code_of(run)], sort_keys=True
         )
@@ -95,7 +100,10 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
         alike = [[seeds[seed] for seed in sorted(seeds)] for seeds in configurations.values()]
         keys = distinguish([next((run for run in group if run.experiment), group[0]) for group in alike])
         made = [make_row(*parts) for parts in zip(alike, keys, count(len(rows) + 1))]
-        contenders = [Contender(row.number, row.runs, row.model_validation) for row in made]
+        contenders = []
+        for row in made:
+            validations = [run.validation and run.validation.mean for run in row.runs]
+            contenders.append(Contender(row.number, row.runs, validations))
         found = compare_rows(contenders, higher=metric == "accuracy")
         for row in made:
             contest, to_best = found.get(row.number, (None, None))

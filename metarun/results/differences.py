@@ -5,7 +5,8 @@
 
 Rows are comparable where the seeds that both have were tested on the same tasks; their difference is over those. Task i
 is a function of seed, split and i alone, so that the first tasks of one row may be all of another: they are then
-compared on those. Among comparable rows the best is chosen by validation, for the best of several tests is no test.
+compared on those. Among comparable rows the best is chosen by validation, for the best of several tests is no test;
+over the seeds that all of them have, if there are any, for the tasks of another seed are others.
 Where validation does not tell them apart, as among evaluations of one run, differences are to the best in the test, and
 `Contest.by` says so.
 """
@@ -60,11 +61,11 @@ class Contest:
 
 @dataclass(frozen=True)
 class Contender:
-    """A row: its number, its runs, one for each seed in order, and the validation of the models."""
+    """A row: its number, its runs, one for each seed in order, and the validation of each model if it is known."""
 
     number: int
     runs: Sequence[Run]
-    validation: float | None
+    validations: Sequence[float | None]
 
     @property
     def tasks(self) -> int:
@@ -121,17 +122,22 @@ def _pair(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
 
 def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
     """The contest of comparable rows on their first tasks."""
-    sign = -1 if higher else 1
-    means = {r.number: statistics.fmean(statistics.fmean(run.each[:tasks]) for run in r.runs) for r in group}
+    sign, judged = -1 if higher else 1, _over_shared_seeds(group)
+    means = {r.number: statistics.fmean(statistics.fmean(run.each[:tasks]) for run in r.runs) for r in judged}
     best_in_test = min(means, key=lambda number: sign * means[number])
     best, by = best_in_test, "test"
     if len({_validated_on(run) for row in group for run in row.runs}) == 1:
         # An evaluation has the validation of its run, which is before it where both are here.
-        order = {r.number: (sign * r.validation, r.runs[0].evaluation) for r in group if r.validation is not None}
+        known = {r.number: [value for value in r.validations if value is not None] for r in judged}
+        order = {
+            r.number: (sign * statistics.fmean(known[r.number]), r.runs[0].evaluation)
+            for r in judged
+            if len(known[r.number]) == len(r.runs)
+        }
         first = min(order, key=order.__getitem__, default=0)
         if len(order) == len(group):
             # Rows that have the same metric on every task are one model, whichever is taken.
-            ties = [[run.each[:tasks] for run in r.runs] for r in group if order[r.number] == order[first]]
+            ties = [[run.each[:tasks] for run in r.runs] for r in judged if order[r.number] == order[first]]
             best, by = (first, "validation") if all(tie == ties[0] for tie in ties) else (best, by)
     chosen = next(row for row in group if row.number == best)
     return Contest(
@@ -144,6 +150,18 @@ def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
         seeds={row.number: len(_pair(row.runs, chosen.runs)) for row in group},
         shared=any(len({run.digest for run in row.runs}) < len(row.runs) for row in group),
     )
+
+
+def _over_shared_seeds(group: Sequence[Contender]) -> list[Contender]:
+    """The rows over the seeds that all of them have, and so the same tasks; as they are, where there are none."""
+    shared = set.intersection(*({run.trained.seed for run in row.runs} for row in group))
+    if not shared:
+        return list(group)
+    judged = []
+    for row in group:
+        kept = [n for n, run in enumerate(row.runs) if run.trained.seed in shared]
+        judged.append(Contender(row.number, [row.runs[n] for n in kept], [row.validations[n] for n in kept]))
+    return judged
 
 
 def _validated_on(run: Run) -> str:

@@ -16,7 +16,6 @@ from metarun.errors import MetarunError, RunDirError, UsageError
 from metarun.storage.records import (
     TASK_DIGITS,
     Environment,
-    Metric,
     Published,
     Source,
     Status,
@@ -46,6 +45,7 @@ class Run:
         digest: of the test tasks; None where it was not kept. Runs with the same one were tested on the same tasks.
         each_digest: of every test task TASK_DIGITS digits, in a row; None where they were not kept.
         validated: the best validation of the run that an evaluation tests; None for a run, or where it is not known.
+        outdated: of an evaluation whether its run has gone on since, and has another best checkpoint now.
         origin: the files of the run that was trained: of an evaluation others than rundir.
         environment: of the test; `trained_environment` that of training.
     """
@@ -61,6 +61,7 @@ class Run:
     digest: Digest | None
     each_digest: str | None
     validated: Validation | None
+    outdated: bool
     origin: RunDir
     environment: Environment
     trained_environment: Environment
@@ -231,8 +232,11 @@ def read_run(path: Path) -> Run:
     sessions = environment if origin is rundir else origin.environment() or Environment()
     experiment, typed = origin.choices().get("experiment", ""), _read_typed(origin, trained, sessions)
     tasks = _read_tasks(rundir, summary.test)
-    validated = None if origin is rundir else _read_validation(origin, summary.metric)
-    return Run(rundir, config, trained, summary, experiment, typed, *tasks, validated, origin, environment, sessions)
+    now = None if origin is rundir else _read_summary(origin)
+    validated, tested = now and now.validations.get(summary.metric), summary.checkpoint
+    outdated = bool(now and now.checkpoint and tested and now.checkpoint.step != tested.step)
+    more = validated, outdated, origin, environment, sessions
+    return Run(rundir, config, trained, summary, experiment, typed, *tasks, *more)
 
 
 def _read_typed(rundir: RunDir, config: Config, environment: Environment) -> dict[str, str]:
@@ -243,13 +247,12 @@ def _read_typed(rundir: RunDir, config: Config, environment: Environment) -> dic
     return {key: word for key, word in words.items() if not policy(key).published}
 
 
-def _read_validation(origin: RunDir, metric: Metric) -> Validation | None:
-    """See Run.validated. An evaluation can be read without the summary of its run."""
+def _read_summary(origin: RunDir) -> Summary | None:
+    """That of the run of an evaluation, which can be read without it."""
     try:
-        summary = origin.summary()
+        return origin.summary()
     except RunDirError:
         return None
-    return summary.validations.get(metric) if summary else None
 
 
 def _read_tasks(rundir: RunDir, test: Test) -> tuple[list[float], intervals.Clusters | None, Digest | None, str | None]:

@@ -57,7 +57,8 @@ def _read_shots(metric: Metric, row: Row, search: bool) -> dict[int, Row]:
         tests = [trained]
         if search and not trained.evaluation:
             again, _ = read_runs(find_runs(trained.rundir.path / "eval"))
-            tests += [run for run in again if run.summary.metric == metric and run.changes.keys() <= SHOTS]
+            again = [run for run in again if run.summary.metric == metric and not run.outdated]
+            tests += [run for run in again if run.changes.keys() <= SHOTS]
         found: dict[int, Run] = {}
         for run in tests:
             if (shots := shots_of(run)) is not None:

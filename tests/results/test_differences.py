@@ -22,7 +22,7 @@ def contenders(run, *rows, validations=None):
     for number, row in enumerate(rows):
         seeds = row if isinstance(row[0], list) else [row]
         runs = [alter(run, each, seed=seed, clusters=None) for seed, each in enumerate(seeds)]
-        found.append(Contender(number + 1, runs, validations[number] if validations else None))
+        found.append(Contender(number + 1, runs, [validations[number] if validations else None] * len(runs)))
     return found
 
 
@@ -69,7 +69,7 @@ def test_a_run_is_before_its_evaluation_of_the_same_validation(run):
     again = replace(again, runs=[replace(again.runs[0], origin=RunDir(run.rundir.path))])
     assert compare_rows([trained, again], higher=False)[1][0].best == 1
     other = alter(run, [1.0, 2.0], settings={"data.shots": 3}).config  # validated on other tasks than it was tested on
-    changed = replace(again, validation=0.1, runs=[replace(again.runs[0], trained=other)])
+    changed = replace(again, validations=[0.1], runs=[replace(again.runs[0], trained=other)])
     assert compare_rows([trained, changed], higher=False)[1][0].by == "test"
 
 
@@ -88,7 +88,7 @@ def test_the_first_tasks_of_a_row_may_be_all_of_another(run):
     """Row 2 has twice the tasks of row 1; of row 3 the first are others, and of row 4 it is not known."""
     prints = [f"{n:08x}" for n in range(4)]
     rows = [
-        Contender(n, [alter(run, each, digest=f"d{n}", each_digest=kept, clusters=None)], 0.1 * n)
+        Contender(n, [alter(run, each, digest=f"d{n}", each_digest=kept, clusters=None)], [0.1 * n])
         for n, each, kept in (
             (1, [1.0, 2.0], "".join(prints[:2])),
             (2, [2.0, 4.0, 0.0, 0.0], "".join(prints)),
@@ -101,7 +101,7 @@ def test_the_first_tasks_of_a_row_may_be_all_of_another(run):
     assert (found.keys(), contest.rows, contest.tasks) == ({1, 2}, (1, 2), {1: 2, 2: 2})
     assert (difference.mean, contest.means) == (1.5, {1: 1.5, 2: 3.0})
     more = replace(
-        rows[1], number=5, runs=[alter(run, [9.0, 9.0, 0.0, 1.0], digest="d2", clusters=None)], validation=0.0
+        rows[1], number=5, runs=[alter(run, [9.0, 9.0, 0.0, 1.0], digest="d2", clusters=None)], validations=[0.0]
     )
     contest, difference = compare_rows([rows[0], rows[1], more], higher=False)[2]
     assert (contest.best, contest.tasks) == (5, {1: 2, 2: 4, 5: 4}), "each is compared on all that it and the best have"
@@ -120,8 +120,19 @@ def test_rows_are_compared_over_the_seeds_that_both_have(run):
     assert difference.mean == pytest.approx((0.1 + 3.1 + 1.1) / 3)
     assert difference.ci95 == pytest.approx((paired.high - paired.low) / 2, rel=1e-4)
     assert contest.seeds == {1: 5, 2: 3}
-    missing = Contender(2, [whole[1].runs[seed] for seed in (1, 3)], 0.2)
+    missing = Contender(2, [whole[1].runs[seed] for seed in (1, 3)], [0.2, 0.2])
     assert compare_rows([whole[0], missing], higher=False)[2][1].mean == pytest.approx((3.1 + 9.0) / 2), "by seed"
+
+
+def test_the_best_is_chosen_over_the_seeds_that_all_have(run):
+    """Tasks of seed 1 are easier: the row that was trained there too is worse on seed 0, in validation and in test."""
+    easier = [alter(run, each, seed=n, clusters=None) for n, each in enumerate(([3.0, 4.0], [0.0, 1.0]))]
+    both, lone = Contender(1, easier, [5.2, 4.0]), Contender(2, [alter(run, [2.0, 3.5], clusters=None)], [4.9])
+    contest, difference = compare_rows([both, lone], higher=False)[1]
+    assert (contest.best, contest.by, contest.best_in_test, contest.means) == (2, "validation", 2, {1: 3.5, 2: 2.75})
+    assert difference.mean == pytest.approx(0.75)
+    other = Contender(3, [alter(run, [9.0, 9.0], seed=1, clusters=None)], [4.5])
+    assert compare_rows([both, other], higher=False)[1][0].best == 1, "on seed 1"
 
 
 def test_rows_whose_tasks_were_not_kept_are_not_compared(run):

@@ -10,6 +10,7 @@ import yaml
 from helpers.results import copy_run, edit
 
 from metarun.errors import RunDirError, UsageError
+from metarun.results.compare import compare_runs
 from metarun.results.runs import collect, find_runs, read_run
 
 EXPERIMENT = "experiment=finn2017/sinusoid_5shot"
@@ -194,6 +195,17 @@ def test_an_evaluation_has_the_settings_that_it_changed(finished, changes, expec
     assert run.evaluation
     assert run.changes == expected
     assert (run.published is not None) == judged
+
+
+def test_an_evaluation_of_a_checkpoint_that_was_the_best_is_no_row(finished):
+    """It has not the validation of the one that is the best since its run went on."""
+    copy_run(finished, "run", [1.0, 2.0])
+    folder = _evaluate("run", data__shots=3)
+    assert [len(part) for part in compare_runs([read_run(folder)])] == [1, 0]
+    edit("run", "summary.json", lambda s: s["checkpoint"].update(step=s["checkpoint"]["step"] + 2))
+    rows, (left,) = compare_runs([read_run(Path("run")), read_run(folder)])
+    assert [row.runs[0].evaluation for row in rows] == [False]
+    assert "its run went on since, and has another best checkpoint" in left.reason
 
 
 def test_an_evaluation_of_a_run_that_is_gone_is_refused(finished):

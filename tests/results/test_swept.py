@@ -52,6 +52,8 @@ def test_evaluations_with_other_shots_make_a_curve(run, monkeypatch, tmp_path, s
     monkeypatch.setattr(swept, "read_runs", lambda paths: ([other], []))
     section = swept.show_shots("mse", _entries(make_row([trained], {})))
     assert [picture.alt for picture, _ in section.pictures] == ([f"Results by shots: {expected}"] if expected else [])
+    monkeypatch.setattr(swept, "read_runs", lambda paths: ([replace(other, outdated=True)], []))
+    assert not swept.show_shots("mse", _entries(make_row([trained], {}))).pictures, "it is of another model"
 
 
 def test_rows_that_differ_in_shots_make_a_line_for_each_algorithm(run):
