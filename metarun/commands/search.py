@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metarun.commands.search_space import distribution_of, words_of
 from metarun.commands.study import DIVERGED, STOPPED, build_pruner, build_sampler, open_study, tell, write_best
+from metarun.config.compose import complete
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of, policy
 from metarun.config.overrides import Overrides, quote, spell_for_hydra
@@ -74,7 +75,7 @@ class Search(Sweeper):
         self.extend = extend and trusted_function("hydra.sweeper.custom_search_space", extend)
         sweeps = {override.get_key_element(): override for override in overrides.sweeps}
         self.seeds: list[list[str]] = [[]]  # for each run of a trial the words that it has besides
-        if seed := sweeps.pop("seed", None):
+        if seed := sweeps.pop(next((key for key in sweeps if key_of(key) == "seed"), ""), None):
             if isinstance(seed.value(), IntervalSweep):
                 raise UsageError(
                     f"{seed.input_line!r} (command line): a search chooses no seed; expected a few that every trial "
@@ -142,9 +143,9 @@ class Search(Sweeper):
 
     def _open(self) -> Study:
         """The study, begun or gone on with. Raises UsageError: the one in the storage is of another search."""
-        settings = {key_of(word): word for word in [*self.fixed, *(word for words in self.seeds[:1] for word in words)]}
-        settings = {key: word for key, word in settings.items() if policy(key).identity}
-        settings["seed"] = " ".join(word for words in self.seeds for word in words) or settings.get("seed", "seed=0")
+        fixed = {key_of(word): word for word in self.fixed}
+        settings = {key: word for key, word in fixed.items() if policy(key).identity}
+        settings["seed"] = " ".join(word for words in self.seeds for word in words) or fixed.get("seed", "seed=0")
         study = open_study(self.storage, self.name, self.metric, self.direction, settings, self.space)
         study.sampler = self.sampler
         return study
@@ -172,23 +173,20 @@ class Search(Sweeper):
 
     def _launch(self, trials: list[Trial], number: int, values: dict[int, list[float]]) -> list[float | str | None]:
         """Runs a seed of these trials: for each its objective, PRUNED, DIVERGED, or None where it failed."""
-        jobs: dict[tuple[str, ...], list[str]] = {}  # trials of the same words are one job
+        jobs: dict[tuple[str, ...], list[str]] = {}  # what Hydra is given; trials of the same words are one job
         chosen = []
         for trial in trials:
             if self.extend and number == 0:
                 self.extend(self.config, trial)
             words = (*(f"{key}={spell_plain(value)}" for key, value in trial.params.items()), *self.seeds[number])
-            if (
-                self.extend
-                and (metric := self.metric_of(self._compose([*words, *spell_for_hydra(self.fixed)]))) != self.metric
-            ):
+            spelled = spell_for_hydra(complete([*words, *self.fixed], self.folders))  # as the jobs that were checked
+            if self.extend and (metric := self.metric_of(self._compose(spelled))) != self.metric:
                 raise UsageError(f"{metric} ({' '.join(words)}): expected {self.metric}, as all other trials have")
             chosen.append(words)
             own = {"trial": trial._trial_id, "before": number * self.outer_steps, "means": values[trial.number]}
             facts = json.dumps({"storage": self.storage, "study": self.name, **own})
-            jobs[words] = [f"+hydra.job.env_set.{TRIAL}={quote(facts)}"] if self.prunes else []
-        overrides = [[*words, *spell_for_hydra(self.fixed), *more] for words, more in jobs.items()]
-        returns = dict(zip(jobs, self.launcher.launch(overrides, initial_job_idx=self.jobs), strict=True))
+            jobs[words] = [*spelled, *([f"+hydra.job.env_set.{TRIAL}={quote(facts)}"] if self.prunes else [])]
+        returns = dict(zip(jobs, self.launcher.launch([*jobs.values()], initial_job_idx=self.jobs), strict=True))
         self.jobs += len(jobs)
         for trial, words in zip(trials, chosen, strict=True):
             folder = str(returns[words].hydra_cfg.hydra.runtime.output_dir)

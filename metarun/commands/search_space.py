@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from metarun.config.folders import ConfigFolders
 from metarun.config.overrides import Overrides, combinations
+from metarun.config.typecheck import takes_integers
 from metarun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _ends(override: Override, folders: ConfigFolders) -> list[str]:
 def distribution_of(override: Override, folders: ConfigFolders, reference: dict[str, Any]) -> BaseDistribution:
     """What Optuna draws the values of a sweep from, each as it is written in a word.
 
-    In an interval of a key that is an integer in the reference, a plain config, lie integers.
+    In an interval of a key that takes integers, by the reference, a plain config, lie integers.
     """
     from optuna import distributions
 
@@ -67,7 +68,8 @@ def distribution_of(override: Override, folders: ConfigFolders, reference: dict[
         assert value.end is not None
         ends, now = (value.start, value.end), _look_up(reference, key)
         cast = all(isinstance(end, int) for end in ends) and not isinstance(now, float)  # int(interval(1,3))
-        whole = cast or (type(now) is int and all(float(end).is_integer() for end in ends))
+        integers = takes_integers(key.lstrip("+"), reference)
+        whole = cast or (integers and all(float(end).is_integer() for end in ends))
         kind = int if whole else float
         name = ("Int" if kind is int else "") + ("LogUniform" if value.tags else "Uniform")
         return getattr(distributions, f"{name}Distribution")(kind(value.start), kind(value.end))

@@ -84,10 +84,20 @@ def test_a_search_goes_the_way_of_the_metric_of_what_its_trials_run(metarun, own
     assert ("largest first", "smallest first")[sign > 0] in out
 
 
+def test_trials_have_the_words_that_were_checked(metarun, own_source):
+    """1e0 is an integer of a key that takes them, null chooses no file, and letters may be foreign."""
+    words = ["meta_steps=4e0", "algo.inner_steps=choice(1e0,2e0)", "experiment=null", "hydra.sweep.dir=étude"]
+    code, out, err = metarun("-m", "sweep=optuna", *words, *(w for w in QUICK if "meta_steps" not in w), *seeded(2)[:2])
+    assert code == 0, err
+    assert "2 trials: 2 finished" in out
+    assert len(list(Path("étude").rglob("summary.json"))) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "names"),
     [
         (["algo.inner_lr=0.1"], ["'sweep=optuna'", "nothing to choose", "interval(LESS,MORE)"]),
+        (["++seed=interval(0,9)"], ["a search chooses no seed", "seed=0,1,2"]),
         (["seed=interval(0,9)"], ["a search chooses no seed", "seed=0,1,2"]),
         (["objective=test"], ["'test' (objective)", "expected val"]),
         (["data=choice(sinusoid,tabular)"], ["accuracy and mse (metric)", "one metric"]),
@@ -255,6 +265,7 @@ def test_a_study_goes_on_with_the_same_command_and_no_other(metarun, monkeypatch
         "data=tabular": "has mse to minimize; expected accuracy to maximize",
         "meta_batch=3": "was begun with meta_batch=2",
         "seed=1,2": "was begun with seed=0",
+        "seed=5": "was begun with seed=0",
         "algo.inner_lr=choice(0.1,0.2)": "chose algo.inner_lr from something else",
     }.items():
         key = other.partition("=")[0]

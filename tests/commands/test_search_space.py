@@ -37,9 +37,12 @@ def test_all_combinations_of_files_and_all_values_are_covered():
         ("steps=range(4,1,-1)", distributions.IntUniformDistribution(2, 4)),
         ("rate=range(0,0.3,0.1)", distributions.CategoricalDistribution(["0.0", "0.1", "0.2"])),
         ("rate=choice(0.1,true)", distributions.CategoricalDistribution(["0.1", "True"])),
+        ("algo.eval_inner_steps=interval(1,5)", distributions.IntUniformDistribution(1, 5)),  # null: as in training
+        ("++algo.eval_inner_steps=interval(1,5)", distributions.IntUniformDistribution(1, 5)),
         ("list=choice([1,2],[3])", distributions.CategoricalDistribution(["[1,2]", "[3]"])),
     ],
 )
 def test_words_become_distributions_of_the_type_of_their_key(word, expected):
     [override] = parse([word]).sweeps
-    assert distribution_of(override, OWN, {"rate": 0.5, "steps": 3, "list": [1]}) == expected
+    algo = {"_target_": "metarun.algos.meta_sgd.MetaSGD", "eval_inner_steps": None}
+    assert distribution_of(override, OWN, {"rate": 0.5, "steps": 3, "list": [1], "algo": algo}) == expected
