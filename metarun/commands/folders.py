@@ -3,14 +3,13 @@
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.config.keys import key_of, leaves, policy
-from metarun.config.overrides import FOLDERS, PLACES, parse, quote
+from metarun.config.overrides import FOLDERS, PLACES, parse, quote, with_home
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, UsageError
 from metarun.results.runs import find_runs
@@ -28,9 +27,7 @@ def as_typed(words: list[str]) -> list[str]:
 
     Raises UsageError for a folder without a name.
     """
-    names = "|".join(map(re.escape, (*FOLDERS, *PLACES)))
-    home = re.compile(rf"(\+*(?:{names}))=(~.*)")  # to Hydra ~ is no value
-    words = [f"{m[1]}={quote_path(m[2])}" if (m := home.fullmatch(word)) else word for word in words]
+    words = with_home(words)
     for number, override in enumerate(parse(words).parsed):
         key, value, word = override.key_or_group, override.value(), words[number]
         if key not in FOLDERS or override.is_sweep_override():
@@ -56,6 +53,11 @@ def name_folder(words: str) -> str:
     parts = words.split("/")  # experiment=finn2017/omniglot_5w1s lies in a folder of its own
     if all(0 < len(p.encode()) <= LONGEST and p.isprintable() and p not in (".", "..") for p in parts) or not words:
         return words
+    return _shorten(words)
+
+
+def _shorten(words: str) -> str:
+    """The beginning of the words and a digest: a legal name without a slash."""
     beginning = "".join(char if char.isprintable() and char != "/" else "_" for char in words)
     return f"{beginning.encode()[:200].decode(errors='ignore')}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
@@ -85,9 +87,11 @@ def choose_folders(folder: Path, jobs: list[list[str]], configs: list[Config]) -
             spoiled.append(name)
     shared = set.intersection(*map(set, jobs))
     chosen: list[str] = []
+    names = [_name([word for word in words if word not in shared]) for words in jobs]
     for number, (words, config) in enumerate(zip(jobs, configs, strict=True)):
         full = _name(words) or str(number)
-        short = _name([word for word in words if word not in shared]) or full
+        inside = any(names[number].startswith(f"{name}/") for name in names)  # of the folder of another job
+        short = (_shorten(names[number]) if inside else names[number]) or full
         same = there.get(_identity(config), [])
         found = [name for name in (short, full, *same) if name in same and name not in chosen]
         free = short in spoiled or not RunDir(folder / short).holds_run

@@ -48,6 +48,11 @@ def check_together(settings: list[DictConfig], multirun: bool, searches: bool) -
     if len(settings) > 1 and "${" not in subdir:
         rule = "expected a name with something of each job, such as ${hydra.job.num}; or leave it out"
         raise UsageError(f"{subdir!r} (hydra.sweep.subdir): {rule}")
+    if "${hydra.job." not in subdir and len(settings) > 1:  # those it can have once the jobs are launched
+        names = [str(hydra.sweep.subdir) for hydra in settings]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            rule = "expected a folder for each, or one writes over the other; add ${hydra.job.num}, or leave it out"
+            raise UsageError(f"{twice} (hydra.sweep.subdir): is the folder of {names.count(twice)} jobs: {rule}")
     plain: list[Any] = [OmegaConf.to_container(hydra, resolve=False) for hydra in settings]
     for hydra in plain:
         params = hydra["sweeper"].get("params") or {}

@@ -100,7 +100,8 @@ def main(argv: list[str]) -> None:
             dated = name_dated_folder(Path("outputs"))
             with ExitStack() as stack:
                 [run], _ = check_jobs(args, folders, partial(_announce, stack, dated))
-            words = run.words + _defaults(run.words) + _run_folder(run, dated)
+            given = _run_folder(run, dated)
+            words = [*run.words, *_defaults(run.words), *given]
             _hand_over(partial(_run, words, folders))
 
 
@@ -135,13 +136,16 @@ def _announce(stack: ExitStack, dated: Path, run: Job, experiment: Any) -> None:
 
 
 def _run_folder(run: Job, dated: Path) -> list[str]:
-    """The word that gives a run its folder, where neither a word nor a file has: `dated`, if that is still free."""
+    """The word that gives a run its folder: as announced where a word or a file has one, else `dated` if it is free."""
     if not is_rank_zero():  # Hydra wants a folder, and this process needs none
         folder = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        run.words[:] = [word for word in run.words if key_of(word) != "hydra.run.dir"]
-        return [f"hydra.run.dir={folder}"]
-    return [] if is_given(run.hydra.run, "dir") else [f"hydra.run.dir={make_dated_folder(Path('outputs'), dated)}"]
+    elif is_given(run.hydra.run, "dir"):
+        folder = run.hydra.run.dir  # in which ${now:%S} is the second of the announcement
+    else:
+        folder = make_dated_folder(Path("outputs"), dated)
+    run.words[:] = [word for word in run.words if key_of(word) != "hydra.run.dir"]
+    return [f"hydra.run.dir={quote_path(folder)}"]
 
 
 def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Search | None) -> None:
@@ -165,10 +169,12 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
         if not named:
             searched = [*map(key_of, search.space), *(key_of(word) for word in search.seeds[0])]
             words.append(exclude_words(shared_keys(folder, searched, search.fixed)))
-    elif not named:
-        names = choose_folders(folder, tasks, [job.config for job in jobs])
-        for task, name in zip(tasks, names, strict=True):
-            task[:] = [*spell_for_hydra(task), f"hydra.sweep.subdir={quote_path(name)}"]
+    else:
+        names = [] if named else choose_folders(folder, tasks, [job.config for job in jobs])
+        for task in tasks:
+            task[:] = spell_for_hydra(task)
+        for task, name in zip(tasks, names, strict=False):
+            task.append(f"hydra.sweep.subdir={quote_path(name)}")
     words += [*_defaults(words), f"hydra.sweep.dir={quote_path(folder)}", "hydra.mode=MULTIRUN"]
     words += [f"+hydra.job.env_set.{NOTES}={quote_path(notes)}"]
     launch = partial(_launch, words, folders, tasks, typed)

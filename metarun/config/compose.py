@@ -16,6 +16,8 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
@@ -68,21 +70,28 @@ def compose(words: list[str], folders: ConfigFolders = OWN) -> Config:
 @lru_cache(maxsize=256)
 def plain_config(words: tuple[str, ...], folders: ConfigFolders = OWN) -> dict[str, Any]:
     """The composed config, resolved, with what task sources suggest and algorithms need."""
-    with _as_usage_errors(words, folders):
-        plain: Any = OmegaConf.to_container(_without_hydra(words, folders), resolve=True, throw_on_missing=True)
+    with _as_usage_errors(words, folders), _without_hydra(words, folders) as config:
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     return plain
 
 
 @lru_cache(maxsize=256)
 def reference_config(words: tuple[str, ...], folders: ConfigFolders = OWN) -> dict[str, Any]:
     """The composed config; null where a value is still to be given (???), or is not in the environment."""
-    with _as_usage_errors(words, folders):
-        return _resolve_what_can_be(_without_hydra(words, folders))
+    with _as_usage_errors(words, folders), _without_hydra(words, folders) as config:
+        return _resolve_what_can_be(config)
 
 
-def _without_hydra(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
+@contextmanager
+def _without_hydra(words: tuple[str, ...], folders: ConfigFolders) -> Iterator[DictConfig]:
+    """The composed config without Hydra's part, which ${hydra:...} finds meanwhile."""
     config = _compose(words, folders, os.getcwd())
-    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    holder = HydraConfig.instance()
+    before, holder.cfg = holder.cfg, config
+    try:
+        yield OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    finally:
+        holder.cfg = before
 
 
 def _resolve_what_can_be(node: Any) -> Any:
@@ -239,8 +248,13 @@ def _is_for_files(override: Override, folders: ConfigFolders) -> bool:
 @lru_cache(maxsize=64)
 def _compose_files(words: tuple[str, ...], folders: ConfigFolders) -> DictConfig:
     register_search()
-    with initialize_config_dir(str(folders.paths()[0]), version_base="1.3"):
-        return hydra_compose("config", list(words), return_hydra_config=True)
+    active = GlobalHydra.instance()
+    before, active.hydra = active.hydra, None  # a search composes while Hydra is at work
+    try:
+        with initialize_config_dir(str(folders.paths()[0]), version_base="1.3"):
+            return hydra_compose("config", list(words), return_hydra_config=True)
+    finally:
+        active.hydra = before
 
 
 def forget_composed() -> None:

@@ -1,6 +1,7 @@
 """The words of the command line as Hydra's overrides, parsed once, and the combinations of a sweep."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -49,6 +50,23 @@ def spell_for_hydra(words: Iterable[str]) -> list[str]:
     that its grammar does not have are in quotes.
     """
     return [theirs for word in words for theirs in _several(word) or [NOTHING.get(word.lower(), _quote_letters(word))]]
+
+
+def with_home(words: Iterable[str]) -> list[str]:
+    """The words, with the home folder in the place of ~ where folders and files begin with it.
+
+    To Hydra ~ is no value. A list of them stays one.
+    """
+    keys = "|".join(map(re.escape, (*FOLDERS, *PLACES)))
+    found = []
+    for word in words:
+        place = re.fullmatch(rf"(\+*(?:{keys}))=(.*)", word)
+        if place and not re.search(r"""["'\\]""", place[2]):
+            paths = [path.strip() for path in place[2].split(",")]
+            paths = [quote(os.path.expanduser(path)) if path.startswith("~") else path for path in paths]
+            word = f"{place[1]}={','.join(paths)}" if any(path.startswith('"') for path in paths) else word
+        found.append(word)
+    return found
 
 
 def _quote_letters(word: str) -> str:

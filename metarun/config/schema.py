@@ -18,6 +18,7 @@ from metarun.text import nearest
 
 SECTIONS = ("algo", "data", "model", "device", "engine")
 PATHS = ("root", "file")  # of a task source
+MOST = 10**15  # steps and tasks, which records count
 # Root keys that are no part of a run: they are resolved by now. `published` stands in older saved configs.
 LEFT_OUT = ("suggested", "needs", "zip", "published")
 # Names that saved configs have from before the classes moved. A saved config is a file format: they stay readable.
@@ -57,6 +58,9 @@ class Config:
         counts = ("meta_steps", "meta_batch", "val_every", "checkpoint_every", "log_every")
         at_least(1, **{name: getattr(self, name) for name in counts})
         at_least(2, val_tasks=self.val_tasks, test_tasks=self.test_tasks)  # an interval needs two
+        for name in (*counts, "val_tasks", "test_tasks"):
+            if getattr(self, name) >= MOST:
+                raise SettingError(getattr(self, name), name, f"an integer below {MOST:.0e}")
         at_least(0, seed=self.seed)
         positive("budget", self.budget)
         if self.budget > 1:

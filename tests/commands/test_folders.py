@@ -123,6 +123,15 @@ def test_jobs_that_differ_in_places_only_have_a_folder_each(tmp_path):
     assert len(set(_place(tmp_path, *jobs))) == 2
 
 
+def test_no_run_lies_in_the_folder_of_another(tmp_path):
+    jobs = [("data=omniglot", "data.root=a"), ("data=omniglot", "data.root=a/b"), ("data=omniglot", "data.root=c/d")]
+    for order in (jobs, jobs[::-1]):
+        names = _place(tmp_path, *order)
+        inside = names[order.index(jobs[1])]
+        assert inside.startswith("data.root=a_b-")
+        assert {*names} - {inside} == {"data.root=a", "data.root=c/d"}
+
+
 def test_the_folders_of_a_search_are_named_by_what_it_searches_unless_others_are_there(tmp_path):
     searched, fixed = ["algo.inner_lr"], ["meta_steps=9", "seed=0"]
     short = ["data.root", "data.file", "meta_steps", "seed"]

@@ -109,8 +109,19 @@ def test_many_words_have_short_folders_that_a_repeated_sweep_finds(metarun):
 
 @pytest.mark.slow
 def test_jobs_may_have_numbers_for_names(metarun):
-    assert metarun("-m", *SHORT, "seed=5,6", "hydra.sweep.dir=s", "hydra.sweep.subdir=${hydra.job.num}")[0] == 0
+    """And words that Hydra has to be told in others: it has no name null."""
+    words = ("seed=5,6", "logger=null", "hydra.sweep.dir=s", "hydra.sweep.subdir=${hydra.job.num}")
+    assert metarun("-m", *SHORT, *words)[0] == 0
     assert {path.parent.name for path in Path("s").glob("*/summary.json")} == {"0", "1"}
+
+
+def test_jobs_that_would_share_a_folder_are_refused(metarun):
+    code, _, err = metarun(
+        "-m", *SHORT, "algo.inner_lr=0.1,0.2", "seed=1,2", "hydra.sweep.subdir=s${seed}", "hydra.sweep.dir=s"
+    )
+    assert code == 2
+    assert "s1 (hydra.sweep.subdir): is the folder of 2 jobs: expected a folder for each" in err
+    assert not Path("s").exists()
 
 
 @pytest.mark.slow

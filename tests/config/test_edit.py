@@ -23,6 +23,24 @@ def test_values_and_choices_that_may_have_another_name(plain):
     assert with_changes(plain, []).plain() == plain, "and the saved one stays as it was"
 
 
+def test_settings_in_braces_leave_the_others_as_they_are(plain):
+    """As Hydra merges them."""
+    plain = with_changes(plain, ["engine=loop", "device=cpu", "device.deterministic=false"]).plain()
+    words = ["engine={autocast:null}", "device={threads:1}", "algo={inner_lr:0.02,meta_lr:3}", "data={shots:5}"]
+    config = with_changes(plain, words)
+    assert (config.engine["mode"], config.device["name"], config.device["deterministic"]) == ("loop", "cpu", False)
+    assert (config.device["threads"], config.algo["inner_lr"], config.data["shots"]) == (1, 0.02, 5)
+    assert config.algo["_target_"] == plain["algo"]["_target_"]
+    with pytest.raises(UsageError, match="did you mean threads"):
+        with_changes(plain, ["device={thread:1}"])
+
+
+def test_a_place_may_begin_with_the_home_folder(plain, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    plain = plain | {"data": plain["data"] | {"root": "/elsewhere"}}
+    assert with_changes(plain, ["data.root=~/letters"]).data["root"] == "/home/ann/letters"
+
+
 def test_a_number_that_was_saved_as_an_integer_may_become_another(plain):
     assert with_changes(plain, ["algo.meta_lr=0.5"]).algo["meta_lr"] == 0.5
 
