@@ -53,7 +53,7 @@ class Averaging(GradientBased):
     """
 
     training_only: ClassVar = (
-        *GradientBased.training_only, "average", "inner_steps", "initial_weights", "regularize", "strength",
+        *GradientBased.training_only, "inner_steps", "initial_weights", "regularize", "strength",
     )  # fmt: skip
 
     average: str = "predictions"

@@ -9,6 +9,7 @@ Reference: Zintgraf, Shiarlis, Kurin, Hofmann & Whiteson 2019, "Fast context ada
 scales the channels of one. We differ in that it may shift the biases of all layers (`layers=all`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,10 +20,19 @@ from metarun.algos.base import spell_model
 from metarun.algos.gradient import GradientBased
 from metarun.algos.inner import with_prefix, without_prefix
 from metarun.errors import SettingError, at_least, boolean, one_of
-from metarun.models.functional import Params, weights_of
+from metarun.models.functional import Params, call, weights_of
 from metarun.tasks import Task, TaskSource
 
 CONTEXT, MAP = "context", "context map"  # φ [context] and C [biases, context], beside `learner.*`
+
+
+EXAMPLES, ROUNDING = 8, 1e-4  # random ones; a slope that is a smaller share of the largest is none
+
+
+def is_bias(name: str) -> bool:
+    """Whether a parameter is a bias by its name: layers.0.bias, rnn.bias_ih_l0, norms.0.shift; not a scale."""
+    last = name.rpartition(".")[2]
+    return last.startswith("bias") or last == "shift"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -49,12 +59,36 @@ class CAVIA(GradientBased):
         at_least(1, context=self.context, inner_steps=self.inner_steps)
         boolean(first_order=self.first_order)
         one_of("layers", self.layers, ["first", "all"])
-        biases = {name: len(value) for name, value in weights_of(self.model).items() if value.dim() == 1}
-        if not biases:
+        weights = weights_of(self.model)
+        self.biases = {name: len(value) for name, value in weights.items() if value.dim() == 1 and is_bias(name)}
+        if not self.biases:
             raise SettingError(spell_model(self.model), "model", "a learner that has biases for a context to shift")
-        self.sizes = biases if self.layers == "all" else dict(list(biases.items())[:1])
+        self.sizes = self.biases if self.layers == "all" else dict(list(self.biases.items())[:1])
         self.fixed = {*with_prefix("learner", weights_of(self.model)), MAP}
         self.map = torch.empty(sum(self.sizes.values()), self.context).uniform_(-1, 1) / self.context**0.5
+
+    def check(self, source: TaskSource, meta_batch: int) -> None:
+        """See Algorithm. Takes the first bias that shows: what comes before batch norm is taken away by it again."""
+        super().check(source, meta_batch)
+        if self.layers == "all":
+            return
+        showing = self._find_showing(source.input_shape)
+        (size,) = self.sizes.values()
+        fitting = [name for name in self.biases if name in showing and self.biases[name] == size]
+        if not fitting:
+            rule = "a learner whose first bias shows in its outputs; or algo.layers=all"
+            raise SettingError(spell_model(self.model), "model", rule)
+        self.sizes = {fitting[0]: size}
+
+    def _find_showing(self, shape: Sequence[int]) -> set[str]:
+        """The biases on which outputs depend, beyond rounding."""
+        params = {name: value.detach().requires_grad_() for name, value in weights_of(self.model).items()}
+        like = next(iter(params.values()))
+        x = torch.randn(EXAMPLES, *shape, generator=torch.Generator().manual_seed(0)).to(like)
+        outputs = call(self.model, params, x)
+        slopes = torch.autograd.grad(outputs.square().sum(), [params[name] for name in self.biases], allow_unused=True)
+        largest = [0.0 if slope is None else float(slope.abs().max()) for slope in slopes]
+        return {name for name, size in zip(self.biases, largest, strict=True) if size > ROUNDING * max(largest)}
 
     def init(self) -> Params:
         """{name: tensor}: the learner's own weights, and C."""

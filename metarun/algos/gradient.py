@@ -5,7 +5,7 @@
 Subclasses say where θ_0 and the rule come from, and how the meta-loss depends on the θ_k.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,14 +141,15 @@ class GradientBased(Algorithm):
         return torch.stack([self.query(params, task) for params in self.adapt(meta, task, self.test_steps)])
 
     def inner(self, source: TaskSource) -> dict[str, Any]:
-        """See Algorithm. `lr_on_mean` is there where the size of the loss decides the size of a step."""
+        """See Algorithm. `lr_on_mean` is there where the loss grows with the ways, which are the same in training."""
         rule = self.rule(self.init()).name
         per_shot = self.inner_loss_reduction == "per_shot" and source.metric == "accuracy"
-        ways = source.facts().get("ways") or source.outputs
+        facts = source.facts()
+        ways = None if facts.get("train_ways") else facts.get("ways") or source.outputs
         return {
             "rule": rule,
             "lr": self.inner_lr,
-            "lr_on_mean": self.inner_lr * ways if per_shot and rule != "Adam" else None,
+            "lr_on_mean": self.inner_lr * ways if ways and per_shot and rule != "Adam" else None,
             "reduction": "per_shot" if per_shot else "mean",
             "steps": self.training_steps,
             "eval_steps": self.test_steps,
@@ -172,6 +173,7 @@ def make_rule(optimizer: str, lr: float, betas: tuple[float, float] | None) -> R
             raise SettingError(betas, "inner_betas", "null with inner_optimizer=sgd, which has no betas")
         return SGD(lr)
     betas = (0.9, 0.999) if betas is None else betas
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise SettingError(list(betas), "inner_betas", "two numbers in [0, 1), such as [0.9,0.999]")
+    numbers = isinstance(betas, Sequence) and all(isinstance(beta, int | float) for beta in betas)
+    if not numbers or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise SettingError(betas, "inner_betas", "two numbers in [0, 1), such as [0.9,0.999]")
     return Adam(lr, (betas[0], betas[1]))

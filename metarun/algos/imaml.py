@@ -10,6 +10,7 @@ their iMAML by gradient descent. As in their code all parameters are adapted, ba
 to the diagonal of the system, which near no minimum may not be positive definite.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -49,8 +50,8 @@ class IMAML(GradientBased):
         super().__post_init__()
         positive("strength", self.strength)
         at_least(1, inner_steps=self.inner_steps, cg_steps=self.cg_steps)
-        if not self.damping >= 0:
-            raise SettingError(self.damping, "damping", "a number of at least 0")
+        if not 0 <= self.damping < math.inf:
+            raise SettingError(self.damping, "damping", "a finite number of at least 0")
         self.fixed = set()
 
     @property

@@ -1,6 +1,6 @@
 """Any estimator of scikit-learn, fitted on each support set. No meta-learning at all.
 
-    answers(x) = estimator.fit(support_x, support_y) at x:     predict_proba or decision_function, or predict
+    answers(x) = estimator.fit(support_x, support_y) at x:     predict, beside predict_proba or decision_function
 
 It is what a reader would do with a small table, and the answer to whether meta-learning gains anything there.
 
@@ -119,13 +119,20 @@ class ScikitLearn(Feedforward):
             return self.make().fit(support, targets).predict(query).reshape(len(query), -1)
         fitted = self.make().fit(support, support_y)
         logits = np.full((len(query), self.outputs), np.finfo(np.float32).min)
+        predicted = fitted.predict(query)
+        found = None
         if hasattr(fitted, "predict_proba"):
             found = np.log(fitted.predict_proba(query).clip(1e-12))
         elif hasattr(fitted, "decision_function"):
             found = fitted.decision_function(query)
             found = np.stack([-found, found], axis=1) / 2 if found.ndim == 1 else found
-        else:
-            found = np.log((fitted.predict(query)[:, None] == fitted.classes_).clip(1e-12))
+        if found is None or found.shape[1] != len(fitted.classes_):  # margins may be those of pairs of classes
+            found = np.log((predicted[:, None] == fitted.classes_).clip(1e-12))
+        found = found.astype(query.dtype)
+        # Its class is what predict() says: probabilities of SVC, NearestCentroid and others may be largest elsewhere.
+        rows, places = np.arange(len(query)), np.searchsorted(fitted.classes_, predicted)
+        other = found.argmax(axis=1) != places
+        found[rows[other], places[other]] = np.nextafter(found[other].max(axis=1), query.dtype.type(np.inf))
         logits[:, fitted.classes_] = found
         return logits
 
@@ -165,7 +172,7 @@ class _Fit(torch.autograd.Function):
             with warnings.catch_warnings(record=True) as caught, _drawing_alike():
                 answers = algorithm.fit(*arrays)
             algorithm.warn(caught)
-        except ValueError as error:  # such as more neighbours than points
+        except (TypeError, ValueError) as error:  # such as more neighbours than points
             why = " ".join(str(error).split())
             raise UsageError(
                 f"{algorithm.estimator} (algo.estimator): cannot be fitted to a support set: {why}"

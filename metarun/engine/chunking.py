@@ -71,10 +71,15 @@ def bytes_for_a_chunk(device: torch.device) -> int:
 def choose_size(work: Callable[[Task], object], tasks: Task, total: int, device: torch.device) -> int:
     """The largest chunk size that fits into memory, with chunks of about equal size for `total` tasks.
 
-    The memory of `work` on a chunk is extrapolated from that on one and on three tasks. On a CPU the number of chunks
-    is a multiple of CPU_WORKERS, unless the meta-batch is small.
+    The memory of `work` on a chunk is extrapolated from that on one and on three tasks; where three do not fit, tasks
+    go one by one. On a CPU the number of chunks is a multiple of CPU_WORKERS, unless the meta-batch is small.
     """
-    one, three = (peak_bytes(lambda n=n: work(tasks.select(slice(0, n)))) for n in (1, 3))
+    try:
+        one, three = (peak_bytes(lambda n=n: work(tasks.select(slice(0, n)))) for n in (1, 3))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_short_memory(error):
+            raise
+        return 1
     each = max((three - one) // 2, 1)
     fits = max((bytes_for_a_chunk(device) - (one - each)) // each, 1)
     pieces = -(-total // min(fits, total))
@@ -88,6 +93,10 @@ def cut(tasks: Task, size: int) -> list[Task]:
     return [tasks.select(slice(start, start + size)) for start in range(0, len(tasks.support_x), size)]
 
 
+def _is_short_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or bool(re.search("out of memory|can't allocate memory", str(error)))
+
+
 @contextmanager
 def explaining_short_memory(setting: str, tasks: int) -> Iterator[None]:
     """Turns torch's three ways to say that memory is short into one error, with the setting to be made smaller.
@@ -98,7 +107,7 @@ def explaining_short_memory(setting: str, tasks: int) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
+        if not _is_short_memory(error):
             raise
         remedy = f"{setting}={tasks // 2}" if tasks > 1 else "a smaller learner, fewer shots or fewer inner steps"
         raise MemoryShortError(

@@ -19,6 +19,7 @@ from metarun.errors import DivergedError
 from metarun.intervals import Clusters, Evaluation, over_tasks
 from metarun.models.functional import Params
 from metarun.tasks import Metric, Split, Task, TaskSource, clusters_of
+from metarun.text import count_of
 
 EVAL_BATCH = 100  # tasks that are made at once in validation and test
 AHEAD_STEPS, AHEAD_BYTES = 16, 1 << 20  # the most outer steps, and bytes, for which training tasks are drawn at once
@@ -85,15 +86,12 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         if not torch.isfinite(losses.sum() + torch.stack([grad.sum() for grad in grads.values()]).sum()):
             found = processes.first_not_none(_first_not_finite(experiment.engine, algorithm, state, tasks, mine))
             what, where = found or ("the meta-gradient", "")
-            moved = state.optimizer.state and algorithm.trains  # else no outer rate is to blame
-            names = ("inner_lr", "meta_lr") if moved else ("inner_lr",)
-            rates = [f"algo.{name}" for name in names if hasattr(algorithm, name)]
-            remedy = f"a smaller {' or '.join(rates)}" if rates else "settings of algo nearer to their defaults"
+            remedy = _smaller_rates(algorithm, moved=state.step > 0)
             raise DivergedError(
                 f"{what} is not finite (outer step {state.step + 1}{where}): expected numbers; try {remedy}"
             )
         for name, value in state.meta.items():
-            value.grad = grads[name]
+            value.grad = grads[name] if algorithm.meta_clip is None else grads[name].clone()  # it is clipped in place
         if algorithm.meta_clip is not None:
             nn.utils.clip_grad_norm_(state.meta.values(), algorithm.meta_clip)
         for group in state.optimizer.param_groups:
@@ -101,6 +99,13 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         state.optimizer.step()
         state.step += 1
         yield OuterStep(state.step, losses.mean(), scores.mean())
+
+
+def _smaller_rates(algorithm: Algorithm, moved: bool) -> str:
+    """What to try where numbers are not finite; `moved`: there was an outer step, whose rate may be to blame."""
+    names = ("inner_lr", "meta_lr") if moved and algorithm.trains else ("inner_lr",)
+    rates = [f"algo.{name}" for name in names if hasattr(algorithm, name)]
+    return f"a smaller {' or '.join(rates)}" if rates else "settings of algo nearer to their defaults"
 
 
 def _draw(experiment: Experiment, steps: range, meta_batch: int) -> Iterator[tuple[Tensor, Task]]:
@@ -162,7 +167,10 @@ def meta_test(
         curves.append(experiment.engine.adaptation_curves(experiment.algorithm, meta, some, chunks).double())
     joined = experiment.processes.join(torch.cat(curves)[: len(mine)], tasks).cpu()
     clusters = _find_clusters(experiment, split, tasks, batch)
-    return evaluate(joined, split, experiment.source.metric, queries, clusters)
+    try:
+        return evaluate(joined, split, experiment.source.metric, queries, clusters)
+    except DivergedError as error:
+        raise DivergedError(f"{error}; try {_smaller_rates(experiment.algorithm, moved=True)}") from error
 
 
 def _find_clusters(experiment: Experiment, split: Split, tasks: int, batch: int) -> Clusters | None:
@@ -180,8 +188,7 @@ def evaluate(curves: Tensor, split: str, metric: Metric, queries: int, clusters:
     if not torch.isfinite(curves).all():
         task, step = (~torch.isfinite(curves)).nonzero()[0].tolist()
         raise DivergedError(
-            f"the metric of {split} task {task} is not finite after {step} inner steps: expected a number; "
-            f"try a smaller algo.inner_lr"
+            f"the metric of {split} task {task} is not finite after {count_of(step, 'inner step')}: expected a number"
         )
     answers = queries if metric == "accuracy" else None
     alone = [over_tasks(values, answers)[1] for values in curves.T.tolist()]

@@ -47,7 +47,11 @@ class MLP(Learner):
 
     def stages(self) -> list[Callable[[Tensor, int | None], Tensor]]:
         """See Learner."""
-        return [partial(self.stage, number) for number in range(len(self.layers))] or [lambda x, _: x.flatten(1)]
+        return [partial(self.stage, number) for number in range(len(self.layers))]
+
+    def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
+        """See Learner: without hidden layers the inputs."""
+        return super().features(x.flatten(1), statistics_from)
 
     def stage(self, number: int, x: Tensor, statistics_from: int | None) -> Tensor:
         """[n, size] what layer `number` makes of x."""

@@ -40,7 +40,9 @@ class SlowAndFast(Learner):
         return self.slow.head(x) + self.fast.head(x)
 
     def features(self, x: Tensor, statistics_from: int | None) -> Tensor:
-        """See Learner."""
+        """See Learner: what stands before the head without a layer is not doubled."""
+        if not _stages_of(self.slow):
+            return self.slow.features(x, statistics_from)
         for slow, fast in zip(_stages_of(self.slow), _stages_of(self.fast), strict=True):
             x = slow(x, statistics_from) + fast(x, statistics_from)
         return x

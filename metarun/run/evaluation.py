@@ -210,4 +210,6 @@ def _refuse_without_effect(words: Sequence[str], data: dict, training_only: tupl
             remedy = f"set data.eval_{last}"
         elif policy(key).evaluate and not any(f"{key}.".startswith(f"algo.{name}.") for name in training_only):
             continue
+        elif key == "algo.inner_steps":
+            remedy = "set algo.eval_inner_steps, which are those of the test"
         raise UsageError(f"{word!r} (command line): has no effect on meta-testing; {remedy}")

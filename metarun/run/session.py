@@ -175,7 +175,7 @@ class Session:
         if best.value is None:
             raise DivergedError(
                 "no validation has a finite metric (after the last outer step): expected one to choose a checkpoint "
-                "by; try a smaller algo.inner_lr or fewer algo.eval_inner_steps"
+                "by; see above what to try"
             )
         self.begin(TESTING)
         state = loop.start(experiment)

@@ -7,8 +7,10 @@ from helpers.oracles import assert_central_differences, image_tasks
 from metarun import seeds
 from metarun.algos.cavia import CAVIA, CONTEXT, MAP
 from metarun.algos.inner import without_prefix
+from metarun.data.tabular import Tabular
 from metarun.errors import SettingError
 from metarun.models import MLP, Conv4
+from metarun.models.adopt import adopt
 
 
 def _made(model=None, **settings):
@@ -52,6 +54,46 @@ def test_nothing_but_the_context_is_adapted():
     *_, last = algorithm.adapt(meta, task, 2)
     assert [name for name in last if name not in meta or not torch.equal(last[name], meta[name])] == [CONTEXT]
     assert last[CONTEXT].shape == (5,)
+
+
+class Scaled(torch.nn.Module):
+    """A layer whose bias batch norm takes away, with a scale and a shift of its own."""
+
+    def __init__(self, bias):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Linear(3, 4, bias=bias), torch.nn.BatchNorm1d(4), torch.nn.ReLU())
+        self.head = torch.nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (lambda: MLP((3,), 2, hidden=[4], norm="transductive", norm_scale=True), "norms.0.shift"),
+        (lambda: MLP((3,), 2, hidden=[4]), "layers.0.bias"),
+        (lambda: adopt(Scaled(True), (3,), "transductive"), "body.1.bias"),
+        (lambda: adopt(Scaled(False), (3,), "transductive"), "body.1.bias"),
+    ],
+)
+def test_the_context_shifts_the_first_bias_that_shows(model, name):
+    """Not the one that batch norm takes away, and no scale: the answers change with the context."""
+    source = Tabular(features=3, ways=2)
+    source.prepare(torch.device("cpu"))
+    with seeds.forked("test", "cavia"):
+        algorithm = CAVIA(model(), eval_inner_steps=1)
+    algorithm.check(source, 4)
+    assert algorithm.sizes == {name: 4}
+    task = source.sample(0, "train", torch.arange(1)).select(0)
+    first, last = algorithm.predictions(algorithm.init(), task)
+    assert (first - last).abs().max() > 1e-4
+
+
+def test_all_layers_are_those_with_biases():
+    assert list(_made(MLP((3,), 2, hidden=[4], norm="support", norm_scale=True), layers="all").sizes) == [
+        "layers.0.bias", "norms.0.shift", "head.bias",
+    ]  # fmt: skip
 
 
 def test_what_makes_no_sense_is_refused():

@@ -46,6 +46,7 @@ def test_the_facts_of_an_inner_loop_say_how_it_acts_on_the_mean_support_loss():
     assert algorithm.inner(waves) == {**facts, "reduction": "mean", "lr_on_mean": None}
     adam = MAML(Linear(2), **settings, inner_optimizer="adam").inner(omniglot)
     assert (adam["rule"], adam["lr_on_mean"]) == ("Adam", None), "Adam's steps do not grow with the loss"
+    assert algorithm.inner(Sequences(ways=3, eval_ways=5))["lr_on_mean"] is None, "it is 1.2 in training, 2 in test"
 
 
 @pytest.mark.parametrize(

@@ -100,17 +100,18 @@ def test_what_is_generated_is_what_torchs_lstm_reads(generated):
     assert next(writer, None) is None
 
 
-def test_fast_layers_are_added_to_the_shared_ones():
+@pytest.mark.parametrize("hidden", [[4, 5], []])
+def test_fast_layers_are_added_to_the_shared_ones(hidden):
     """By hand: ReLU(W x) + ReLU(W* x), and a sum of two heads."""
     with seeds.forked("test", "fast"):
-        both = SlowAndFast(MLP((3,), 2, hidden=[4, 5]).double())
+        both = SlowAndFast(MLP((3,), 2, hidden=hidden).double())
     params = dict(both.named_parameters())
     for name, value in params.items():
         if name.startswith("fast."):
             torch.nn.init.normal_(value, generator=torch.Generator().manual_seed(len(name)))
     x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = x
-    for layer in ("layers.0", "layers.1", "head"):
+    for layer in (*(f"layers.{n}" for n in range(len(hidden))), "head"):
         parts = [expected @ params[f"{p}.{layer}.weight"].T + params[f"{p}.{layer}.bias"] for p in ("slow", "fast")]
         expected = sum(parts if layer == "head" else [part.clamp(min=0) for part in parts])
     torch.testing.assert_close(both(x), expected, rtol=1e-12, atol=1e-12)

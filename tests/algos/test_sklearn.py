@@ -76,10 +76,13 @@ def test_estimators_have_the_names_by_which_they_are_imported(kind):
         assert getattr(importlib.import_module(module), own) is cls
 
 
-def test_an_estimator_that_cannot_be_fitted_says_why():
-    words = ("data=tabular", "algo.estimator=sklearn.neighbors.KNeighborsClassifier", "algo.settings={n_neighbors:99}")
+@pytest.mark.parametrize(
+    ("settings", "says"), [("n_neighbors:99", "Expected n_neighbors <= n_samples_fit"), ("metric_params:{w:3}", "")]
+)
+def test_an_estimator_that_cannot_be_fitted_says_why(settings, says):
+    words = ("data=tabular", "algo.estimator=sklearn.neighbors.KNeighborsClassifier", f"algo.settings={{{settings}}}")
     experiment, tasks = _experiment(*words)
-    with pytest.raises(UsageError, match=r"cannot be fitted to a support set: Expected n_neighbors <= n_samples_fit"):
+    with pytest.raises(UsageError, match=f"cannot be fitted to a support set: {says}"):
         experiment.engine.adaptation_curves(experiment.algorithm, experiment.algorithm.init(), tasks)
 
 
@@ -96,6 +99,27 @@ def test_it_fits_what_is_tested_and_says_once_what_troubles_it(metarun, monkeypa
     assert "MLPClassifier(max_iter=1)" in out
     assert "meta-parameters" not in out
     assert Path("run/metarun.log").read_text().count("hasn't converged") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data.ways=3", "algo.estimator=sklearn.neighbors.NearestCentroid"],
+        ["data.ways=3", "algo.estimator=sklearn.svm.SVC", "algo.settings={decision_function_shape:ovo}"],
+        ["data.ways=5", "algo.estimator=sklearn.svm.SVC", "algo.settings={decision_function_shape:ovo}"],
+        ["data.ways=3", "algo.estimator=sklearn.svm.SVC", "algo.settings={probability:true}"],
+    ],
+    ids=lambda words: " ".join(words),
+)
+@pytest.mark.filterwarnings("ignore:The .probability. parameter:FutureWarning")
+def test_its_class_is_what_the_estimator_predicts(words):
+    """Not where probabilities or margins are largest, which may be elsewhere, or be of pairs of classes."""
+    experiment, tasks = _experiment("data=tabular", "data.shots=4", *words)
+    found = experiment.engine.map_tasks(experiment.algorithm.predictions, experiment.algorithm.init(), tasks)
+    for t in range(3):
+        task = tasks.select(t)
+        expected = experiment.algorithm.make().fit(task.support_x.numpy(), task.support_y.numpy())
+        assert found[t, 0].argmax(dim=1).tolist() == expected.predict(task.query_x.numpy()).tolist()
 
 
 def test_an_estimator_that_draws_without_a_seed_of_its_own_gives_the_same_twice():

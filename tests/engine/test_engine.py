@@ -140,6 +140,19 @@ def test_short_memory_names_a_chunk_to_try(error):
         Engine(mode="loop").meta_gradient(algorithm, meta, tasks)
 
 
+def test_auto_takes_tasks_one_by_one_where_three_do_not_fit():
+    from metarun.engine.chunking import choose_size
+
+    def work(tasks):
+        if len(tasks.support_x) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    tasks = image_tasks(torch.Generator(), tasks=3)
+    assert choose_size(work, tasks, 8, torch.device("cpu")) == 1
+    with pytest.raises(ZeroDivisionError):
+        choose_size(lambda tasks: 1 // 0, tasks, 8, torch.device("cpu"))
+
+
 def test_other_errors_stay_what_they_are():
     def fail(*_):
         raise RuntimeError("shapes cannot be multiplied")

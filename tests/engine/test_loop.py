@@ -1,12 +1,14 @@
 """The interval over tasks, and what an outer step is."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from helpers.oracles import maml
 
 from metarun import seeds
+from metarun.algos.maml import MAML
 from metarun.data.sinusoid import Sinusoid
 from metarun.engine import loop
 from metarun.engine.engine import Engine
@@ -90,6 +92,45 @@ def test_divergence_stops_before_the_update():
         next(loop.meta_train(experiment, state, 5, 4))
     assert state.step == 0
     assert all(torch.equal(state.meta[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"inner_lr": 1e30}, "a smaller algo.inner_lr$"),
+        ({"meta_lr": 1e30, "meta_optimizer": torch.optim.SGD}, "a smaller algo.inner_lr or algo.meta_lr$"),
+    ],
+)
+def test_divergence_blames_the_rates_that_acted(settings, said):
+    """Whatever an outer optimiser keeps of earlier steps: SGD keeps nothing."""
+    experiment = _experiment(**settings)
+    state = loop.start(experiment)
+    with pytest.raises(DivergedError, match=said):
+        for _ in loop.meta_train(experiment, state, 5, 4):
+            pass
+    state.meta["layers.0.bias"].data.fill_(float("nan"))
+    with pytest.raises(
+        DivergedError, match=r"after 0 inner steps: expected a number; try a smaller algo.inner_lr or algo.meta_lr$"
+    ):
+        loop.meta_test(experiment, state.meta, "test", 3)
+
+
+def test_an_expanded_gradient_is_clipped_too():
+    """As of a meta-loss with a plain sum of parameters; torch's clipping writes in place."""
+
+    class Plain(MAML):
+        def meta_loss(self, meta, task):
+            loss, score = super().meta_loss(meta, task)
+            return 0 * loss + meta["head.bias"].sum() + meta["layers.0.bias"].sum(), score
+
+    experiment = _experiment()
+    with seeds.forked(0, "init"):
+        plain = Plain(MLP((1,), 1, hidden=[3]), meta_clip=1.0, meta_lr=1.0, meta_optimizer=torch.optim.SGD)
+    experiment = replace(experiment, algorithm=plain)
+    state = loop.start(experiment)
+    before = state.meta["layers.0.bias"].clone()
+    next(loop.meta_train(experiment, state, 1, 4))
+    torch.testing.assert_close(before - state.meta["layers.0.bias"].detach(), torch.full((3,), 0.5))
 
 
 def test_evaluating_between_steps_changes_no_training_number():
