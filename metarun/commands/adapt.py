@@ -142,14 +142,16 @@ def _read_task(trained: Trained, words: Words) -> tuple[Examples, Examples, list
     if inputs["kind"] == "images" and outputs is not None:
         rule = "classes, for folders cannot say values; give those in Python: metarun.load"
         raise UsageError(f"{trained.path}: learns values of images: expected {rule}")
+    data = trained.facts.config["data"]
+    apart = [data.get("task"), *(data.get("drop") or ())]
     if words.support is not None:
-        support = read_support(words.support, inputs, outputs)
+        support = read_support(words.support, inputs, outputs, apart)
         classes = classes_of(support, inputs) if outputs is None else None
     elif trained.support is not None:
         support, classes = support_of(trained)
     else:
         raise UsageError("support= (command line): is missing: expected the examples to learn from: support=FOLDER")
-    queries = read_queries(words.query, inputs, outputs, classes or ())
+    queries = read_queries(words.query, inputs, outputs, classes or (), apart)
     if inputs["kind"] == "images":
         _warn_of_copies(support, queries)
     return support, queries, classes

@@ -84,7 +84,7 @@ def _words(trial: FrozenTrial) -> str:
 
 
 def _spell_chosen(trial: FrozenTrial) -> list[str]:
-    """The words of what was chosen for a trial, with four digits of a number: no result depends on more."""
+    """The words of what was chosen for a trial, with four digits of a number, as many as one reads."""
     values = {key: f"{v:.4g}" if isinstance(v, float) else spell_plain(v) for key, v in trial.params.items()}
     return [f"{key}={value}" for key, value in values.items()]
 
@@ -96,7 +96,8 @@ def _full_run(search: Search, best: FrozenTrial) -> str:
     seeds = [word.partition("=")[2] for several in search.seeds for word in several]
     first = ["-m", f"seed={','.join(seeds)}"] if len(seeds) > 1 else [f"seed={seed}" for seed in seeds]
     choices = ["-cd", str(short_path(search.folders.extra))] if search.folders.extra else []
-    return shlex.join(["metarun", *choices, *first, *words, *_spell_chosen(best)])
+    chosen = [f"{key}={spell_plain(value)}" for key, value in best.params.items()]  # with all digits: it is to be typed
+    return shlex.join(["metarun", *choices, *first, *words, *chosen])
 
 
 def _searched(search: Search, words: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from metarun.commands.search_words import describe_search
 from metarun.commands.sweep_progress import SweepProgress, following, read_notes
@@ -49,7 +50,11 @@ def check_together(settings: list[DictConfig], multirun: bool, searches: bool) -
         rule = "expected a name with something of each job, such as ${hydra.job.num}; or leave it out"
         raise UsageError(f"{subdir!r} (hydra.sweep.subdir): {rule}")
     if "${hydra.job." not in subdir and len(settings) > 1:  # those it can have once the jobs are launched
-        names = [str(hydra.sweep.subdir) for hydra in settings]
+        try:
+            names = [str(hydra.sweep.subdir) for hydra in settings]
+        except OmegaConfBaseException as error:
+            rule = "expected values such as ${hydra.job.num} or ${seed}; a choice is ${hydra.runtime.choices.algo}"
+            raise UsageError(f"{subdir!r} (hydra.sweep.subdir): {rule}") from error
         if twice := next((name for name in names if names.count(name) > 1), None):
             rule = "expected a folder for each, or one writes over the other; add ${hydra.job.num}, or leave it out"
             raise UsageError(f"{twice} (hydra.sweep.subdir): is the folder of {names.count(twice)} jobs: {rule}")

@@ -74,7 +74,7 @@ class Column:
     def _as_in_training(self, words: "Series") -> "Series":
         """The words, with True and False spelled as in training: pandas makes them of true, TRUE and so on."""
         spelled = {value.capitalize(): value for value in self.values if value.capitalize() in ("True", "False")}
-        return words if {"True", "False"} & {*self.values} else words.replace(spelled)
+        return words.map(lambda word: word if word in self.values else spelled.get(str(word).capitalize(), word))
 
     def _one_hot(self, words: "Series") -> "list[Series]":
         return [words == value for value in self.values]
@@ -116,9 +116,11 @@ class Columns:
 
     Attributes:
         columns: those that are used, in the order of the features.
+        same: the names of those that say nothing, for all training rows have the same there; known once it is fitted.
     """
 
     columns: list[Column]
+    same: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
     def fit(cls, frame: "DataFrame") -> "Columns":
@@ -133,7 +135,9 @@ class Columns:
                 raise DataError("no columns (inputs): expected one at least; see data.features and data.drop")
             found = ", ".join(map(str, frame.columns))
             raise DataError(f"{found} (inputs): the same in all training rows: expected inputs that differ")
-        return cls([column for column in fitted if column.features])
+        return cls(
+            [column for column in fitted if column.features], [column.name for column in fitted if not column.features]
+        )
 
     @property
     def features(self) -> list[str]:
@@ -162,7 +166,9 @@ class Columns:
         if many := [column.name for column in self.columns if column.kind == "frequency"]:
             words.append(f"by the frequency of its values, as there are over {MOST_VALUES}: {', '.join(many)}")
         marked = [column.name for column in self.columns if column.gaps]
-        return ", ".join(words) + (f"; gaps filled and marked in {', '.join(marked)}" if marked else "")
+        ends = [f"; gaps filled and marked in {', '.join(marked)}"] if marked else []
+        ends += [f"; left out, as all training rows have the same: {', '.join(self.same)}"] if self.same else []
+        return ", ".join(words) + "".join(ends)
 
     def to_dict(self) -> dict[str, Any]:
         """The preprocessing as plain data, for JSON."""

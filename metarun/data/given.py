@@ -82,13 +82,14 @@ def axis_of(inputs: dict[str, Any]) -> Scale | None:
     return None
 
 
-def read_support(path: str, inputs: dict[str, Any], outputs: int | None) -> Examples:
+def read_support(path: str, inputs: dict[str, Any], outputs: int | None, apart: Sequence[str | None] = ()) -> Examples:
     """The examples to learn from: those of classes a class after the other, by name; else in the order of their rows.
 
     Args:
         path: of a folder with a folder of images for each class, or of a table.
         inputs: the preprocessing of the run.
         outputs: C in regression; None: they have classes.
+        apart: columns of the run's own table that were no inputs; of others that are left aside a line is logged.
 
     Raises:
         DataError: it cannot be read; an example has no class or value; a class has no example, or is none of those
@@ -98,7 +99,7 @@ def read_support(path: str, inputs: dict[str, Any], outputs: int | None) -> Exam
     if inputs["kind"] == "images":
         found = _encode_files(list_classes(Path(path)), [Path(path)], inputs, "support")
     else:
-        found = _read_rows(path, inputs, outputs, "support", labelled=True)
+        found = _read_rows(path, inputs, outputs, "support", labelled=True, apart=apart)
     if found.values is not None:
         return replace(found, y=scale_of_target(inputs).to_learner(found.values))
     known = {name: n for n, name in enumerate(classes_of(found, inputs))}
@@ -132,7 +133,11 @@ def spell_classes(classes: Sequence[Any]) -> list[str]:
 
 
 def read_queries(
-    paths: Sequence[str], inputs: dict[str, Any], outputs: int | None, classes: Sequence[str] = ()
+    paths: Sequence[str],
+    inputs: dict[str, Any],
+    outputs: int | None,
+    classes: Sequence[str] = (),
+    apart: Sequence[str | None] = (),
 ) -> Examples:
     """The queries, with their classes or values as far as those are known.
 
@@ -141,6 +146,7 @@ def read_queries(
         inputs: as in read_support.
         outputs: as in read_support.
         classes: that were learned.
+        apart: as in read_support.
 
     Raises:
         DataError: they cannot be read; there is none; or one has another class.
@@ -150,7 +156,7 @@ def read_queries(
         folders = [Path(path) for path in paths]
         found = _encode_files(list_images(folders), folders, inputs, "query")
     elif len(paths) == 1:
-        found = _read_rows(paths[0], inputs, outputs, "query", labelled=False)
+        found = _read_rows(paths[0], inputs, outputs, "query", labelled=False, apart=apart)
     else:
         raise UsageError(f"{count_of(len(paths), 'table')} (query): expected one table; put them together")
     _refuse_other_classes(found, classes, "query")
@@ -180,14 +186,16 @@ def _encode_files(
     return Examples(names, encode(inputs, [path for path, _ in files], where), [label for _, label in files])
 
 
-def _read_rows(path: str, inputs: dict[str, Any], outputs: int | None, where: str, labelled: bool) -> Examples:
+def _read_rows(
+    path: str, inputs: dict[str, Any], outputs: int | None, where: str, labelled: bool, apart: Sequence[str | None]
+) -> Examples:
     """The rows of a table; the support set's are all labelled."""
     frame = read_frame(path, where)
     columns, targets = _input_columns(inputs, frame), _target_columns(inputs, outputs)
     if labelled or (outputs is not None and any(name in frame for name in targets)):
         check_columns(frame, targets, where)
     check_columns(frame, columns, where)
-    if other := [str(name) for name in frame.columns if name not in (*columns, *targets)]:
+    if other := [str(name) for name in frame.columns if name not in (*columns, *targets, *apart)]:
         log.info("%s: %s: columns left aside, which the run did not have: %s", where, path, _list(other))
     asked = targets if all(name in frame for name in targets) else []
     names = [str(row) for row in frame.index]

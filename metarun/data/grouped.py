@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pandas import Series
 
 Kind = Literal["regression", "classes"]
+MANY = 20  # classes of a target, from which it may be one of numbers
 
 log = logging.getLogger("metarun")
 
@@ -185,8 +186,16 @@ class Grouped:
         what = f"those of {self.classes[has.argmin()]!r}" if self.kind == "classes" else "them"
         return (
             f"{least} (shots + queries): expected tasks with so many rows{self._each}, and found {what} in "
-            f"{has.min()} of {len(found)} tasks of split {split}; take fewer shots or queries"
+            f"{has.min()} of {len(found)} tasks of split {split}; take fewer shots or queries{self._doubt}"
         )
+
+    @property
+    def _doubt(self) -> str:
+        """What to look at where classes may be numbers that were not read as such."""
+        if self.kind == "regression" or self.given_kind or len(self.classes) <= MANY:
+            return ""
+        first = self.rows.frame[self.target].iloc[0]
+        return f"; {self.target!r} has words, as {first!r}, and so classes: for numbers data.kind=regression"
 
     @property
     def _each(self) -> str:

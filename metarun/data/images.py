@@ -144,7 +144,7 @@ class Images(ImageSource):
         **settings: Any,
     ):
         super().__init__(**settings)
-        if not root:
+        if not isinstance(root, str) or not root:
             raise SettingError(root, "root", "the folder with the images, as in data.root=FOLDER")
         if layout is not None:
             one_of("layout", layout, LAYOUTS)

@@ -37,7 +37,8 @@ class Rows:
                 raise SettingError(column, name, f"the name of a column; give it: data.{name}=COLUMN")
         for name, columns in {"features": features, "drop": drop}.items():
             if columns is not None and not _is_list_of_names(columns):
-                raise SettingError(columns, name, f"names of columns: data.{name}=[a,b]")
+                given = columns if isinstance(columns, str) and columns else "a,b"
+                raise SettingError(columns, name, f"names of columns, in brackets: data.{name}=[{given}]")
         self.file, self.features, self.drop = file, features, drop
         self.roles = {name: column for name, column in roles.items() if column is not None}
         taken = list(self.roles.values())

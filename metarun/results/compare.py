@@ -19,7 +19,7 @@ from metarun.results.material import code_of, data_of, describe_material
 from metarun.results.runs import LeftOut, Run, leave_out
 from metarun.storage.records import Metric, Point, Published, Validation
 
-OUTDATED = "its run went on since, and has another best checkpoint: expected a test of that; metarun eval makes it"
+OUTDATED = "its run went on since, and has another best checkpoint"
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,15 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     """The rows of a table, and the runs that repeat another one's configuration and seed, or test what is no more."""
     metrics: dict[Metric, dict[str, dict[int, Run]]] = {}  # by metric, configuration and seed
     repeated = []
-    for run in runs:
-        if run.outdated:
-            repeated.append(leave_out(run.rundir.path, OUTDATED))
-            continue
+    for run in sorted(runs, key=lambda run: run.outdated):  # those last, which others may have taken the place of
         configuration = json.dumps(
             [run.evaluation, run.changes, identity(run), data_of(run), code_of(run)], sort_keys=True
         )
+        if run.outdated:
+            newer = metrics.get(run.summary.metric, {}).get(configuration, {}).get(run.trained.seed)
+            what = f"{newer.rundir.short} tests that" if newer else "expected a test of that; metarun eval makes it"
+            repeated.append(leave_out(run.rundir.path, f"{OUTDATED}: {what}"))
+            continue
         seeds = metrics.setdefault(run.summary.metric, {}).setdefault(configuration, {})
         if (first := seeds.setdefault(run.trained.seed, run)) is not run:
             repeated.append(leave_out(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))

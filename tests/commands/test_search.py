@@ -326,5 +326,5 @@ def test_a_hundred_trials_end_in_few_lines(tmp_path):
     assert "10 jobs, the first rate=0: no number" in lines[9]
     assert lines[10] == "best trial    rate=99.01  val accuracy 99.0 %"
     assert str(tmp_path / "run99") in lines[12]
-    assert lines[13] == "full run      metarun -m seed=0,2 x=1 'y='\"'\"'a b'\"'\"'' rate=99.01"
+    assert lines[13] == "full run      metarun -m seed=0,2 x=1 'y='\"'\"'a b'\"'\"'' rate=99.01234567"
     assert len(lines) == 15

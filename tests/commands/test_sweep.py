@@ -122,6 +122,8 @@ def test_jobs_that_would_share_a_folder_are_refused(metarun):
     assert code == 2
     assert "s1 (hydra.sweep.subdir): is the folder of 2 jobs: expected a folder for each" in err
     assert not Path("s").exists()
+    code, _, err = metarun("-m", *SHORT, "algo=maml,anil", "hydra.sweep.subdir=${algo}", "hydra.sweep.dir=s")
+    assert (code, "${hydra.runtime.choices.algo}" in err, err.count("\n")) == (2, True, 1)
 
 
 @pytest.mark.slow

@@ -65,6 +65,8 @@ def test_truth_is_spelled_as_in_training():
         given = columns.transform(pandas.DataFrame({"smokes": [True, False, True]}))
         assert given[:, columns.features.index(f"smokes={spelled}")].tolist() == [1, 0, 1]
         assert given[:, columns.features.index(f"smokes={other}")].tolist() == [0, 1, 0]
+        words = columns.transform(pandas.DataFrame({"smokes": ["True", "FALSE", "true"]}))
+        np.testing.assert_array_equal(words, given, "as spreadsheets write it")
 
 
 def test_numbers_without_a_variance_are_the_same():
@@ -119,4 +121,5 @@ def test_new_rows_need_the_same_columns():
 def test_it_says_how_columns_are_read():
     said = Columns.fit(TRAINING).describe()
     assert "2 numbers, 1 category" in said
-    assert said.endswith("street; gaps filled and marked in income")
+    ends = "street; gaps filled and marked in income; left out, as all training rows have the same: country"
+    assert said.endswith(ends)

@@ -198,7 +198,7 @@ def test_the_classes_of_a_target_make_n_way_tasks(table, tmp_path):
         ({"target": None}, r"null \(target\): .*data.target=COLUMN"),
         ({"target": 3}, r"3 \(target\)"),
         ({"task": "wage"}, r"'wage' \(target\)"),
-        ({"drop": "name"}, r"'name' \(drop\): expected names of columns: data.drop=\[a,b\]"),
+        ({"drop": "name"}, r"'name' \(drop\): expected names of columns, in brackets: data.drop=\[name\]"),
         ({"features": ["wage"]}, r"'wage' \(target\): expected a column with no other part"),
         ({"kind": "both"}, r"'both' \(kind\): expected one of regression, classes"),
         ({"task": None, "kind": "regression"}, r"'regression' \(kind\): .*data.task"),
@@ -235,6 +235,13 @@ def test_what_a_table_lacks_is_said_in_a_line(table, change, settings, said):
     with pytest.raises((DataError, UsageError), match=said) as error:
         table(cities().assign(**change), **REGRESSION | settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_target_of_numbers_with_signs_is_said_to_be_of_words(table):
+    frame = cities()
+    frame["wage"] = [f"${wage:.2f}" for wage in frame["wage"]]
+    with pytest.raises(DataError, match=r"'wage' has words, as '\$.*for numbers data.kind=regression"):
+        table(frame, **REGRESSION)
 
 
 def test_a_word_among_the_numbers_of_a_test_row_is_refused_too(table):
