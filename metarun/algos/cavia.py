@@ -24,8 +24,6 @@ from metarun.models.functional import Params, call, weights_of
 from metarun.tasks import Task, TaskSource
 
 CONTEXT, MAP = "context", "context map"  # φ [context] and C [biases, context], beside `learner.*`
-
-
 EXAMPLES, ROUNDING = 8, 1e-4  # random ones; a slope that is a smaller share of the largest is none
 
 
@@ -64,7 +62,7 @@ class CAVIA(GradientBased):
         if not self.biases:
             raise SettingError(spell_model(self.model), "model", "a learner that has biases for a context to shift")
         self.sizes = self.biases if self.layers == "all" else dict(list(self.biases.items())[:1])
-        self.fixed = {*with_prefix("learner", weights_of(self.model)), MAP}
+        self.fixed = {*with_prefix("learner", weights), MAP}
         self.map = torch.empty(sum(self.sizes.values()), self.context).uniform_(-1, 1) / self.context**0.5
 
     def check(self, source: TaskSource, meta_batch: int) -> None:

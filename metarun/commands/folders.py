@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-import os
+import re
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from metarun.config.keys import key_of, leaves, policy
-from metarun.config.overrides import FOLDERS, PLACES, parse, quote, with_home
+from metarun.config.overrides import FOLDERS, PLACES, parse, quote_path
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, UsageError
 from metarun.results.runs import find_runs
@@ -27,8 +27,9 @@ def as_typed(words: list[str]) -> list[str]:
 
     Raises UsageError for a folder without a name.
     """
-    words = with_home(words)
-    for number, override in enumerate(parse(words).parsed):
+    parsed = parse(words).parsed
+    words = [override.input_line for override in parsed]
+    for number, override in enumerate(parsed):
         key, value, word = override.key_or_group, override.value(), words[number]
         if key not in FOLDERS or override.is_sweep_override():
             continue
@@ -38,11 +39,6 @@ def as_typed(words: list[str]) -> list[str]:
         if path is not value or path.startswith("~"):
             words[number] = f"{override.get_key_element()}={quote_path(path)}"
     return words
-
-
-def quote_path(path: str | Path) -> str:
-    """A path as the value of an override, with the home folder in the place of ~."""
-    return quote(os.path.expanduser(path))
 
 
 def name_folder(words: str) -> str:
@@ -88,10 +84,13 @@ def choose_folders(folder: Path, jobs: list[list[str]], configs: list[Config]) -
     shared = set.intersection(*map(set, jobs))
     chosen: list[str] = []
     names = [_name([word for word in words if word not in shared]) for words in jobs]
+    known = set(names)
     for number, (words, config) in enumerate(zip(jobs, configs, strict=True)):
         full = _name(words) or str(number)
-        inside = any(names[number].startswith(f"{name}/") for name in names)  # of the folder of another job
-        short = (_shorten(names[number]) if inside else names[number]) or full
+        short = names[number]
+        if any(short[: slash.start()] in known for slash in re.finditer("/", short)):  # inside another job's folder
+            short = _shorten(short)
+        short = short or full
         same = there.get(_identity(config), [])
         found = [name for name in (short, full, *same) if name in same and name not in chosen]
         free = short in spoiled or not RunDir(folder / short).holds_run

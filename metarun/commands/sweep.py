@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,9 +56,10 @@ def check_together(settings: list[DictConfig], multirun: bool, searches: bool) -
         except OmegaConfBaseException as error:
             rule = "expected values such as ${hydra.job.num} or ${seed}; a choice is ${hydra.runtime.choices.algo}"
             raise UsageError(f"{subdir!r} (hydra.sweep.subdir): {rule}") from error
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        [(twice, jobs)] = Counter(names).most_common(1)
+        if jobs > 1:
             rule = "expected a folder for each, or one writes over the other; add ${hydra.job.num}, or leave it out"
-            raise UsageError(f"{twice} (hydra.sweep.subdir): is the folder of {names.count(twice)} jobs: {rule}")
+            raise UsageError(f"{twice} (hydra.sweep.subdir): is the folder of {jobs} jobs: {rule}")
     plain: list[Any] = [OmegaConf.to_container(hydra, resolve=False) for hydra in settings]
     for hydra in plain:
         params = hydra["sweeper"].get("params") or {}

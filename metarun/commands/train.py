@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metarun.commands.common import print_run, set_up_logging
-from metarun.commands.folders import as_typed, choose_folders, exclude_words, is_given, quote_path, shared_keys
+from metarun.commands.folders import as_typed, choose_folders, exclude_words, is_given, shared_keys
 from metarun.commands.jobs import Job, check_jobs, find_folders, plain_config
 from metarun.commands.lost_jobs import outliving_lost_jobs
 from metarun.commands.search import Search
@@ -48,7 +48,7 @@ from metarun.config.compose import (
 )
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of
-from metarun.config.overrides import spell_as_typed, spell_for_hydra
+from metarun.config.overrides import quote_path, spell_as_typed, spell_for_hydra
 from metarun.config.own_code import explaining
 from metarun.config.schema import check
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from metarun.config.compose import check_unlisted, is_there, plain_config, reference_config
 from metarun.config.folders import OWN, ConfigFolders
 from metarun.config.keys import NEWER, policy
-from metarun.config.overrides import parse, with_home
+from metarun.config.overrides import parse
 from metarun.config.schema import Config, check
 from metarun.config.typecheck import check_types, find_parent, takes_integers
 from metarun.errors import UsageError
@@ -24,7 +24,7 @@ def with_changes(plain: dict[str, Any], words: Iterable[str]) -> Config:
     """
     new = copy.deepcopy(plain)
     changes: list[tuple[str, Any]] = []
-    for override in parse(with_home(words)).parsed:
+    for override in parse(words).parsed:
         word, key, value = str(override.input_line), override.get_key_element(), override.value()
         if override.is_sweep_override() or key[0] in "+~" or override.is_hydra_override():
             raise UsageError(f"{word!r} (command line): expected key=value for a key of the saved config")

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,6 +18,7 @@ NOTHING = {f"{group}=null": f"{group}=[]" for group in ("logger", "sweep", "expe
 ZIP = "zip"  # a key of the command line, see combinations()
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PLACES = ("data.root", "data.file")  # of data: paths that no name of a folder has in it
+PLACE = re.compile(rf"""(\+*(?:{"|".join(map(re.escape, (*FOLDERS, *PLACES)))}))=([^"'\\]*)""")  # key, value unquoted
 FOREIGN = re.compile(r"[^\x00-\x7f]")  # Hydra's grammar takes it in quotes alone, as it does these in a path:
 STRANGE = re.compile(r"[^\w\-/%.+*@?|:$ ]|[^\x00-\x7f]")
 
@@ -52,21 +54,22 @@ def spell_for_hydra(words: Iterable[str]) -> list[str]:
     return [theirs for word in words for theirs in _several(word) or [NOTHING.get(word.lower(), _quote_letters(word))]]
 
 
-def with_home(words: Iterable[str]) -> list[str]:
-    """The words, with the home folder in the place of ~ where folders and files begin with it.
+def quote_path(path: str | Path) -> str:
+    """A path as the value of an override, with the home folder in the place of ~."""
+    return quote(os.path.expanduser(path))
 
-    To Hydra ~ is no value. A list of them stays one.
+
+def _with_home(word: str) -> str:
+    """The word, with the home folder in the place of ~ where a folder or file begins with it: to Hydra ~ is no value.
+
+    A list of them stays one; what has quotes of its own stays as it is.
     """
-    keys = "|".join(map(re.escape, (*FOLDERS, *PLACES)))
-    found = []
-    for word in words:
-        place = re.fullmatch(rf"(\+*(?:{keys}))=(.*)", word)
-        if place and not re.search(r"""["'\\]""", place[2]):
-            paths = [path.strip() for path in place[2].split(",")]
-            paths = [quote(os.path.expanduser(path)) if path.startswith("~") else path for path in paths]
-            word = f"{place[1]}={','.join(paths)}" if any(path.startswith('"') for path in paths) else word
-        found.append(word)
-    return found
+    place = PLACE.fullmatch(word)
+    paths = [path.strip() for path in place[2].split(",")] if place else []
+    if not place or not any(path.startswith("~") for path in paths):
+        return word
+    paths = [quote_path(path) if path.startswith("~") else path for path in paths]
+    return f"{place[1]}={','.join(paths)}"
 
 
 def _quote_letters(word: str) -> str:
@@ -117,9 +120,12 @@ def spell_as_typed(words: Iterable[str]) -> list[str]:
 
 
 def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
-    """The overrides that these words are. Raises UsageError where a word is none, or a key is given twice."""
+    """The overrides that these words are, with the home folder for ~ in places.
+
+    Raises UsageError where a word is none, or a key is given twice.
+    """
     overrides, seen = Overrides([], [], [], []), {}
-    for word in words:
+    for word in map(_with_home, words):
         try:
             override = OverridesParser.create().parse_override(_quote_letters(word))
         except HydraException as error:

@@ -74,6 +74,8 @@ class Column:
     def _as_in_training(self, words: "Series") -> "Series":
         """The words, with True and False spelled as in training: pandas makes them of true, TRUE and so on."""
         spelled = {value.capitalize(): value for value in self.values if value.capitalize() in ("True", "False")}
+        if not spelled:
+            return words
         return words.map(lambda word: word if word in self.values else spelled.get(str(word).capitalize(), word))
 
     def _one_hot(self, words: "Series") -> "list[Series]":

@@ -109,7 +109,7 @@ def read_json_files(root: Path) -> Found:
 
 def fits_meta_album(root: Path) -> bool:
     """Whether there is a labels.csv, with the columns of Meta-Album or those of info.json."""
-    return (root / "labels.csv").is_file() and _written(root / "labels.csv", _album_columns(root)[:2]) is not None
+    return (root / "labels.csv").is_file() and _has(root / "labels.csv", _album_columns(root)[:2])
 
 
 def read_meta_album(root: Path) -> Found:
@@ -117,7 +117,7 @@ def read_meta_album(root: Path) -> Found:
     source = root / "labels.csv"
     columns = _album_columns(root)
     *_, above = columns
-    grouped = _written(source, [above]) is not None and {*_read_column(source, above)} - {*GAPS, "NAN"}
+    grouped = _has(source, [above]) and {cell for [cell] in _read_cells(source, [above])} - {*GAPS, "NAN"}
     table = list(_read_table(source, columns if grouped else columns[:2]))
     names = ["/".join(reversed((name, *above))) for name, _, *above in table]  # SUPER_CATEGORY/CATEGORY, if it has both
     groups = {name: row[2] for name, row in zip(names, table, strict=True) if grouped}
@@ -129,7 +129,7 @@ def read_meta_album(root: Path) -> Found:
 
 def _csv_columns(source: Path) -> tuple[str, str] | None:
     """The columns of class and image; None if the file has others."""
-    return next((columns for columns in CSV_COLUMNS if _written(source, columns) is not None), None)
+    return next((columns for columns in CSV_COLUMNS if _has(source, columns)), None)
 
 
 def _album_columns(root: Path) -> list[str]:
@@ -213,28 +213,30 @@ def _find_all(bound: Path, source: Path, wanted: Sequence[tuple[str, Sequence[Pa
     return found
 
 
-def _written(source: Path, columns: Sequence[str]) -> list[str] | None:
-    """These columns of a table as its first line spells them, in capitals or not; None if one is not there."""
-    spelled = {name.strip().casefold(): name for name in next(_rows(source), [])}
-    found = [spelled.get(column.casefold()) for column in columns]
-    return None if None in found else [name for name in found if name is not None]
+def _has(source: Path, columns: Sequence[str]) -> bool:
+    """Whether the first line of a table names these columns, in capitals or not."""
+    return {column.casefold() for column in columns} <= {*_names(next(_rows(source), []))}
 
 
-def _read_table(source: Path, columns: Sequence[str]) -> Iterable[list[str]]:
+def _read_table(source: Path, columns: Sequence[str]) -> Iterator[list[str]]:
     """These columns of all rows. Raises DataError where a row has no value."""
-    for values in zip(*(_read_column(source, column) for column in columns), strict=True):
+    for values in _read_cells(source, columns):
         if not all(values):
             raise refuse(f"{source}: a row without {' or '.join(columns)}", "a value in each", "mend that row")
-        yield list(values)
+        yield values
 
 
-def _read_column(source: Path, column: str) -> Iterable[str]:
-    """The cells of a column that is there; '' where a row is too short."""
-    names = _written(source, [column])
-    assert names is not None
+def _read_cells(source: Path, columns: Sequence[str]) -> Iterator[list[str]]:
+    """The cells of columns that are there, row by row; '' where a row is too short."""
     rows = _rows(source)
-    place = next(rows).index(names[0])
-    return (row[place].strip() if len(row) > place else "" for row in rows if row)
+    names = _names(next(rows))
+    places = [names.index(column.casefold()) for column in columns]
+    for row in filter(None, rows):
+        yield [row[place].strip() if len(row) > place else "" for place in places]
+
+
+def _names(first: list[str]) -> list[str]:
+    return [name.strip().casefold() for name in first]
 
 
 def _rows(source: Path) -> Iterator[list[str]]:

@@ -12,6 +12,8 @@ from helpers.own_data import write_own_data
 from helpers.results import edit
 from helpers.tables import cities
 
+from metarun.commands.eval import combine
+from metarun.config.folders import ConfigFolders
 from metarun.engine import loop
 from metarun.errors import DivergedError
 from metarun.results.evaluations import Evaluations
@@ -53,6 +55,11 @@ def test_eval_under_other_settings(metarun):
         assert code in (2, 4)
         assert said in err
         assert err.count("\n") == 1
+
+
+def test_places_of_an_evaluation_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home")
+    assert combine(["data.root=~/a,~/b"], ConfigFolders()) == [['data.root="/home/a"'], ['data.root="/home/b"']]
 
 
 def test_words_of_eval_mean_the_same_in_any_order(metarun):

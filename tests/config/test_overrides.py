@@ -4,7 +4,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from metarun.config.folders import OWN
-from metarun.config.overrides import combinations, parse, spell_as_typed, spell_for_hydra, with_home
+from metarun.config.overrides import _with_home, combinations, parse, spell_as_typed, spell_for_hydra
 from metarun.errors import UsageError
 
 
@@ -81,9 +81,9 @@ def test_letters_that_hydras_grammar_has_not_are_taken_as_typed(word, value):
 def test_several_places_may_begin_with_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home")
     words = ["data.root=~/a b,/c,~/d", "data.file='~/x,y'", "hydra.run.dir=~", "algo.x=~/a"]
-    found = with_home(words)
+    found = [_with_home(word) for word in words]
     assert found == ['data.root="/home/a b",/c,"/home/d"', "data.file='~/x,y'", 'hydra.run.dir="/home"', "algo.x=~/a"]
-    (override,) = parse(found[:1]).parsed
+    (override,) = parse(words[:1]).parsed
     assert [str(getattr(path, "text", path)) for path in override.sweep_iterator()] == ["/home/a b", "/c", "/home/d"]
 
 
