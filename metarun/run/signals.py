@@ -30,13 +30,22 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[di
 
 @contextmanager
 def stop_at_once(remedy: str) -> Iterator[None]:
-    """Inside, a signal raises StoppedError."""
+    """Inside, a signal raises StoppedError; so does what a library makes of that, which may be an error of its own."""
+    raised: list[StoppedError] = []
 
     def handler(signum: int, frame: FrameType | None) -> None:
-        raise StoppedError(f"{signal.Signals(signum).name}: stopped; {remedy}", signum)
+        raised.append(StoppedError(f"{signal.Signals(signum).name}: stopped; {remedy}", signum))
+        raise raised[-1]
 
     with _handled_by(handler):
-        yield
+        try:
+            yield
+        except StoppedError:
+            raise
+        except Exception as error:
+            if raised:
+                raise raised[-1] from error
+            raise
 
 
 @contextmanager
