@@ -21,7 +21,10 @@ from metarun.models.unit import tracing
 from metarun.tasks import Task
 from metarun.text import reason
 
-OPTIONS = {"cpp_wrapper": True}  # it runs without Python, and so leaves that to the other thread
+OPTIONS = {
+    "cpp_wrapper": True,  # it runs without Python, and so leaves that to the other thread
+    "cpp_wrapper_build_separate": True,  # what calls the kernels is long, and gains nothing from the compiler's best
+}
 
 
 class Programs:
