@@ -46,7 +46,7 @@ def read_pickles(root: Path) -> Found:
 
 def fits_npz(root: Path) -> bool:
     """Whether there is an .npz: of the training split, or only one."""
-    return root.suffix == ".npz" or "train" in find_parts(root, ".npz") or len(_npz(root)) == 1
+    return "train" in find_parts(root, ".npz") or len(_npz(root)) == 1
 
 
 def read_npz(root: Path) -> Found:
@@ -56,7 +56,7 @@ def read_npz(root: Path) -> Found:
         require_all(root, parts, "add it")
         arrays, splits = join_splits(root, {split: _read_npz(path) for split, path in parts.items()})
         return Found("npz", arrays=arrays, splits=splits)
-    return Found("npz", arrays=_read_npz(root if root.suffix == ".npz" else _npz(root)[0]))
+    return Found("npz", arrays=_read_npz(_npz(root)[0]))
 
 
 def _pickles(root: Path) -> dict[str, list[Path]]:

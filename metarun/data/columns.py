@@ -5,7 +5,7 @@
     frequency   of more values than that: log(times that it is in the training rows, at least 1), scaled as a number
 
 A gap is the mean, or no category; where training rows have gaps, a further column of 0 and 1 marks them. What is the
-same in all training rows is left out.
+same in all training rows is left out, and so are more than 20 words none of which is more frequent than another.
 
 n rows, F features.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 MOST_VALUES = 20  # of a category that is one-hot
+EVEN = f"over {MOST_VALUES} words, none more frequent than another"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Column:
 
     def transform(self, cells: "Series") -> np.ndarray:
         """[n, its features] float32. Raises DataError: a word or an infinity in a column of numbers."""
-        found = numbers(cells, mostly=0.0) if self.kind == "number" else labels(cells)
+        found = numbers(cells, mostly=0.0, instead="") if self.kind == "number" else labels(cells)
         assert found is not None
         if self.kind == "category":
             found = self._as_in_training(found)
@@ -94,6 +95,11 @@ def _logarithms(words: "Series", counts: dict[str, int]) -> "Series":
 
 def _fit(name: str, cells: "Series") -> Column:
     """What these rows say of a column."""
+    if cells.map(lambda cell: isinstance(cell, (list, tuple, dict, np.ndarray))).any():
+        raise DataError(
+            f"{name!r} (inputs): has lists in its cells: expected a number or a word in each; give each number a "
+            "column, save them as x [n, F] in an .npz, or leave the column out (data.drop)"
+        )
     found = numbers(cells)
     kind: Literal["number", "frequency"] = "number" if found is not None else "frequency"
     counts: dict[str, int] = {}
@@ -118,11 +124,13 @@ class Columns:
 
     Attributes:
         columns: those that are used, in the order of the features.
-        same: the names of those that say nothing, for all training rows have the same there; known once it is fitted.
+        same: the names of those that are left out, for all training rows have the same there; known once it is fitted.
+        even: the names of those that are left out, for their words, over 20, are all as frequent; known then too.
     """
 
     columns: list[Column]
     same: list[str] = field(default_factory=list, compare=False)
+    even: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
     def fit(cls, frame: "DataFrame") -> "Columns":
@@ -132,14 +140,16 @@ class Columns:
             DataError: a column is neither of numbers nor of words, or none says anything.
         """
         fitted = [_fit(name, frame[name]) for name in frame.columns]
-        if not any(column.features for column in fitted):
-            if not fitted:
-                raise DataError("no columns (inputs): expected one at least; see data.features and data.drop")
-            found = ", ".join(map(str, frame.columns))
-            raise DataError(f"{found} (inputs): the same in all training rows: expected inputs that differ")
-        return cls(
-            [column for column in fitted if column.features], [column.name for column in fitted if not column.features]
-        )
+        used, unused = ([c for c in fitted if bool(c.features) == wanted] for wanted in (True, False))
+        even = [c.name for c in unused if numbers(frame[c.name]) is None and labels(frame[c.name]).nunique() > 1]
+        same = [c.name for c in unused if c.name not in even]
+        if not fitted:
+            raise DataError("no columns (inputs): expected one at least; see data.features and data.drop")
+        if not used:
+            reasons = {"the same in all training rows": same, EVEN: even}
+            found = "; ".join(f"{', '.join(names)} (inputs): {why}" for why, names in reasons.items() if names)
+            raise DataError(f"{found}: expected inputs that say something of their rows")
+        return cls(used, same, even)
 
     @property
     def features(self) -> list[str]:
@@ -170,6 +180,7 @@ class Columns:
         marked = [column.name for column in self.columns if column.gaps]
         ends = [f"; gaps filled and marked in {', '.join(marked)}"] if marked else []
         ends += [f"; left out, as all training rows have the same: {', '.join(self.same)}"] if self.same else []
+        ends += [f"; left out, as {EVEN}: {', '.join(self.even)}"] if self.even else []
         return ", ".join(words) + "".join(ends)
 
     def to_dict(self) -> dict[str, Any]:

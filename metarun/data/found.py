@@ -29,7 +29,6 @@ class Found:
         files: the image files of every class, sorted; empty where the images are in arrays.
         arrays: the images of every class, uint8 [n, H, W, C]; empty where they are in files.
         splits: the sorted class names of train, val and test where the layout has splits, else None.
-        groups: the group of every class that is in one; such a class is named GROUP/CLASS.
         notes: what was left aside and why, a line each.
     """
 
@@ -37,7 +36,6 @@ class Found:
     files: dict[str, list[Path]] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     splits: dict[str, list[str]] | None = None
-    groups: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 

@@ -118,7 +118,8 @@ def _read_parquet(content: bytes, place: str) -> "DataFrame":
     import pandas
 
     try:
-        return pandas.read_parquet(io.BytesIO(content), engine="pyarrow")
+        frame = pandas.read_parquet(io.BytesIO(content), engine="pyarrow")
+        return frame if frame.index.names == [None] else frame.reset_index()  # an index with a name is a column too
     except ImportError as error:
         raise UsageError(f"{place}: Parquet needs pyarrow: pip install '.[parquet]', or save it as CSV") from error
     except MetarunError:  # as a signal
@@ -183,8 +184,12 @@ def spell(column: "Series") -> "Series":
     return pandas.Series(words, column.index, dtype=object)
 
 
-def numbers(column: "Series", mostly: float = MOSTLY) -> "Series | None":
+def numbers(
+    column: "Series", mostly: float = MOSTLY, instead: str = ", or leave the column out (data.drop)"
+) -> "Series | None":
     """The cells as float64, nan for gaps; None where a smaller share than `mostly` of them are numbers.
+
+    `instead` is what else there is to do about a cell that is no such number, for the message.
 
     Raises:
         DataError: it is a column of numbers but for a few words, or has one that float32 has not; names the row.
@@ -206,13 +211,14 @@ def numbers(column: "Series", mostly: float = MOSTLY) -> "Series | None":
     ):
         if mask.any():
             row = column.index[mask.to_numpy().argmax()]
-            more = ", or leave the column out (data.drop)" if mostly else ""  # new rows need all columns
             raise DataError(
                 f"{str(column.loc[row])!r} (row {row} below the header, column {column.name!r}): expected {rule}; "
-                f"correct it or leave it empty{more}"
+                f"correct it or leave it empty{instead}"
             )
     return found
 
 
 def _gaps(column: "Series") -> "Series":
-    return column.isna() if column.dtype.kind in "iufbMm" else column.isna() | column.isin(GAPS)
+    if column.dtype.kind in "iufbMm":
+        return column.isna()
+    return column.isna() | column.map(lambda cell: isinstance(cell, str) and cell.strip() in GAPS).astype(bool)

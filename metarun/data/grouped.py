@@ -64,7 +64,9 @@ class Grouped:
 
     @cached_property
     def _target_numbers(self) -> "Series | None":
-        return None if self.given_kind == "classes" else numbers(self.rows.frame[self.target])
+        if self.given_kind == "classes":
+            return None
+        return numbers(self.rows.frame[self.target], instead=", or read words: data.kind=classes")
 
     @property
     def metric(self) -> Metric:

@@ -47,7 +47,7 @@ def find_layout(root: Path, layout: str | None = None, split: str | None = None)
     """The classes of a data folder.
 
     Args:
-        root: the folder, or an .npz file.
+        root: the folder.
         layout: a name of LAYOUTS; None: the one that fits what lies there.
         split: of layout `lists`, the NAME of the split; None: the only one.
 
@@ -77,8 +77,8 @@ def _name_layout(root: Path, layout: str | None) -> str:
     """The layout that was asked for if it fits, else the only one that fits."""
     if not root.exists():
         raise refuse(f"{root} is not there", "a folder of images", "set data.root")
-    if not root.is_dir() and root.suffix != ".npz":
-        raise refuse(f"{root} is a file", "a folder or an .npz", "unpack it if it is an archive, or set data.root")
+    if not root.is_dir():
+        raise refuse(f"{root} is a file", "a folder", "unpack it if it is an archive, or set data.root")
     if layout is not None:
         if not LAYOUTS[layout].fits(root):
             rule = LAYOUTS[layout].looks_like
@@ -123,14 +123,12 @@ def _read_folders(root: Path) -> Found:
 
 
 def _read_groups(root: Path) -> Found:
-    listing, tally, files, groups = list_folder(root), Tally(), {}, {}
+    listing, tally, files = list_folder(root), Tally(), {}
     tally.files.update(listing.aside)
     tally.files["images beside the group folders"] = len(listing.images)
     for group in listing.folders:
-        classes = classes_of_folder(group, f"{group.name}/", tally)
-        files |= classes
-        groups |= dict.fromkeys(classes, group.name)
-    return Found("groups", files, groups=groups, notes=tally.notes())
+        files |= classes_of_folder(group, f"{group.name}/", tally)
+    return Found("groups", files, notes=tally.notes())
 
 
 def _read_split_folders(root: Path) -> Found:

@@ -39,6 +39,7 @@ class Rows:
             if columns is not None and not _is_list_of_names(columns):
                 given = columns if isinstance(columns, str) and columns else "a,b"
                 raise SettingError(columns, name, f"names of columns, in brackets: data.{name}=[{given}]")
+        features, drop = (None if names is None else [str(name) for name in names] for names in (features, drop))
         self.file, self.features, self.drop = file, features, drop
         self.roles = {name: column for name, column in roles.items() if column is not None}
         taken = list(self.roles.values())
@@ -96,4 +97,5 @@ class Rows:
 
 
 def _is_list_of_names(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+    """Whether it is a list of words, or of whole numbers: [2019] names a column as well."""
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) or type(name) is int for name in value)

@@ -79,8 +79,7 @@ def read_lists(root: Path, split: str | None = None) -> Found:
             prefix = "" if group == Path() else f"{group.as_posix()}/"
             splits[name] |= images_of_classes([folder], prefix, tally)
     files, names = join_splits(root, splits)
-    groups = {name: name.rpartition("/")[0] for name in files if "/" in name}
-    return Found("lists", files, splits=names, groups=groups, notes=tally.notes())
+    return Found("lists", files, splits=names, notes=tally.notes())
 
 
 def fits_json_files(root: Path) -> bool:
@@ -113,18 +112,17 @@ def fits_meta_album(root: Path) -> bool:
 
 
 def read_meta_album(root: Path) -> Found:
-    """The images that labels.csv names, in images/ or beside it; classes of a super-category are a group."""
+    """The images that labels.csv names, in images/ or beside it; a class in a super-category is named SUPER/CLASS."""
     source = root / "labels.csv"
     columns = _album_columns(root)
     *_, above = columns
     grouped = _has(source, [above]) and {cell for [cell] in _read_cells(source, [above])} - {*GAPS, "NAN"}
     table = list(_read_table(source, columns if grouped else columns[:2]))
     names = ["/".join(reversed((name, *above))) for name, _, *above in table]  # SUPER_CATEGORY/CATEGORY, if it has both
-    groups = {name: row[2] for name, row in zip(names, table, strict=True) if grouped}
     rows = zip(names, (row[1] for row in table), strict=True)
     files = _images(root, source, rows, lambda _: (root / "images", root))
     forbid_shared_files(files, {})
-    return Found("meta_album", files, groups=groups)
+    return Found("meta_album", files)
 
 
 def _csv_columns(source: Path) -> tuple[str, str] | None:

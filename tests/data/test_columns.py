@@ -96,6 +96,22 @@ def test_what_is_the_same_in_all_training_rows_is_left_out():
         Columns.fit(frame[["b", "d"]])
 
 
+def test_many_words_that_occur_as_often_are_left_out_and_said_so():
+    """Their frequencies are the same, and they themselves are not: nobody should look for a constant there."""
+    frame = pandas.DataFrame({"id": [f"p{row}" for row in range(40)], "a": [0.0, 1.0] * 20, "b": 3})
+    columns = Columns.fit(frame)
+    assert (columns.features, columns.same, columns.even) == (["a"], ["b"], ["id"])
+    assert columns.describe().endswith("left out, as over 20 words, none more frequent than another: id")
+    with pytest.raises(DataError, match=r"b \(inputs\): the same in all .*; id \(inputs\): over 20 words"):
+        Columns.fit(frame[["id", "b"]])
+
+
+def test_lists_in_cells_are_refused_and_not_left_out():
+    for cell in ([0.1, 0.2], np.zeros(2)):
+        with pytest.raises(DataError, match=r"'emb' \(inputs\): has lists in its cells.*\.npz.*data\.drop"):
+            Columns.fit(pandas.DataFrame({"a": [0.0, 1.0], "emb": [cell, cell]}))
+
+
 def test_it_is_plain_data_and_comes_back_as_it_was():
     columns = Columns.fit(TRAINING)
     again = Columns.from_dict(json.loads(json.dumps(columns.to_dict(), allow_nan=False)))

@@ -123,6 +123,8 @@ def test_parquet_with_pyarrow(write, tmp_path):
     )
     frame = read_frame(tmp_path / "data.parquet")
     assert list(numbers(frame["when"])) == [1.0, 0.5], "days"
+    pandas.DataFrame({"x": [1.0, 2.0]}, index=pandas.Index(["a", "b"], name="y")).to_parquet(tmp_path / "data.parquet")
+    assert read_frame(tmp_path / "data.parquet").to_dict("list") == {"y": ["a", "b"], "x": [1.0, 2.0]}
     with pytest.raises(DataError, match="expected a Parquet file"):
         read_frame(write("PAR1", "bad.parquet"))
 
@@ -135,6 +137,7 @@ def test_numbers_are_those_of_words_and_of_every_type():
     nan = np.nan
     for cells, expected in (
         (["1", " 2.5", "-1e3", "", "NA", "nan"], [1, 2.5, -1000, nan, nan, nan]),
+        (["1", "NA ", "  ", "\tnull", "2"], [1, nan, nan, nan, 2]),
         ([1, 2], [1, 2]),
         ([True, False], [1, 0]),
         ([0.5, nan], [0.5, nan]),

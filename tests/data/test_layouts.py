@@ -204,11 +204,7 @@ def test_a_layout_is_found_by_what_lies_there_and_by_its_name(root, make):
             assert images.shape == (2, 8, 6, 1 if make is _one_npz else 3)
             assert set(images.ravel().tolist()) == {number}
     assert found.splits == ({s: [names[n] for n in part] for s, part in SPLITS.items()} if has_splits else None)
-    if make in (_groups, _album):
-        assert found.groups == {name: name.partition("/")[0] for name in found.files}
-        assert all("/" in name for name in found.files)
-    else:
-        assert not found.groups
+    assert all(("/" in name) == (make in (_groups, _album)) for name in found.files)
     assert _tree(root) == before
     again = find_layout(root, layout)
     assert (again.files, list(again.arrays), again.splits) == (found.files, list(found.arrays), found.splits)
@@ -238,11 +234,6 @@ def test_what_fits_several_layouts_is_read_by_name(root):
     assert find_layout(root, "folders").files
 
 
-def test_an_npz_may_be_the_root_itself(root):
-    _one_npz(root)
-    assert list(find_layout(root / "letters.npz").arrays) == NAMES
-
-
 def test_of_several_splits_by_lists_a_name_chooses(root):
     _lists(root, "ravi", "own")
     (root / "splits" / "own" / "val.txt").write_text("dog\n")
@@ -269,7 +260,6 @@ def test_lists_may_name_classes_in_groups(root):
         (splits / f"{split}.txt").write_text(text)
     found = find_layout(root)
     assert found.splits == {"train": ["latin/a", "latin/b"], "val": ["greek/a"], "test": ["greek/b"]}
-    assert found.groups["latin/b"] == "latin"
 
 
 @pytest.mark.parametrize("spelling", ["valid", "validation"])
@@ -300,12 +290,11 @@ def test_columns_may_have_blanks_and_capitals(root):
 
 
 @pytest.mark.parametrize("above", ["", "NAN"])
-def test_an_album_without_super_categories_has_no_groups(root, above):
+def test_an_album_without_super_categories_has_plain_names(root, above):
     _album(root)
     text = (root / "labels.csv").read_text(encoding="utf-8-sig")
     (root / "labels.csv").write_text(text.replace(",insect", f",{above}").replace(",other", f",{above}"))
-    found = find_layout(root)
-    assert (sorted(found.files), found.groups) == (NAMES, {})
+    assert sorted(find_layout(root).files) == NAMES
 
 
 def test_an_image_that_is_named_in_two_ways_is_one(root):

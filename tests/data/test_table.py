@@ -244,6 +244,20 @@ def test_a_target_of_numbers_with_signs_is_said_to_be_of_words(table):
         table(frame, **REGRESSION)
 
 
+def test_a_word_among_the_numbers_of_the_target_has_a_remedy_that_a_target_has(table):
+    frame = cities().astype({"wage": object})
+    frame.loc[frame.index[0], "wage"] = "many"
+    with pytest.raises(DataError, match=r"'many' \(row 1 below.*expected a number.*data\.kind=classes") as error:
+        table(frame, **REGRESSION)
+    assert "data.drop" not in str(error.value)
+
+
+def test_whole_numbers_name_columns_too(table):
+    frame = cities().rename(columns={"age": "2019", "wage": "2020"})
+    source = table(frame, **REGRESSION | {"target": "2020", "features": [2019], "drop": None})
+    assert source.source.columns.features == ["2019"]
+
+
 def test_a_word_among_the_numbers_of_a_test_row_is_refused_too(table):
     frame = cities().astype({"age": object})
     row = int(np.flatnonzero(frame["city"] == _splits()["test"][0])[0])
