@@ -184,6 +184,8 @@ def _dispatch(argv: list[str]) -> None:
     set_up_logging()
     asks = {"--help", "-h"} & set(argv)
     if argv[:1] in (["help"], ["explain"]) and set(argv[1:2]) & set(VERBS):
+        if argv[2:] and not asks:
+            raise UsageError(f"{argv[2]!r} (command line): expected nothing after the verb, whose help is text")
         argv, asks = argv[1:], True  # metarun help table
     elif argv[:1] == ["help"] and argv[1:] and not asks:
         argv = ["explain"] * bool({"=", "."} & set(argv[1])) + argv[1:]  # metarun help algo.inner_lr

@@ -14,7 +14,7 @@ KEYS = {  # keys of a config
 CHOICES = {  # choices, by group
     "device": {"gpu": "cuda", "gpus": "cuda", "cuda:0": "cuda", "none": "cpu"},
     "data": {"images_folder": "images", "folder": "images", "csv": "table", "sine": "sinusoid", "mnist": "torchvision"},
-    "algo": {"prototypical": "protonet", "proto": "protonet", "maml++": "maml_pp", "baseline": "pretrain"},
+    "algo": {"prototypical": "protonet", "proto": "protonet", "maml++": "maml_pp"},
     "model": {"cnn": "conv4", "convnet": "conv4", "resnet": "resnet12"},
 }
 VERBS = {  # what is typed instead of the verb

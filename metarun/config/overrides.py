@@ -18,8 +18,10 @@ NOTHING = {f"{group}=null": f"{group}=[]" for group in ("logger", "sweep", "expe
 ZIP = "zip"  # a key of the command line, see combinations()
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PLACES = ("data.root", "data.file")  # of data: paths that no name of a folder has in it
+NAMES = ("data.split", "data.text", "data.target", "data.task")  # of splits and columns, which may be called 2024
 PLACE = re.compile(rf"""(\+*(?:{"|".join(map(re.escape, (*FOLDERS, *PLACES)))}))=([^"'\\]*)""")  # key, value unquoted
 FOREIGN = re.compile(r"[^\x00-\x7f]")  # Hydra's grammar takes it in quotes alone, as it does these in a path:
+NUMBER = re.compile(r"[+-]?[\d_]*\.?[\d_]+(e[+-]?\d+)?", re.IGNORECASE)
 STRANGE = re.compile(r"[^\w\-/%.+*@?|:$ ]|[^\x00-\x7f]")
 
 
@@ -75,13 +77,18 @@ def _with_home(word: str) -> str:
 def _quote_letters(word: str) -> str:
     """The word, with its values in quotes if they have letters outside of ASCII, or in a path any special ones.
 
-    What has quotes already, or is a list, settings or a call of one of Hydra's functions, stays as it is.
+    So has a name or a place that looks like a number, as 2024. What has quotes already, or is a list, settings or a
+    call of one of Hydra's functions, stays as it is.
     """
     key, _, text = word.partition("=")
     is_path = key.lstrip("+") in (*FOLDERS, *PLACES)
+    is_name = key.lstrip("+") in (*NAMES, *PLACES)
     values = [value.strip() for value in text.split(",")]
-    special = STRANGE if is_path else FOREIGN
-    if not any(map(special.search, values)):
+
+    def special(value: str) -> bool:
+        return bool((STRANGE if is_path else FOREIGN).search(value) or (is_name and NUMBER.fullmatch(value)))
+
+    if not any(map(special, values)):
         return word
     parser = OverridesParser.create()
     call = re.match(r"(\w+)\(", text)
@@ -89,7 +96,7 @@ def _quote_letters(word: str) -> str:
     cut = any(value.count(left) != value.count(right) for value in values for left, right in ("()", "[]", "{}"))
     if own or cut or "" in values or (call and call[1] in parser.functions.functions):
         return word
-    return f"{key}={','.join(quote(value) if special.search(value) else value for value in values)}"
+    return f"{key}={','.join(quote(value) if special(value) else value for value in values)}"
 
 
 def _unquote_letters(word: str) -> str:

@@ -110,8 +110,8 @@ def _describe_root(key: str, plain: dict[str, Any]) -> str:
     roots = [name for name in plain if name not in INTERNAL]
     keys = [name for name, _ in leaves(plain) if name.partition(".")[0] not in INTERNAL] + list(HYDRA)
     meant = [name for name in keys if name.endswith(f".{key}")][:3]
-    if not meant and key in other_names.KEYS:
-        meant = [other_names.KEYS[key]]
+    if other_names.KEYS.get(key, key) not in (key, *meant):
+        meant.append(other_names.KEYS[key])
     if not meant:
         by_end = {name.rpartition(".")[2]: name for name in reversed(keys)}
         meant = [by_end.get(name, name) for name in closest(key, [*roots, *by_end])]

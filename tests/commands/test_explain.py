@@ -56,6 +56,9 @@ def test_a_verb_is_explained_by_its_help(metarun):
     code, out, _ = metarun("explain", "eval")
     assert code == 0
     assert out == metarun("eval", "--help")[1] == metarun("help", "eval")[1] == metarun("eval", "-h")[1]
+    code, out, err = metarun("explain", "eval", "format=json")
+    assert (code, out) == (2, "")
+    assert "expected nothing after the verb, whose help is text" in err
 
 
 def test_a_default_is_said_with_those_of_choices_with_their_own(metarun):

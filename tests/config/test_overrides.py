@@ -68,6 +68,10 @@ def test_a_sweep_over_nothing_is_refused(word, said):
         ("hydra.run.dir=a(1)/b#2", "a(1)/b#2"),
         ("hydra.run.dir=größe/${seed}", "größe/${seed}"),
         ("experiment=größe", "größe"),
+        ("data.root=2024", "2024"),
+        ("data.split=01", "01"),
+        ("data.target=1E5", "1E5"),
+        ("data.task=.5", ".5"),
     ],
 )
 def test_letters_that_hydras_grammar_has_not_are_taken_as_typed(word, value):
@@ -88,10 +92,14 @@ def test_several_places_may_begin_with_the_home_folder(monkeypatch):
 
 
 def test_values_with_such_letters_are_swept_over_as_typed():
-    words = combinations(parse(["data.root=/tmp/jürgen,/tmp/b"]), OWN)
-    assert list(words) == [["data.root=/tmp/jürgen"], ["data.root=/tmp/b"]]
+    for values in (["/tmp/jürgen", "/tmp/b"], ["2023", "b"]):
+        words = combinations(parse([f"data.root={','.join(values)}"]), OWN)
+        assert list(words) == [[f"data.root={value}"] for value in values]
 
 
-@pytest.mark.parametrize("word", ["data.root='ö(1)'", "data.root=[a,b]", "data.root=choice(ö,b)", "seed=range(1,3)"])
+@pytest.mark.parametrize(
+    "word",
+    ["data.root='ö(1)'", "data.root=[a,b]", "data.root=choice(ö,b)", "seed=range(1,3)", "seed=7", "data.split=null"],
+)
 def test_quotes_lists_and_calls_stay_as_they_are(word):
     assert spell_for_hydra([word]) == [word]
