@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from metarun.commands.common import find_choices, print_result, run_directory
 from metarun.engine.ranks import refuse_several_processes
-from metarun.errors import DataError, MetarunError, RunDirError, StoppedError, UsageError
+from metarun.errors import DataError, MetarunError, RunDirError, UsageError
 from metarun.text import count_of, printable, reason, short_path, typed_path
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _make(job: Job, prepared: Prepared | None, again: bool, folders: ConfigFolde
         out, summary = evaluate(ready)
         return evaluated.with_result(summary, str(out.short)).model_copy(update={"status": "done"})
     except Exception as error:
-        if prepared or isinstance(error, StoppedError):
+        if prepared:
             raise
         return evaluated.model_copy(update={"error": reason(explain(error) or error)})
 

@@ -5,7 +5,7 @@ database, and does not know a job of an array that was cancelled before it began
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,11 +15,13 @@ from omegaconf import open_dict
 
 from metarun.commands.sweep_progress import note
 from metarun.config.overrides import spell_as_typed
-from metarun.errors import MetarunError, StoppedError
+from metarun.errors import MetarunError
+from metarun.run.signals import stop_at_once
 from metarun.storage.rundir import RunDir
 from metarun.text import short_path
 
 OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+SLURM = "jobs go on in Slurm (squeue --me), unless scancel ends them"
 GONE = "not in the queue"  # minutes after its end, or when it was cancelled while it waited
 
 
@@ -50,12 +52,9 @@ def outliving_lost_jobs(launcher: str) -> Iterator[None]:
         except UncompletedJobError:
             return [give_up(self)]
 
-    with patch.object(Job, "results", results), patch.object(SlurmJob, "watcher", Queue(delay_s=30)):
-        try:
-            yield
-        except StoppedError as error:
-            rule = "jobs go on in Slurm (squeue --me), unless scancel ends them"
-            raise StoppedError(f"{error}; {rule}" if "Slurm" in launcher else str(error), error.code - 128) from error
+    telling = stop_at_once(SLURM) if "Slurm" in launcher else nullcontext()
+    with patch.object(Job, "results", results), patch.object(SlurmJob, "watcher", Queue(delay_s=30)), telling:
+        yield
 
 
 def read_queue(text: str, jobs: set[str]) -> dict[str, dict[str, str]]:

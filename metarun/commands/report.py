@@ -11,13 +11,12 @@ Examples:
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
 from metarun.commands.common import add_folders, compare_folders
-from metarun.errors import StoppedError, UsageError
-
-CTRL_C = 130  # the exit code of a run that it stops
+from metarun.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +62,6 @@ def _serve(folders: list[str], evaluations: bool, port: int) -> None:
             print(server.address, flush=True)
             print("served on this machine alone; ctrl-C ends it", file=sys.stderr)
             server.serve_forever()
-        except StoppedError as error:
-            if error.code != CTRL_C:
+        except KeyboardInterrupt as error:
+            if getattr(error, "signum", signal.SIGINT) != signal.SIGINT:
                 raise

@@ -17,6 +17,7 @@ from metarun.commands.sweep_progress import SweepProgress, following, read_notes
 from metarun.config.overrides import Overrides, parse
 from metarun.config.schema import Config
 from metarun.errors import MetarunError, StoppedError, UsageError
+from metarun.run.signals import stop_at_once
 from metarun.text import count_of, format_metric, printable, short_path, typed_path
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def run_sweep(run: Callable[[], None], folder: Path, progress: SweepProgress, se
     """
     failed = []
     try:
-        with following(progress):
+        with stop_at_once("nothing that was saved is lost"), following(progress):
             run()
     except StoppedError as error:
         again = f"for all other jobs repeat the sweep with hydra.sweep.dir={typed_path(folder)}"

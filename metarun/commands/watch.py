@@ -12,7 +12,7 @@ import sys
 import time
 
 from metarun.commands.ls import FOLDERS, check_folders
-from metarun.errors import StoppedError, UsageError
+from metarun.errors import UsageError
 from metarun.text import is_terminal, printable
 
 LEAST = 0.1  # seconds
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
             text = "".join(f"{line[:columns]}\x1b[K\n" for line in frame.split("\n"))
             print(f"{again}{text}\x1b[J", end="", flush=True)
             time.sleep(max(0.0, args.every - (time.monotonic() - begin)))
-    except (KeyboardInterrupt, StoppedError) as error:
-        if getattr(error, "code", 128 + signal.SIGINT) != 128 + signal.SIGINT:
+    except KeyboardInterrupt as error:
+        if getattr(error, "signum", signal.SIGINT) != signal.SIGINT:
             raise
         print()  # below the ^C of the terminal

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from metarun.errors import DataError, MetarunError
+from metarun.errors import DataError
 from metarun.files import read
 from metarun.text import is_terminal, reason
 
@@ -190,8 +190,6 @@ def _naming(path: Path, where: str = "data.root") -> Iterator[None]:
     """Whatever goes wrong inside is a DataError that names the file."""
     try:
         yield
-    except MetarunError:  # as a signal
-        raise
     except Exception as error:  # Pillow raises all kinds of errors on damaged images
         raise _unreadable(path, error, where) from error
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarun.errors import DataError, MetarunError, UsageError
+from metarun.errors import DataError, UsageError
 from metarun.text import count_of, nearest, reason
 
 if TYPE_CHECKING:
@@ -122,8 +122,6 @@ def _read_parquet(content: bytes, place: str) -> "DataFrame":
         return frame if frame.index.names == [None] else frame.reset_index()  # an index with a name is a column too
     except ImportError as error:
         raise UsageError(f"{place}: Parquet needs pyarrow: pip install '.[parquet]', or save it as CSV") from error
-    except MetarunError:  # as a signal
-        raise
     except Exception as error:  # pyarrow has errors of its own for each way in which a file is none
         raise DataError(f"{place}: {reason(error)}: expected a Parquet file") from error
 
@@ -134,8 +132,6 @@ def _read_npz(content: bytes, place: str) -> "DataFrame":
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except MetarunError:  # as a signal
-        raise
     except Exception as error:  # pickled objects, no archive, a broken one
         rule = "arrays of numbers and words, without Python objects"
         raise DataError(f"{place}: {reason(error)}: expected {rule}; save them again with those types") from error

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from metarun.data.found import check_download
 from metarun.data.packing import Chunks, Packed, describe_files, load_packed
-from metarun.errors import DataError, MetarunError
+from metarun.errors import DataError
 from metarun.files import LOCK, NoLocksError, locked, read
 from metarun.text import is_terminal, reason
 
@@ -170,8 +170,6 @@ def _list(source: Path, name: str) -> dict[str, list[str]]:
             with zipfile.ZipFile(source) as archive:
                 inside = [path for path in archive.namelist() if path.startswith(f"{name}/") and path.endswith(".png")]
                 paths = [path.removeprefix(f"{name}/") for path in inside]
-        except MetarunError:  # as a signal
-            raise
         except Exception as error:  # zipfile raises all kinds of errors on damaged archives
             raise DataError(
                 f"{source} is not a readable zip file ({reason(error)}): expected Omniglot's {name}.zip; replace it"
@@ -214,8 +212,6 @@ def _image(source: Path, file: str, reader: Callable[[str], bytes]) -> Image.Ima
         if image.size != (105, 105):
             raise ValueError(f"{image.size[0]}x{image.size[1]} pixels instead of 105x105")
         return image.convert("1", dither=Image.Dither.NONE)
-    except MetarunError:  # as a signal
-        raise
     except Exception as error:  # of the file system, the archive, its compression or the image
         raise DataError(
             f"unreadable drawing {file} ({source}): {reason(error)}; replace it from the original archive"

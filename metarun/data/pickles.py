@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from metarun.errors import DataError, MetarunError
+from metarun.errors import DataError
 from metarun.text import reason, spell
 
 EXPECTED = "expected a pickle of dict, list, str, int and numpy arrays"
@@ -46,8 +46,6 @@ def load_pickle(path: Path) -> Any:
         raise DataError(f"{path} {error} (data.root): {EXPECTED}, and nothing of it was run; {REMEDY}") from error
     except OSError as error:
         raise DataError(f"{path}: {reason(error)} (data.root): expected a file that can be read; mend that") from error
-    except MetarunError:  # as a signal
-        raise
     except Exception as error:  # a damaged pickle raises all kinds of errors
         why = reason(error) or type(error).__name__
         raise DataError(f"{path} is no readable pickle ({why}) (data.root): {EXPECTED}; replace it") from error

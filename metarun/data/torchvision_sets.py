@@ -145,8 +145,6 @@ class TorchvisionSet(ImageSource):
         try:
             image, label = part[n]
             return image, label
-        except MetarunError:  # of a signal
-            raise
         except Exception as error:  # of its file, or of options such as a transform
             rule = "a classification data set; restore its files, or set data.options"
             raise DataError(
@@ -194,7 +192,7 @@ class TorchvisionSet(ImageSource):
         given |= {"download": self.download} if downloads else {}
         try:
             return self._make(cls, given, "train" in takes or mnist, "split" in takes)
-        except MetarunError:  # also of a signal
+        except MetarunError:
             raise
         except Exception as error:  # of the network, the disk, the archive, or wrong options
             self._remove_empty_folders(there)

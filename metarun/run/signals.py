@@ -28,24 +28,26 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[di
             signal.signal(signum, old)
 
 
+class Interruption(KeyboardInterrupt):
+    """A signal on its way to stop_at_once(): no library, and nothing here, takes it for an error and goes on."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.signum = signum
+
+
 @contextmanager
 def stop_at_once(remedy: str) -> Iterator[None]:
-    """Inside, a signal raises StoppedError; so does what a library makes of that, which may be an error of its own."""
-    raised: list[StoppedError] = []
+    """A signal ends what is inside, and is a StoppedError outside."""
 
     def handler(signum: int, frame: FrameType | None) -> None:
-        raised.append(StoppedError(f"{signal.Signals(signum).name}: stopped; {remedy}", signum))
-        raise raised[-1]
+        raise Interruption(f"{signal.Signals(signum).name}: stopped; {remedy}", signum)
 
     with _handled_by(handler):
         try:
             yield
-        except StoppedError:
-            raise
-        except Exception as error:
-            if raised:
-                raise raised[-1] from error
-            raise
+        except Interruption as interruption:
+            raise StoppedError(str(interruption), interruption.signum) from None
 
 
 @contextmanager

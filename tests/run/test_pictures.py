@@ -15,7 +15,6 @@ from metarun.algos.maml import MAML
 from metarun.data.sinusoid import Sinusoid
 from metarun.engine.engine import Engine
 from metarun.engine.loop import Experiment
-from metarun.errors import StoppedError
 from metarun.models import MLP
 from metarun.run.drawings import GAP, HEADING, TILE, Tiles, to_png
 from metarun.run.pictures import draw_curves, draw_examples
@@ -136,8 +135,8 @@ def test_a_picture_that_cannot_be_drawn_fails_no_run(tmp_path, caplog):
 
 
 def test_a_signal_still_stops_the_run(tmp_path):
-    with pytest.raises(StoppedError):
-        draw_examples(_experiment(Letters(), Broken(StoppedError("SIGINT", 2))), {}, [1.0], tmp_path / "e.png")
+    with pytest.raises(KeyboardInterrupt):
+        draw_examples(_experiment(Letters(), Broken(KeyboardInterrupt())), {}, [1.0], tmp_path / "e.png")
 
 
 @pytest.mark.parametrize("metric", ["mse", "accuracy"])
