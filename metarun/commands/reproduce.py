@@ -76,14 +76,15 @@ def main(args: argparse.Namespace) -> None:
     now = describe_session(pinned, experiment, chunks)
     if changed := describe_changes(environment, now, config, pinned):
         print(printable(f"{'; '.join(changed)}: the repetition is of another, and may differ"), flush=True)
-    for line in _differing_environment(environment, now):
+    sessions = (environment, *environment.continued)
+    for line in dict.fromkeys(line for session in sessions for line in _differing_environment(session, now)):
         print(printable(line), flush=True)
     alone = not OUTPUTS.exists()
     copy = RunDir(make_dated_folder(OUTPUTS))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
     execute(pinned, copy.path, rundir.overrides(), rundir.choices(), reproduces=rundir.path)
     lines = [_without_extra_validations(text, config) for text in (original, read_metrics(copy))]
-    same_formula = all(session.intervals == now.intervals for session in (environment, *environment.continued))
+    same_formula = all(session.intervals == now.intervals for session in sessions)
     try:
         compared = _compare_lines(*(lines if same_formula else [[*map(_without_interval, some)] for some in lines]))
     except DiffersError as error:
@@ -118,7 +119,7 @@ def _with_threads_and_chunks(config: Config, environment: Environment) -> Config
 def _differing_environment(old: Session, new: Session) -> list[str]:
     """A line for each fact of the environment that is otherwise now."""
     flat = [{**s.plain(), **s.versions, **(s.git.plain() if s.git else {})} for s in (old, new)]
-    left_out = ("argv", "config", "versions", "git", "continued", "changed", "reproduces", *COMPARED)
+    left_out = ("argv", "config", "versions", "git", "continued", "after_step", "changed", "reproduces", *COMPARED)
     names = [name for name, value in flat[0].items() if name not in left_out and value not in ("", None)]
     return [f"environment: {n} was {flat[0][n]}, is {flat[1].get(n)}" for n in names if flat[0][n] != flat[1].get(n)]
 

@@ -131,7 +131,7 @@ def _announce(stack: ExitStack, dated: Path, run: Job, experiment: Any) -> None:
         if not rundir.holds_run:
             rundir.check_place()
         _, changes = held_run(rundir, run.config)
-        if not is_finished(rundir, changes):
+        if not is_finished(rundir, run.config, changes):
             stack.enter_context(Announcement()).begin(run.config, rundir.path, experiment)
 
 

@@ -138,7 +138,7 @@ def _draw(adapted: Adapted) -> Iterator[tuple[str, str, str]]:
     """Heading, data address and words of each picture: the images, or the function of one number."""
     inputs = adapted.trained.facts.inputs
     if adapted.curve is not None:
-        yield "The function before and after inner steps", *_draw_curve(adapted)
+        yield f"The function{' before and after inner steps' * bool(adapted.steps)}", *_draw_curve(adapted)
     if not adapted.classes or len(inputs["shape"]) != 3:
         return
     ink = inputs.get("invert", inputs["shape"][0] == 1)
@@ -172,7 +172,8 @@ def _draw_curve(adapted: Adapted) -> tuple[str, str]:
     assert adapted.support.values is not None
     assert adapted.queries.values is not None
     curve, support, queries = adapted.curve, adapted.support, adapted.queries
-    words = f"The function of {curve.axis.name} before and after {count_of(adapted.steps, 'inner step')}"
+    words = f"The function of {curve.axis.name}"
+    words += f" before and after {count_of(adapted.steps, 'inner step')}" if adapted.steps else ", as it was learned"
     with drawing_functions():
         figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         axes = figure.subplots()

@@ -130,10 +130,10 @@ def _describe_environments(entries: list[Entry]) -> list[tuple[str, str]]:
     """Versions and platforms, each with the names of the rows that were computed with them; '' for all rows."""
     found: dict[str, dict[str, None]] = {}
     for entry in entries:
-        for environment in (run.environment for run in entry.row.runs):
-            git = environment.git
-            parts = [f"{name} {version}" for name, version in environment.versions.items()]
+        for session in (s for run in entry.row.runs for s in (run.environment, *run.environment.continued)):
+            git = session.git
+            parts = [f"{name} {version}" for name, version in session.versions.items()]
             parts += [f"commit {git.commit[:12]}{' with changes' if git.dirty else ''}"] if git else []
-            parts += filter(None, (environment.platform, environment.cpu_capability))
+            parts += filter(None, (session.platform, session.cpu_capability))
             found.setdefault(", ".join(parts) or "unknown", {})[entry.label] = None
     return [("" if len(found) == 1 else ", ".join(names), text) for text, names in found.items()]

@@ -108,7 +108,9 @@ def drawing_functions() -> Iterator[None]:
 
 
 def choose_steps(steps: int) -> dict[int, str]:
-    """The inner steps out of 0..K after which a function is drawn, with their names."""
+    """The inner steps out of 0..K after which a function is drawn, with their names; without any it is the answer."""
+    if not steps:
+        return {0: "answer"}
     return {step: f"after {step}" if step else "before" for step in (0, 1, 5, steps) if step <= steps}
 
 

@@ -41,8 +41,9 @@ class Pace:
 
     def __post_init__(self):
         self._since = self.now()  # it does this
-        self._before: tuple[float, int] | None = None  # when the first outer step began, and steps done then
-        self._marks: deque[tuple[float, int]] = deque()  # (seconds, steps done) after outer steps: one a second
+        self._before: float | None = None  # when the first outer step began
+        self._done = 0  # outer steps since then: of an algorithm that does not train only the last of all is done
+        self._marks: deque[tuple[float, int]] = deque()  # (seconds, outer steps since) after outer steps: one a second
         self._newest: tuple[float, int] | None = None
         self._last = self._since  # the end of the last outer step
         self._validated = 0.0  # seconds of all validations, which the marks leave out
@@ -55,13 +56,14 @@ class Pace:
             self._validations.append(now - self._since)
             self._validated += now - self._since
         if self._newest is None:
-            self._before = (now - self._validated, self.step)
+            self._before = now - self._validated
         self.doing, self._since, self._last = doing, now, now
 
     def outer_step(self, step: int) -> None:
         """An outer step is done."""
         self._last, self.step = self.now(), step
-        newest = (self._last - self._validated, step)
+        self._done += 1
+        newest = (self._last - self._validated, self._done)
         if not self._marks or newest[0] - self._marks[-1][0] >= 1:
             self._marks.append(newest)
         while len(self._marks) > 2 and newest[0] - self._marks[1][0] > RECENT:
@@ -75,7 +77,7 @@ class Pace:
         if newest is None or self._before is None:
             return None
         mark = self._marks[0]
-        first = mark if newest[1] > mark[1] else self._before
+        first = mark if newest[1] > mark[1] else (self._before, 0)
         return (newest[0] - first[0]) / (newest[1] - first[1])
 
     @property

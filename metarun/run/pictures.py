@@ -13,11 +13,10 @@ from torch import Tensor
 
 from metarun.data.inputs import describe_inputs
 from metarun.engine.loop import Experiment
-from metarun.errors import StoppedError
 from metarun.files import write_atomically
 from metarun.models.functional import Params
 from metarun.run.axes import LABELS, format_axis
-from metarun.run.drawings import INK, Tiles, choose_steps, draw_function, drawing_functions, to_png, to_tiles_png
+from metarun.run.drawings import INK, Tiles, draw_function, drawing_functions, to_png, to_tiles_png
 from metarun.run.words import title
 from metarun.storage.metrics import Event
 from metarun.storage.records import Summary, Test
@@ -112,8 +111,6 @@ def draw_examples(experiment: Experiment, meta: Params, each: Sequence[float], p
         else:
             return
         write_atomically(path, to_tiles_png(figure, f"{'; '.join(words)}."))
-    except StoppedError:
-        raise
     except Exception as error:
         log.warning("no picture of test tasks: %s", reason(error))
 
@@ -135,9 +132,9 @@ def _draw_functions(experiment: Experiment, meta: Params, tasks: int) -> tuple[F
             task = batch.select(number)
             outputs, task = _predict(experiment, meta, task), task.to(torch.device("cpu"))
             last = len(outputs) - 1
-            names = choose_steps(last)
             errors = {step: float((outputs[step] - task.query_y).square().mean()) for step in {0, last}}
-            said = [f"{error:.3g} {names[step]}{' steps' if step else ''}" for step, error in errors.items()]
+            when = {0: " before", last: f" after {last} steps"} if last else {0: ""}
+            said = [f"{error:.3g}{when[step]}" for step, error in errors.items()]
             words.append(f"Test task {number}: error {', '.join(said)}")
             axes.set_title(words[-1], fontsize=9, weight="bold", loc="left")
             grid, truth, *support = (

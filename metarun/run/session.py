@@ -94,6 +94,7 @@ class Session:
         config, experiment = self.config, self.experiment
         self.begin(COMPILING if experiment.engine.mode == "compile" else TRAINING)
         with stop_between_steps() as received:
+            self._validate_last()
             for report in loop.meta_train(experiment, self.state, config.outer_steps, config.meta_batch):
                 step, values = report.step, {}
                 if step % config.log_every == 0:
@@ -124,6 +125,18 @@ class Session:
                         f"saved; to go on: {self.rundir.resume_command}",
                         signum,
                     )
+
+    def _validate_last(self) -> None:
+        """Validates and saves the state to begin with where it is the last, and was not when it was saved."""
+        processes, step = self.experiment.processes, self.state.step
+        if step == self.config.outer_steps and not processes.from_rank_zero(
+            self.recorder is not None and self.recorder.has_validation(step)
+        ):
+            self.begin(VALIDATING)
+            value = self._validate()
+            self.begin(TRAINING)
+            if value is not None and self._keep_if_best(value):
+                self._save()
 
     def _validate(self) -> float | None:
         """Validates the present state; returns the metric, or None where it is not finite.

@@ -65,15 +65,19 @@ def held_run(rundir: RunDir, config: Config) -> tuple[Config | None, list[str]]:
     return old, changes
 
 
-def is_finished(rundir: RunDir, changes: list[str]) -> bool:
-    """Whether a run has nothing left to do, given the keys of its config that were changed."""
+def is_finished(rundir: RunDir, config: Config, changes: list[str]) -> bool:
+    """Whether a run has nothing left to do, given its config and the keys of it that were changed.
+
+    One that was killed when it was about to go on to more outer steps is done only with those it had.
+    """
     status = rundir.status()
-    return status is not None and status.status == "done" and not any(policy(key).length for key in changes)
+    done = status is not None and status.status == "done" and status.steps in (None, config.outer_steps)
+    return done and not any(policy(key).length for key in changes)
 
 
 def finished_summary(rundir: RunDir, config: Config, changes: list[str]) -> Summary | None:
     """The summary of a run that has nothing left to do, given the keys of its config that were changed."""
-    if not is_finished(rundir, changes):
+    if not is_finished(rundir, config, changes):
         return None
     if (summary := rundir.summary()) and changes:
         log.warning("%s is finished: %s stays as it was", rundir.short, ", ".join(changes))

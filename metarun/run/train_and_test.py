@@ -36,7 +36,7 @@ from metarun.run.summary import earlier_tests, facts, summarize, test_tasks_of
 from metarun.run.words import describe_source
 from metarun.storage import checkpoint
 from metarun.storage.metrics import Recorder, parse_events
-from metarun.storage.records import Environment, Identity, Summary, Validation
+from metarun.storage.records import Environment, Summary, Validation
 from metarun.storage.rundir import RunDir
 
 log = logging.getLogger("metarun")
@@ -226,8 +226,9 @@ def _record_environment(
         original = str(reproduces) if reproduces else None
         rundir.write("environment.json", Environment(**now.model_dump(), reproduces=original))
         return 0
-    if not start.state.step:  # nothing is left of what the sessions before may have made of other data and code
-        before = before.model_copy(update={name: getattr(now, name) for name in Identity.model_fields})
+    if not start.state.step:  # nothing is left of what the sessions before made, perhaps of other data and code
+        made = {name: getattr(now, name) for name in type(now).model_fields if name != "argv"}
+        before = before.model_copy(update=made)
     now = now.model_copy(update={"after_step": start.state.step, "changed": changes})
     rundir.write("environment.json", before.model_copy(update={"continued": [*before.continued, now]}))
     return len(before.continued) + 1

@@ -140,7 +140,7 @@ class Recorder:
         metrics: str = "",
     ):
         self.metric, self.meta_batch, self.memory_mb, self.session = metric, meta_batch, memory_mb, session
-        self.first = self.step = step
+        self.step, self.done = step, 0  # outer steps of the run, and of this session: of some algorithms only the last
         self.lines = metrics.splitlines(keepends=True)
         write_atomically(rundir.metrics, metrics.encode())
         self.file = Appended(rundir.metrics)
@@ -156,9 +156,14 @@ class Recorder:
         """All of metrics.jsonl."""
         return "".join(self.lines)
 
+    def has_validation(self, step: int) -> bool:
+        """Whether there is a row for a validation after this outer step."""
+        return any((row["step"], row["split"]) == (step, "val") for row in map(json.loads, self.lines))
+
     def outer_step(self, step: int, values: dict[str, float]) -> None:
         """An outer step is done; a row if there are values: the loss and the metric, over its meta-batch."""
         self.step = step
+        self.done += 1
         if values:
             self._write_event(step, "train", values)
 
@@ -167,7 +172,7 @@ class Recorder:
         values = {self.metric: result.mean[-1], "ci95": result.ci95[-1], "tasks": result.tasks, "by_step": result.mean}
         self._write_event(step, split, values)
         seconds = time.monotonic() - self.began
-        tasks = (self.step - self.first) * self.meta_batch
+        tasks = self.done * self.meta_batch
         row = {"step": self.step, "session": self.session, "seconds": round(seconds, 3), "memory_mb": self.memory_mb()}
         self.timing.write((json.dumps({**row, "tasks_per_second": round(tasks / seconds, 1)}) + "\n").encode())
 

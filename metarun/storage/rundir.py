@@ -19,6 +19,7 @@ from metarun.text import reason, short_path, typed_path
 
 OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
+LARGEST_TASKS = 1_000_000_000  # of test_tasks.json: seven million tasks of twenty classes
 LARGEST_TEXT = 64_000
 # All that metarun makes in a run directory.
 FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb", "mlflow")
@@ -91,10 +92,10 @@ class RunDir:
         groups = ("algo", "data", "model", "device", "engine", "logger", "experiment")
         return {key: value for key, _, value in pairs if key in groups and value.isprintable()}
 
-    def read(self, name: str, record: type[R]) -> R | None:
+    def read(self, name: str, record: type[R], most: int = LARGEST_JSON) -> R | None:
         """A JSON file of the run as its record; None where there is none. Raises RunDirError: it is no such record."""
         try:
-            return record.from_json(read(self.path / name, LARGEST_JSON))
+            return record.from_json(read(self.path / name, most))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -127,7 +128,7 @@ class RunDir:
 
     def test_tasks(self) -> Tasks | None:
         """The metric of every test task."""
-        return self.read("test_tasks.json", Tasks)
+        return self.read("test_tasks.json", Tasks, LARGEST_TASKS)
 
     def tags(self) -> list[str]:
         """The words that its user gave it, in order; what is no such word in their file is passed over."""

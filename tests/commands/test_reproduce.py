@@ -104,12 +104,14 @@ def test_what_differs_in_the_environment_is_said_before_the_run_is_repeated(meta
     environment = json.loads(path.read_text())
     environment["versions"]["torch"] = "0.4.1"
     environment["device"] = "abacus"
+    environment["continued"] = [{"intervals": environment["intervals"], "versions": {"torch": "0.5"}}]
     path.write_text(json.dumps(environment))
     code, out, err = metarun("reproduce", "run")
     assert code == 0, err
     lines = out.splitlines()
     assert lines[0].startswith("environment: device was abacus, is ")
     assert lines[1].startswith("environment: torch was 0.4.1, is ")
+    assert lines[2].startswith("environment: torch was 0.5, is "), "and that of the session that went on"
     assert lines[-1] == "bitwise identical: 8 of 8 events"
 
 

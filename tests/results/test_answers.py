@@ -3,11 +3,13 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 from helpers.adapted import classified, regressed
 
 from metarun.results.answers import to_csv, to_html
+from metarun.run.drawings import choose_steps
 
 
 def _read(adapted):
@@ -44,6 +46,15 @@ def test_the_page_marks_mistakes_and_needs_nothing_else():
     page = to_html(classified([None] * 4, classes=["<script>x", "$\\frac{$"])).decode()
     assert "<script>" not in page
     assert "truth" not in page
+
+
+def test_of_a_function_that_was_learned_at_once_there_is_no_before():
+    adapted = regressed(np.ones((3, 1)), np.ones((3, 1)), curve=True)
+    curve = replace(adapted.curve, values=adapted.curve.values[-1:])
+    page = to_html(replace(adapted, outputs=adapted.outputs[-1:], curve=curve)).decode()
+    assert "The function of x, as it was learned" in page
+    assert "before" not in page
+    assert choose_steps(0) == {0: "answer"}
 
 
 def test_a_function_is_drawn_and_a_table_listed():

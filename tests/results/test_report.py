@@ -191,11 +191,13 @@ def test_the_devices_and_changes_of_all_sessions_are_said(finished):
     later = [
         {"device": "cpu", "threads": n, "after_step": n, "changed": ["device.threads"] * (n == 3)} for n in (1, 3, 3)
     ]
+    later[0]["versions"] = {"torch": "9.9"}
     edit("run", "environment.json", lambda e: e.update(device="cpu", threads=1, continued=later))
     words = Page(_write("run")).words
     assert "cpu, 1 thread, then cpu, 3 threads" in words
     assert words.count("went on") == 2
     assert "after outer step 3 with other device.threads" in words
+    assert "torch 9.9" in words
 
 
 def test_cells_have_their_colours_and_papers(run):

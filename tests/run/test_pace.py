@@ -59,6 +59,16 @@ def test_after_a_tenth_the_time_left_is_right_within_a_fifth(compiling, done, va
         assert left == pytest.approx(total - at, rel=0.2, abs=10)
 
 
+def test_steps_that_are_not_done_took_no_time():
+    """Of an algorithm that does not train only the last is."""
+    clock = [0.0]
+    pace = Pace(3000, 100, meta_batch=25, val_tasks=1, test_tasks=1, now=lambda: clock[0])
+    pace.begin(TRAINING)
+    clock[0] += 2
+    pace.outer_step(3000)
+    assert (pace.seconds_of_step, pace.tasks_per_second) == (2.0, 12.5)
+
+
 def test_a_step_of_a_minute_counts_down_while_it_lasts():
     clock = [0.0]
     pace = Pace(10, 100, meta_batch=1, val_tasks=1, test_tasks=1, now=lambda: clock[0])

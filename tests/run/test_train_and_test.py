@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.disk import PowerCut
 from PIL import Image
 
 from metarun.config.compose import compose
@@ -23,6 +24,10 @@ from metarun.run.train_and_test import execute
 from metarun.storage import checkpoint
 
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
+
+
+def cut_power():
+    raise PowerCut
 
 
 def _weights(run):
@@ -211,6 +216,39 @@ def test_a_run_can_be_made_longer_but_not_shorter(metarun):
         assert after == before, "what is refused changes nothing"
     assert "meta_steps=12" in Path("run/.hydra/overrides.yaml").read_text(), "the words it was begun with"
     assert json.loads(Path("run/environment.json").read_text())["continued"][0]["changed"] == ["meta_steps"]
+
+
+def test_a_run_that_was_killed_when_it_was_to_become_longer_does(metarun, monkeypatch):
+    metarun(*QUICK, "hydra.run.dir=run")
+    with monkeypatch.context() as patch:
+        patch.setattr("metarun.run.position.Reporter.write", lambda *_: cut_power())
+        with pytest.raises(PowerCut):
+            metarun("resume", "run", "meta_steps=16")
+    assert json.loads(Path("run/status.json").read_text())["status"] == "done", "of the 12 steps"
+    assert metarun("resume", "run")[0] == 0
+    assert json.loads(Path("run/summary.json").read_text())["training"]["outer_steps"] == 16
+
+
+def test_a_run_may_end_where_it_was_stopped(metarun, monkeypatch):
+    """At a step after which there was no validation."""
+    train = loop.meta_train
+
+    def stopped(*args):
+        for report in train(*args):
+            if report.step == 7:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            yield report
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "meta_train", stopped)
+        assert metarun("val_every=250", *QUICK[:1], *QUICK[2:], "hydra.run.dir=run")[0] == 128 + signal.SIGUSR1
+    code, _, err = metarun("resume", "run", "meta_steps=7")
+    assert code == 0, err
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert (summary["val"]["mse"]["step"], summary["training"]["outer_steps"]) == (7, 7)
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] == "val"] == [7]
+    assert metarun("reproduce", "run")[0] == 0
 
 
 def test_a_run_that_only_lacks_its_test_is_tested(metarun):
@@ -457,6 +495,26 @@ def test_a_run_that_failed_before_its_first_step_does_not_block_the_corrected_co
     assert environment["seed"] == 0
     assert "continued" not in environment or not environment["continued"]
     assert "seed=3" not in Path("run/.hydra/overrides.yaml").read_text()
+    assert metarun("reproduce", "run")[0] == 0
+
+
+def test_nothing_stays_of_a_session_that_left_nothing(metarun, monkeypatch):
+    """Neither what its data was scaled by nor its chunk; those would be wrong for adapt, and for reproduce."""
+
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "meta_train", no_memory)
+        assert metarun(*QUICK, "hydra.run.dir=run")[0] == 1
+    path = Path("run/environment.json")
+    before = json.loads(path.read_text())
+    assert before["chunk"] == 25
+    path.write_text(json.dumps(before | {"inputs": {"kind": "others"}}))
+    assert metarun("resume", "run", "engine.chunk=7")[0] == 0
+    environment = json.loads(path.read_text())
+    assert (environment["chunk"], environment["inputs"]) == (7, before["inputs"])
+    assert environment["argv"] == before["argv"], "the words that began it"
     assert metarun("reproduce", "run")[0] == 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -34,6 +35,21 @@ def test_events_are_read_as_they_were_written(tmp_path):
     timing = last_timing(rundir)
     assert (timing.step, timing.session, timing.memory_mb) == (2, 0, 99)
     assert timing.tasks_per_second > 0
+
+
+def test_tasks_of_steps_that_were_not_done_are_not_counted(tmp_path, monkeypatch):
+    """Of an algorithm that does not train only the last is."""
+    rundir, clock = RunDir(tmp_path), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    recorder = _recorder(rundir)
+    clock[0] += 2
+    recorder.outer_step(3000, {"mse": 1.0})
+    assert not recorder.has_validation(3000)
+    recorder.evaluation(3000, "val", RESULT)
+    assert recorder.has_validation(3000)
+    recorder.evaluation(3000, "test", RESULT)
+    recorder.close()
+    assert last_timing(rundir).tasks_per_second == recorder.meta_batch / 2
 
 
 def test_metrics_are_restored_whatever_has_become_of_the_file(tmp_path):

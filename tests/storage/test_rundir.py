@@ -12,7 +12,7 @@ import pytest
 
 from metarun.config.compose import compose
 from metarun.errors import RunDirError
-from metarun.storage.records import Environment, Status
+from metarun.storage.records import Environment, Status, Tasks
 from metarun.storage.rundir import FOLDERS, RunDir
 
 
@@ -47,6 +47,12 @@ def test_a_file_that_is_missing_is_none(tmp_path):
     assert rundir.overrides() == []
     assert rundir.choices() == {}
     assert not rundir.holds_run
+
+
+def test_a_test_of_a_million_tasks_is_read_back(tmp_path):
+    tasks = Tasks(digest="d", each=[0.123456789] * 1_000_000)
+    (tmp_path / "test_tasks.json").write_bytes(tasks.to_json())
+    assert RunDir(tmp_path).test_tasks() == tasks
 
 
 def test_status_says_what_is_known(tmp_path):
