@@ -224,7 +224,11 @@ def clusters_of(source: TaskSource, seed: int, split: Split, index: Tensor) -> T
 
 
 def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """[n] loss of each example: cross-entropy of [n, N] logits, or squared error averaged over the outputs."""
+    """[n] loss of each example: cross-entropy of [n, N] logits, or squared error averaged over the outputs.
+
+    At least in float32, however the outputs were rounded (engine.autocast); so is score().
+    """
+    outputs = _in_full(outputs)
     if targets.is_floating_point():
         return (outputs - targets).square().mean(dim=-1)
     return F.cross_entropy(outputs, targets, reduction="none")
@@ -235,10 +239,15 @@ def score(outputs: Tensor, targets: Tensor) -> Tensor:
 
     Logits that are not finite give nan rather than the accuracy of a guess.
     """
+    outputs = _in_full(outputs)
     if targets.is_floating_point():
         return (outputs - targets).square().mean()
     accuracy = (outputs.argmax(dim=-1) == targets).to(outputs.dtype).mean()
     return torch.where(outputs.isfinite().all(), accuracy, torch.nan)
+
+
+def _in_full(outputs: Tensor) -> Tensor:
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 def better(metric: Metric, new: float, old: float | None) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metarun.errors import SettingError
-from metarun.tasks import keys, minibatches, owner_of, sizes, ways_of
+from metarun.tasks import example_losses, keys, minibatches, owner_of, score, sizes, ways_of
 
 
 def test_minibatches_come_from_the_key_and_cover_the_points():
@@ -22,6 +22,18 @@ def test_minibatches_come_from_the_key_and_cover_the_points():
     for number in range(1500):
         counts += torch.bincount(next(minibatches(torch.tensor(number), 6, 2, 1)), minlength=6)
     assert ((counts - 500).abs() < 4 * 500**0.5).all(), "every point is as likely"
+
+
+def test_rounded_outputs_have_a_loss_and_a_score_of_full_precision():
+    """bfloat16 has no number between 0.664 and 0.668."""
+    logits, classes = torch.tensor([[2.0, 0], [0, 2], [2, 0]]).bfloat16(), torch.tensor([0, 1, 1])
+    assert score(logits, classes) == pytest.approx(2 / 3, abs=1e-7)
+    expected = -logits.double().log_softmax(dim=1)[range(3), classes]
+    torch.testing.assert_close(example_losses(logits, classes), expected.float())
+    values = torch.tensor([[1.0], [2], [4]]).bfloat16()
+    assert score(values, torch.tensor([[0.0], [0], [0]])) == 7
+    assert score(values, torch.full((3, 1), 0.3)) == pytest.approx((0.7**2 + 1.7**2 + 3.7**2) / 3)
+    assert example_losses(logits.double(), classes).dtype == torch.float64
 
 
 def test_tasks_in_a_row_have_an_owner_each_and_taken_again_the_same():

@@ -20,6 +20,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -74,7 +75,7 @@ class Baseline(Feedforward):
     def init(self) -> Params:
         """{name: tensor}: the learner's own weights, those of an output for each training class, and the mean."""
         learner = super().init()
-        like = next(iter(learner.values()))
+        like = next(iter(learner.values()), torch.zeros(()))  # of a learner that is only a head nothing is left
         weight = like.new_empty(self.train_classes, self.features)
         if self.train_classes:
             nn.init.uniform_(weight, -1 / math.sqrt(self.features), 1 / math.sqrt(self.features))

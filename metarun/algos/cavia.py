@@ -20,6 +20,7 @@ from metarun.algos.base import spell_model
 from metarun.algos.gradient import GradientBased
 from metarun.algos.inner import with_prefix, without_prefix
 from metarun.errors import SettingError, at_least, boolean, one_of
+from metarun.models.adopt import frozen_tensors
 from metarun.models.functional import Params, call, weights_of
 from metarun.tasks import Task, TaskSource
 
@@ -80,9 +81,10 @@ class CAVIA(GradientBased):
 
     def _find_showing(self, shape: Sequence[int]) -> set[str]:
         """The biases on which outputs depend, beyond rounding."""
-        params = {name: value.detach().requires_grad_() for name, value in weights_of(self.model).items()}
-        like = next(iter(params.values()))
-        x = torch.randn(EXAMPLES, *shape, generator=torch.Generator().manual_seed(0)).to(like)
+        weights = weights_of(self.model)
+        like = next(iter([*frozen_tensors(self.model).values(), *weights.values()]))  # what is frozen has its device
+        params = {name: value.detach().to(like.device).requires_grad_() for name, value in weights.items()}
+        x = torch.randn(EXAMPLES, *shape, generator=torch.Generator().manual_seed(0)).to(like.device)
         outputs = call(self.model, params, x)
         slopes = torch.autograd.grad(outputs.square().sum(), [params[name] for name in self.biases], allow_unused=True)
         largest = [0.0 if slope is None else float(slope.abs().max()) for slope in slopes]

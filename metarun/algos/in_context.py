@@ -1,6 +1,7 @@
 """An in-context learner: a transformer reads the support set and answers the queries in one pass.
 
-    a_n(x) = readout(h_L(x)),     h_{l+1} = h_l + attend(h_l; support's h_l) + mlp(h_l)     p(n | x) ∝ exp a_n(x)
+    g_l = h_l + attend(h_l; support's h_l),     h_{l+1} = g_l + mlp(g_l),     a_n(x) = readout(h_L(x))
+    p(n | x) ∝ exp a_n(x)
 
 A support point is a token of its features and its target, a query one of its features. All tokens attend to the support
 tokens alone and there are no positions: a query is answered as if it were the only one, and the order of the support

@@ -26,12 +26,20 @@ class Conv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """[n, filters, h, w] of [n, channels, H, W]."""
         if not compiling():
-            return super().forward(input)
+            return super()._conv_forward(*rounded(input, self.weight), None)
         # A product for all positions at once. Compiled, its preparation is fused, and it maps over tasks as a batch of
         # products; a convolution maps as a grouped one, whose second derivative takes the groups one after the other.
         windows = _windows(input.permute(0, 2, 3, 1), self.stride[0], self.kernel_size[0])
         weight = self.weight.permute(2, 3, 1, 0).reshape(-1, self.out_channels)
         return (windows.flatten(0, 2) @ weight).view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def rounded(*tensors: Tensor) -> list[Tensor]:
+    """The factors of a convolution, rounded where autocast would: mapped over tasks, it does not see convolutions."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return list(tensors)
+    return [tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors]
 
 
 def _windows(x: Tensor, stride: int, size: int) -> Tensor:

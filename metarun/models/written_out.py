@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from metarun.errors import SettingError
+from metarun.models.convolution import rounded
 from metarun.models.learner import normalise
 
 
@@ -80,6 +81,12 @@ def _instance_norm(
     return out if bias is None else out + bias.view(shape)
 
 
+def _convolve(convolve: Callable[..., Tensor], input: Tensor, weight: Tensor, *more: Any, **settings: Any) -> Tensor:
+    bias = more[0] if more else settings.pop("bias", None)
+    input, weight, *added = rounded(input, weight, *([] if bias is None else [bias]))
+    return convolve(input, weight, *(added or [None]), *more[1:], **settings)
+
+
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     dims = [d for d in range(v.dim()) if d != dim % v.dim()] if dim != -1 else list(range(v.dim()))
     return v * (g / v.square().sum(dims, keepdim=True).sqrt())
@@ -125,6 +132,7 @@ _WRITTEN_OUT: dict[Any, Callable[..., Any]] = {
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     F.instance_norm: _instance_norm,
+    **{convolve: partial(_convolve, convolve) for convolve in (F.conv1d, F.conv2d, F.conv3d)},
     torch._weight_norm: _weight_norm,
     F.hardsigmoid: _hardsigmoid,
     F.embedding_bag: _embedding_bag,

@@ -97,7 +97,8 @@ def build_experiment(config: Config, splits: Sequence[Split] = SPLITS, source: T
     except (TypeError, ValueError) as error:
         raise UsageError(f"algo.meta_optimizer: cannot be built: {error}") from error
     _expect("algo.meta_optimizer", optimizer, torch.optim.Optimizer)
-    if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
+    asks = inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty
+    if asks or isinstance(optimizer, torch.optim.SparseAdam):
         name = type(optimizer).__name__
         raise UsageError(f"{name} (algo.meta_optimizer): expected an optimiser that steps by a gradient, such as Adam")
     hash_code(config)  # while the files are what was imported

@@ -43,6 +43,12 @@ def test_its_head_has_the_training_classes_and_no_other(experiment):
     assert sum(map(len, by_number.values())) == len(set.union(*by_number.values())), "no drawing has two numbers"
 
 
+def test_a_learner_may_be_only_a_head():
+    """As on embeddings of another network: there is nothing to learn below it."""
+    shapes = {name: list(value.shape) for name, value in Baseline(MLP((3,), 2, hidden=[])).init().items()}
+    assert shapes == {WEIGHT: [0, 3], BIAS: [0], MEAN: [3]}, "until it is told of training classes"
+
+
 def test_it_learns_the_classes_that_a_task_is_made_of(experiment):
     algorithm, meta = experiment.algorithm, experiment.algorithm.init()
     task = experiment.source.sample(0, "train", torch.arange(1)).select(0)

@@ -28,6 +28,7 @@ BAD = [
     ("algo.meta_optimizer._target_=torch.optim.SGD +algo.meta_optimizer.betas=[0,1]", "betas|SGD"),
     ("+algo.meta_optimizer.betas=[2,3]", "algo.meta_optimizer|beta"),
     ("algo.meta_optimizer._target_=torch.optim.LBFGS", "LBFGS (algo.meta_optimizer)|Adam"),
+    ("algo.meta_optimizer._target_=torch.optim.SparseAdam", "SparseAdam (algo.meta_optimizer)|Adam"),
     ("algo._target_=metarun.algos.maml.Mamll", "Mamll"),
     (
         "algo.meta_optimizer._target_=metarun.config.targets.PathFinder",

@@ -10,14 +10,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.oracles import Linear, assert_same, image_tasks, maml, quadratic, run_engine
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarun import seeds
 from metarun.algos.maml_pp import MAMLpp
+from metarun.algos.protonet import ProtoNet
 from metarun.engine import chunking
 from metarun.engine.chunking import peak_bytes
 from metarun.engine.engine import Engine
 from metarun.errors import SettingError
 from metarun.models import Conv4
+from metarun.models.adopt import adopt
 
 
 @pytest.mark.parametrize(
@@ -213,6 +217,43 @@ def test_bfloat16_rounds_in_training_and_not_in_validation():
     cosine = F.cosine_similarity(exact[0], rounded[0], dim=0)
     assert 0.5 < cosine < 1 - 1e-6
     assert exact[3].equal(rounded[3])
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes in which types convolutions and their slopes are computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default):
+            self.dtypes.append(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+class Plain(nn.Module):
+    """Somebody's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3, bias=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.conv(x).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("mode", ["vmap", "loop"])
+@pytest.mark.parametrize("make", [maml, ProtoNet], ids=["inner steps", "one pass"])
+@pytest.mark.parametrize("model", ["conv4", "own"])
+def test_bfloat16_rounds_all_convolutions(mode, make, model):
+    """Mapped over tasks, and outside of inner steps, autocast itself sees none of them."""
+    tasks = image_tasks(torch.Generator().manual_seed(0)).to(torch.float32)
+    algorithm = make(Conv4((1, 16, 16), 3, filters=4) if model == "conv4" else adopt(Plain(), (1, 16, 16)))
+    with Convolutions() as seen:
+        gradient = Engine(mode, autocast="bfloat16").meta_gradient(algorithm, algorithm.init(), tasks)
+    assert set(seen.dtypes) == {torch.bfloat16}
+    assert gradient.losses.dtype == gradient.scores.dtype == torch.float32
 
 
 class Watched(Linear):
