@@ -247,7 +247,7 @@ def score(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _in_full(outputs: Tensor) -> Tensor:
-    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+    return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
 
 
 def better(metric: Metric, new: float, old: float | None) -> bool:
