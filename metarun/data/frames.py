@@ -166,7 +166,7 @@ def check_columns(frame: "DataFrame", names: Collection[str], where: str) -> Non
 def labels(column: "Series") -> "Series":
     """The cells as words, see spell(); None for gaps."""
     words = spell(column)
-    return words.where(~(_gaps(column) | words.isin(GAPS)), None)
+    return words.where(~(column.isna() | words.isin(GAPS)), None)
 
 
 def spell(column: "Series") -> "Series":
