@@ -76,15 +76,14 @@ def main(args: argparse.Namespace) -> None:
     now = describe_session(pinned, experiment, chunks)
     if changed := describe_changes(environment, now, config, pinned):
         print(printable(f"{'; '.join(changed)}: the repetition is of another, and may differ"), flush=True)
-    sessions = (environment, *environment.continued)
-    for line in dict.fromkeys(line for session in sessions for line in _differing_environment(session, now)):
+    for line in dict.fromkeys(line for old in environment.sessions for line in _differing_environment(old, now)):
         print(printable(line), flush=True)
     alone = not OUTPUTS.exists()
     copy = RunDir(make_dated_folder(OUTPUTS))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
     execute(pinned, copy.path, rundir.overrides(), rundir.choices(), reproduces=rundir.path)
     lines = [_without_extra_validations(text, config) for text in (original, read_metrics(copy))]
-    same_formula = all(session.intervals == now.intervals for session in sessions)
+    same_formula = all(session.intervals == now.intervals for session in environment.sessions)
     try:
         compared = _compare_lines(*(lines if same_formula else [[*map(_without_interval, some)] for some in lines]))
     except DiffersError as error:

@@ -120,7 +120,7 @@ def _read_events(row: Row, left_out: list[LeftOut]) -> list[list[Event]]:
 def _describe_devices(run: Run) -> str:
     """The devices that a run was computed on, from its begin to its end."""
     found = []
-    for session in (run.environment, *run.environment.continued):
+    for session in run.environment.sessions:
         threads = f", {count_of(session.threads, 'thread')}" if session.threads is not None else ""
         found.append(session.device + (threads if session.device == "cpu" else ""))
     return ", then ".join(dict.fromkeys(filter(None, found)))
@@ -130,7 +130,7 @@ def _describe_environments(entries: list[Entry]) -> list[tuple[str, str]]:
     """Versions and platforms, each with the names of the rows that were computed with them; '' for all rows."""
     found: dict[str, dict[str, None]] = {}
     for entry in entries:
-        for session in (s for run in entry.row.runs for s in (run.environment, *run.environment.continued)):
+        for session in (s for run in entry.row.runs for s in run.environment.sessions):
             git = session.git
             parts = [f"{name} {version}" for name, version in session.versions.items()]
             parts += [f"commit {git.commit[:12]}{' with changes' if git.dirty else ''}"] if git else []

@@ -289,6 +289,11 @@ class Environment(Session):
     continued: list[Session] = []  # in order
     reproduces: str | None = None  # the directory of the run that this one repeats; None where it repeats none
 
+    @property
+    def sessions(self) -> list[Session]:
+        """All sessions, in order."""
+        return [self, *self.continued]
+
 
 class Task(Record):
     """The task that an exported learner has learned; its support examples lie beside the weights."""
