@@ -7,7 +7,7 @@ regressed: the loss and the metric are the squared error, averaged over a point'
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from metarun import seeds
 from metarun.errors import at_least
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Metric = Literal["accuracy", "mse"]
 
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.data.packing import Packed
-from metarun.data.splitting import FRACTIONS, SPLITS, check_names, check_splitting, hash_splits, split_names
+from metarun.data.splitting import FRACTIONS, check_names, check_splitting, hash_splits, split_names
 from metarun.errors import DataError, one_of
-from metarun.tasks import Metric, Split, Task, keys, sizes, ways_of
+from metarun.tasks import SPLITS, Metric, Split, Task, keys, sizes, ways_of
 from metarun.text import count_of
 
 log = logging.getLogger("metarun")

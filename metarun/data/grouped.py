@@ -20,9 +20,9 @@ from metarun import seeds
 from metarun.data.columns import Columns
 from metarun.data.frames import labels, numbers
 from metarun.data.rows import Rows
-from metarun.data.splitting import SPLITS, hash_splits, split_names
+from metarun.data.splitting import hash_splits, split_names
 from metarun.errors import DataError
-from metarun.tasks import Metric, Sizes, Split, Task, keys
+from metarun.tasks import SPLITS, Metric, Sizes, Split, Task, keys
 from metarun.text import count_of
 
 if TYPE_CHECKING:

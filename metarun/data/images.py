@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from metarun import seeds
-from metarun.data.classes import SPLITS, ClassSource, log
+from metarun.data.classes import ClassSource, log
 from metarun.data.decode import decode_all, digest, image_size, is_grey, resize
 from metarun.data.layouts import LAYOUTS, Found, find_layout
 from metarun.data.packing import Chunks, Packed, describe_files, expand, load_packed
 from metarun.errors import DataError, SettingError, at_least, boolean, one_of
-from metarun.tasks import Split
+from metarun.tasks import SPLITS, Split
 
 LARGEST_SIZE = 84  # pixels, of images whose size nobody has set
 LOOKED_AT = 100  # files of which colour and size are looked at where they are not set

@@ -4,9 +4,8 @@ import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from metarun.errors import DataError, SettingError, at_least
-from metarun.tasks import Split
+from metarun.tasks import SPLITS, Split
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FRACTIONS = (0.64, 0.16, 0.2)
 
 

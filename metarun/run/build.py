@@ -24,9 +24,9 @@ from metarun.engine.ranks import world_size
 from metarun.errors import SettingError, UsageError
 from metarun.models.adopt import adopt, frozen_tensors
 from metarun.models.learner import Learner
-from metarun.run.contract import SPLITS, check_contract
+from metarun.run.contract import check_contract
 from metarun.run.identity import hash_code
-from metarun.tasks import Split, TaskSource
+from metarun.tasks import SPLITS, Split, TaskSource
 from metarun.text import spell, spell_class
 
 MEASURING_TASKS = 3  # what the engine wants to see before it chooses its chunks

@@ -19,24 +19,18 @@ import torch
 from torch import Tensor
 
 from metarun.algos.base import Algorithm
-from metarun.config.own_code import class_name, place_of
+from metarun.config.own_code import class_name
 from metarun.engine import loop
-from metarun.engine.engine import Engine
 from metarun.engine.loop import Experiment
-from metarun.errors import MetarunError, UsageError
 from metarun.models.functional import Params, call, weights_of
+from metarun.run.agreement import check_agreement
 from metarun.run.source_contract import check_source, refuse, refusing_global_draws, warn_of_leaks
 from metarun.run.summary import facts
 from metarun.run.words import describe_source
-from metarun.tasks import Split, Task, score
+from metarun.tasks import SPLITS, Split, Task, score
 from metarun.text import reason
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FEW = 20_000  # numbers in the inputs of a task from which it is cut down to a point of each class
-# Relative differences between vmap and loop, which are to notice a gradient that is wrong by 3e-3. The largest of all
-# algorithms, sources and published experiments of conf/ is 9e-14 in float64 and 2e-4 in float32.
-TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
-ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
 
 
 @dataclass
@@ -77,7 +71,7 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
     own = [class_name(part) for part in (algorithm, learner) if not _is_metarun(part)]
     if (own or thorough) and experiment.engine.mode != "loop":
         subject = " with ".join(own) or class_name(algorithm)
-        found.lines.append(("engine", _check_agreement(subject, algorithm.at(1.0), meta, few)))
+        found.lines.append(("engine", check_agreement(subject, algorithm.at(1.0), meta, few)))
     found.seconds = time.perf_counter() - begin
     return found
 
@@ -198,63 +192,6 @@ def _check_meta_loss(algorithm: Algorithm, meta: Params, task: Task) -> None:
     if algorithm.trains and not any(grad is not None and (grad != 0).any() for grad in grads):
         rule = "one that depends on the meta-parameters; leave out detach(), item() and no_grad()"
         refuse(algorithm, "meta_loss() has no gradient", rule)
-
-
-def _check_agreement(subject: str, algorithm: Algorithm, meta: Params, tasks: Task) -> str:
-    """How far vmap and loop agree, in words. Raises UsageError: they do not, or vmap cannot map the algorithm."""
-    for dtype in (torch.float64, torch.float32):
-        some, points = {name: value.to(dtype) for name, value in meta.items()}, tasks.to(dtype)
-        try:
-            alone = _compute(Engine("loop"), algorithm, some, points)
-        except Exception:
-            if dtype == torch.float32:
-                raise
-            continue
-        if any(part.dtype != dtype for part in (*alone[0].values(), alone[2])):
-            continue  # something in it is float32 for good
-        try:
-            mapped = _compute(Engine("vmap"), algorithm, some, points)
-        except MetarunError:
-            raise
-        except Exception as error:
-            place = f" ({place})" if (place := place_of(error)) else ""
-            remedy = "a function that torch.func.vmap can map: no item(), no `if` on a tensor; or take engine=loop"
-            raise UsageError(
-                f"{subject}: cannot be mapped over tasks: {reason(error)}{place}: expected {remedy}"
-            ) from error
-        differences = _differences(mapped, alone)
-        if max(differences.values()) > TOLERANCE[dtype]:
-            # At a kink, or where the inner loop diverges, a rounding makes as much of a difference.
-            generator = torch.Generator().manual_seed(0)
-            signs = {n: torch.randint(2, v.shape, generator=generator).to(v) * 2 - 1 for n, v in some.items()}
-            nearby = {name: value * (1 + ROUNDING[dtype] * signs[name]) for name, value in some.items()}
-            of_rounding = _differences(_compute(Engine("loop"), algorithm, nearby, points), alone)
-            for name, difference in differences.items():
-                if difference > TOLERANCE[dtype] and difference > 10 * of_rounding[name]:
-                    rule = "the same of tasks together (vmap) and alone; mend what mixes tasks, or take engine=loop"
-                    raise UsageError(f"{subject}: {name} of vmap and loop differs by {difference:.1e}: expected {rule}")
-        return f"vmap and loop agree to {max(differences.values()):.0e} ({str(dtype).removeprefix('torch.')})"
-    raise AssertionError("float32 returns or raises")
-
-
-def _compute(engine: Engine, algorithm: Algorithm, meta: Params, tasks: Task) -> tuple[Params, Tensor, Tensor]:
-    """The meta-gradient, the meta-losses and the predictions of some tasks."""
-    gradient = engine.meta_gradient(algorithm, meta, tasks)
-    with torch.no_grad():
-        predicted = engine.map_tasks(algorithm.predictions, meta, tasks)
-    return gradient.grads, gradient.losses, predicted
-
-
-def _differences(a: tuple[Params, Tensor, Tensor], b: tuple[Params, Tensor, Tensor]) -> dict[str, float]:
-    """Relative differences by name; 0 where numbers are not finite, which the run will say."""
-    whole = float(torch.stack([grad.double().norm() for grad in b[0].values()]).norm())
-    pairs = {f"the meta-gradient ({name})": (a[0][name], grad, 1e-3 * whole) for name, grad in b[0].items()}
-    pairs |= {"the meta-loss": (a[1], b[1], 1e-3), "predictions()": (a[2], b[2], 1e-3)}
-    found = {}
-    for name, (x, y, least) in pairs.items():
-        difference = float((x.double() - y.double()).norm() / (y.double().norm() + least + 1e-30))
-        found[name] = difference if difference < float("inf") else 0.0
-    return found
 
 
 def _on_few_points(experiment: Experiment, tasks: Task, check: Callable[[Task], Any]) -> tuple[Task, Any]:

@@ -14,10 +14,9 @@ from metarun.config.schema import Config
 from metarun.data.inputs import describe_inputs
 from metarun.engine.chunking import Chunks
 from metarun.engine.loop import Experiment
-from metarun.run.contract import SPLITS
 from metarun.run.identity import identify
 from metarun.storage.records import Git, Session
-from metarun.tasks import Split, clusters_of
+from metarun.tasks import SPLITS, Split, clusters_of
 
 PACKAGES = ("metarun", "torch", "torchvision", "numpy", "pillow", "hydra-core", "omegaconf")
 

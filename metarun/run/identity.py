@@ -18,10 +18,9 @@ from metarun.config.schema import Config
 from metarun.config.targets import targets
 from metarun.engine.loop import Experiment
 from metarun.errors import RunDirError
-from metarun.run.contract import SPLITS
 from metarun.storage.records import Identity
 from metarun.storage.rundir import RunDir
-from metarun.tasks import Split, TaskSource
+from metarun.tasks import SPLITS, Split, TaskSource
 from metarun.text import short_path
 
 FIRST_TASKS = 2  # of a split

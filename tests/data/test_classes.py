@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from metarun.data.classes import SPLITS, ClassSource
+from metarun.data.classes import ClassSource
 from metarun.data.packing import Packed
 from metarun.errors import DataError, SettingError
+from metarun.tasks import SPLITS
 
 COUNTS = {f"class{n:02d}": 3 + 7 * n % 90 for n in range(25)}  # from 3 to 87
 

@@ -16,8 +16,7 @@ from metarun import seeds
 from metarun.engine.engine import Engine
 from metarun.errors import DataError, SettingError
 from metarun.models import Conv4
-
-SPLITS = ("train", "val", "test")
+from metarun.tasks import SPLITS
 
 
 @pytest.mark.parametrize("real", [False, True])

@@ -12,9 +12,10 @@ from helpers.runs import QUICK
 from helpers.tables import cities
 from sklearn.preprocessing import StandardScaler
 
-from metarun.data.splitting import SPLITS, split_names
+from metarun.data.splitting import split_names
 from metarun.data.table import Table
 from metarun.errors import DataError, SettingError, UsageError
+from metarun.tasks import SPLITS
 
 CPU = torch.device("cpu")
 HALVES = [0.5, 0.25, 0.25]  # six, three and three of the twelve cities

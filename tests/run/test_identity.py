@@ -9,8 +9,7 @@ from metarun.config.compose import compose
 from metarun.data.sinusoid import Sinusoid
 from metarun.run.identity import describe_changes, digest_first_tasks
 from metarun.storage.records import Identity
-
-SPLITS = ("train", "val", "test")
+from metarun.tasks import SPLITS
 
 
 class Own(Sinusoid):
