@@ -11,11 +11,12 @@ from helpers.own_data import write_own_data
 from helpers.runs import ROOT, train
 
 import metarun as metarun_package
-from metarun.config.compose import compose, reference_config
+from metarun.config.compose import compose
 from metarun.config.folders import OWN
 from metarun.config.keys import differing_keys, leaves, policy
 from metarun.config.overrides import combinations, parse
 from metarun.config.published import published
+from metarun.config.through_hydra import reference_config
 from metarun.results import runs
 from metarun.run.build import build_experiment
 

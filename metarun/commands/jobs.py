@@ -12,7 +12,7 @@ from metarun.commands.common import find_choices
 from metarun.commands.search import Search
 from metarun.commands.search_space import cover
 from metarun.commands.sweep import check_together, refuse_ranges, refuse_twins
-from metarun.config.compose import complete, compose, hydra_settings, reference_config
+from metarun.config.compose import complete, compose
 from metarun.config.folders import ConfigFolders
 from metarun.config.jobs import expand, settings_for_all
 from metarun.config.keys import key_of
@@ -21,6 +21,7 @@ from metarun.config.own_code import explaining
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import Config, check
 from metarun.config.search import PLUGIN
+from metarun.config.through_hydra import hydra_settings, reference_config
 from metarun.errors import DataError, UsageError
 
 

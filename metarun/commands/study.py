@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarun.config.compose import HYDRA
 from metarun.config.saved import dump
 from metarun.config.targets import build
+from metarun.config.through_hydra import HYDRA
 from metarun.errors import UsageError
 from metarun.files import write_atomically
 from metarun.text import reason

@@ -39,18 +39,13 @@ from metarun.commands.sweep import (
 )
 from metarun.commands.sweep_progress import NOTES, SweepProgress, note
 from metarun.commands.words import as_settings
-from metarun.config.compose import (
-    HYDRA,
-    complete,
-    compose,
-    forget_composed,
-    search_path,
-)
+from metarun.config.compose import complete, compose
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of
 from metarun.config.overrides import quote_path, spell_as_typed, spell_for_hydra
 from metarun.config.own_code import explaining
 from metarun.config.schema import check
+from metarun.config.through_hydra import HYDRA, forget_composed, search_path
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
 from metarun.errors import DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
 from metarun.storage.rundir import RunDir, make_dated_folder, name_dated_folder

@@ -16,7 +16,7 @@ def differing_settings(config: Config, choices: dict[str, str]) -> dict[str, tup
 
     None where there is nothing to compare with: a choice is the user's own, or there is no such one any more.
     """
-    from metarun.config.compose import reference_config  # which imports Hydra
+    from metarun.config.through_hydra import reference_config  # which imports Hydra
 
     chosen = {group: name for group, name in choices.items() if group in GROUPS}
     if not {"algo", "data"} <= chosen.keys() or any(name not in OWN.options(group) for group, name in chosen.items()):

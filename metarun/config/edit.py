@@ -7,11 +7,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from metarun.config.compose import check_unlisted, is_there, plain_config, reference_config
+from metarun.config.compose import check_unlisted, is_there
 from metarun.config.folders import OWN, ConfigFolders
 from metarun.config.keys import NEWER, policy
 from metarun.config.overrides import parse
 from metarun.config.schema import Config, check
+from metarun.config.through_hydra import plain_config, reference_config
 from metarun.config.typecheck import check_types, find_parent, takes_integers
 from metarun.errors import UsageError
 

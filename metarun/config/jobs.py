@@ -10,9 +10,9 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from metarun.config.compose import hydra_settings, reference_config
 from metarun.config.folders import ConfigFolders
 from metarun.config.overrides import ZIP, check_zipped, combinations, parse
+from metarun.config.through_hydra import hydra_settings, reference_config
 from metarun.errors import UsageError
 from metarun.text import spell
 

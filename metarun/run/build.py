@@ -11,11 +11,11 @@ import torch
 
 from metarun import seeds
 from metarun.algos.base import Algorithm
-from metarun.config.compose import plain_config
 from metarun.config.folders import OWN
 from metarun.config.own_code import class_name
 from metarun.config.schema import Config
 from metarun.config.targets import build, settings_of, trusted_class
+from metarun.config.through_hydra import plain_config
 from metarun.engine.chunking import Chunks
 from metarun.engine.device import Device
 from metarun.engine.engine import Engine

@@ -8,13 +8,13 @@ evaluate    the test, and its files in RUN/eval/<date>/<time>
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from metarun.config.compose import forget_composed
 from metarun.config.edit import chosen_source, with_changes, with_source
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of, leaves, policy, value_in_test
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import PATHS, Config
 from metarun.config.targets import settings_of
+from metarun.config.through_hydra import forget_composed
 from metarun.engine import loop
 from metarun.engine.loop import Experiment, State
 from metarun.errors import DataError, MetarunError, RunDirError, UsageError

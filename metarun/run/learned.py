@@ -5,8 +5,6 @@ scikit-learn itself is not needed. What a user can cause is a ValueError of one 
 n examples, N classes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from operator import index
 from pathlib import Path
@@ -16,9 +14,10 @@ import numpy as np
 from typing_extensions import Self
 
 from metarun.data.given import scale_of_target
-from metarun.data.inputs import encode, number_classes
+from metarun.data.inputs import number_classes
 from metarun.engine.device import borrowed
-from metarun.errors import DataError, DivergedError, UsageError, boolean
+from metarun.errors import boolean
+from metarun.run.given_arrays import as_value_errors, columns_of, encode_rows, rows_of, targets_of
 from metarun.run.loading import load_trained, save_trained
 from metarun.run.trained import Ready, Trained
 from metarun.storage.records import Task
@@ -93,10 +92,10 @@ class Learned:
         if trained.facts.metric != self.metric:
             cls = KINDS[trained.facts.metric].__name__
             raise ValueError(f"{self.run} (run): learns for {trained.facts.metric}: expected {self.metric}; use {cls}")
-        with _as_value_errors(), borrowed():
-            rows = _rows_of(trained, X)
-            x = _encode(trained, rows)
-            classes, targets = self._prepare(trained, _targets_of(y, len(x)))
+        with as_value_errors(), borrowed():
+            rows = rows_of(trained, X)
+            x = encode_rows(trained, rows)
+            classes, targets = self._prepare(trained, targets_of(y, len(x)))
             boolean(together=self.together)
             steps = None if self.inner_steps is None else index(self.inner_steps)
             task = Task(classes=classes, inner_steps=steps, together=self.together)
@@ -104,7 +103,7 @@ class Learned:
             order = np.argsort(targets, kind="stable") if classes else np.arange(len(x))  # by class, as eval has it
             fitted = replace(trained, facts=facts, support=(x[order], targets[order]))
             _build(fitted)
-        self._take(fitted, _columns_of(rows))
+        self._take(fitted, columns_of(rows))
         return self
 
     def save(self, path: str | Path) -> None:
@@ -138,14 +137,14 @@ class Learned:
     def _outputs(self, x: Any) -> np.ndarray:
         """[n, outputs] float32, after the last inner step."""
         fitted = self._fitted()
-        with _as_value_errors(), borrowed():
-            rows = _rows_of(fitted, x)
-            known, given = getattr(self, "n_features_in_", None), _columns_of(rows)
+        with as_value_errors(), borrowed():
+            rows = rows_of(fitted, x)
+            known, given = getattr(self, "n_features_in_", None), columns_of(rows)
             if known is not None and known != given and not hasattr(rows, "columns"):
                 raise ValueError(
                     f"X has {given} features, but {type(self).__name__} is expecting {known} features as input"
                 )
-            query = _encode(fitted, rows)
+            query = encode_rows(fitted, rows)
             assert fitted.support is not None
             return _build(fitted).answer(*fitted.support, query)[-1].numpy()
 
@@ -173,7 +172,7 @@ class LearnedClassifier(Learned):
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
         """The accuracy, in [0, 1]. Raises ValueError as predict()."""
         found = self.predict(X)
-        return float(np.mean(found == _targets_of(y, len(found))))
+        return float(np.mean(found == targets_of(y, len(found))))
 
     def _logits(self, x: Any) -> np.ndarray:
         """[n, N]; a learner with a head of its own may have more outputs than the task has classes."""
@@ -216,7 +215,7 @@ class LearnedRegressor(Learned):
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
         """R², 1 - the squared error's share of the targets' variance, at most 1. Raises ValueError as predict()."""
         values = self.predict(X)
-        y = _targets_of(y, len(values)).astype(np.float64)
+        y = targets_of(y, len(values)).astype(np.float64)
         error, whole = (((y - found) ** 2).sum(axis=0) for found in (values, y.mean(axis=0)))
         shares = np.where(whole > 0, error / np.where(whole > 0, whole, 1), error > 0)  # as scikit-learn has it
         return float(np.mean(1 - shares))
@@ -259,68 +258,9 @@ def _build(fitted: Trained) -> Ready:
     return fitted.build(len(task.classes) if task.classes else None, task.together, task.inner_steps)
 
 
-def _rows_of(trained: Trained, x: Any) -> Any:
-    """The examples; those of a learner of numbers or tables as an array, or the DataFrame that they are.
-
-    Raises ValueError: they are no rows.
-    """
-    if hasattr(x, "toarray"):
-        raise ValueError("a sparse matrix (X): expected a dense one; give X.toarray()")
-    inputs = trained.facts.inputs
-    if inputs["kind"] not in ("numbers", "table") or hasattr(x, "columns"):
-        return x
-    try:
-        rows = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
-    except ValueError as error:
-        raise ValueError("rows of unlike lengths (X): expected [n, columns]; fill or cut them") from error
-    if rows.dtype.kind == "c":
-        raise ValueError("Complex data not supported (X): expected real numbers")
-    if len(inputs["shape"]) == 1 and rows.ndim < 2:
-        raise ValueError(
-            f"{rows.ndim} dimensions (X): expected [n, columns]. Reshape your data: X[:, None], or X[None]"
-        )
-    if rows.ndim == 2 and not rows.shape[1]:
-        raise ValueError(f"0 feature(s) (shape={rows.shape}) while a minimum of 1 is required.")
-    return rows
-
-
-def _encode(trained: Trained, rows: Any) -> np.ndarray:
-    """[n, *input_shape] float32, of at least one example."""
-    x = encode(trained.facts.inputs, rows, "X")
-    if not len(x):
-        raise ValueError("0 examples (X): expected at least one; a minimum of 1 is required")
-    return x
-
-
-def _columns_of(rows: Any) -> int | None:
-    shape = getattr(rows, "shape", ())
-    return int(shape[1]) if len(shape) == 2 else None
-
-
-def _targets_of(y: Any, count: int) -> np.ndarray:
-    """[n] or [n, outputs]. Raises ValueError: they are not so many, or one is missing."""
-    if y is None:
-        raise ValueError("None (y): requires y to be passed, but the target y is None; pass it")
-    y = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
-    if y.shape[:1] != (count,):
-        raise ValueError(f"{list(y.shape)} (y): expected {count}, a class or target for each example of X")
-    if y.dtype.kind == "c" or (y.dtype.kind == "f" and not np.isfinite(y).all()):
-        raise ValueError("nan, infinity or complex (y): expected finite real numbers; drop those examples")
-    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-
-
 def _not_fitted() -> type[Exception]:
     try:
         from sklearn.exceptions import NotFittedError
     except ImportError:
         return ValueError
     return NotFittedError
-
-
-@contextmanager
-def _as_value_errors() -> Iterator[None]:
-    """What metarun finds wrong with examples and settings is a ValueError, as users of scikit-learn expect."""
-    try:
-        yield
-    except (DataError, UsageError, DivergedError) as error:
-        raise ValueError(str(error)) from error

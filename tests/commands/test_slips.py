@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from metarun.config.compose import forget_composed
+from metarun.config.through_hydra import forget_composed
 
 
 def _own(monkeypatch, finished):

@@ -1,7 +1,7 @@
 from metarun.config.catalogue import Catalogue
-from metarun.config.compose import reference_config
 from metarun.config.folders import ConfigFolders, conf_dir
 from metarun.config.keys import NEWER, leaves
+from metarun.config.through_hydra import reference_config
 
 
 def test_a_choice_has_the_keys_that_hydra_composes():

@@ -9,10 +9,11 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from metarun.config.compose import complete, compose, hydra_settings
+from metarun.config.compose import complete, compose
 from metarun.config.folders import OWN, ConfigFolders
 from metarun.config.overrides import spell_for_hydra
 from metarun.config.targets import settings_of
+from metarun.config.through_hydra import hydra_settings
 from metarun.errors import UsageError
 
 BAD = [

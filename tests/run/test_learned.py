@@ -24,7 +24,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import metarun
 from metarun.engine import device
 from metarun.errors import RunDirError
-from metarun.run import learned
+from metarun.run import given_arrays
 from metarun.run.build import build_experiment
 from metarun.run.learned import LearnedClassifier, LearnedRegressor
 from metarun.run.loading import load_trained, save_trained
@@ -75,7 +75,7 @@ SLOW = ("check_classifiers_train", "check_regressors_train", "check_estimator_sp
 @pytest.mark.parametrize("name", ["points", "waves"])
 def test_the_checks_of_scikit_learn(run, monkeypatch, name, length):
     """They have rows of all widths: here these are repeated or cut to the width of training, as a projection would."""
-    encode = learned.encode
+    encode = given_arrays.encode
 
     def encode_any_width(inputs, x, where):
         x, width = np.asarray(x), inputs["shape"][0]
@@ -83,7 +83,7 @@ def test_the_checks_of_scikit_learn(run, monkeypatch, name, length):
             x = x[:, np.arange(width) % x.shape[1]]
         return encode(inputs, x.reshape(len(x), -1) if x.size else np.zeros((len(x), width)), where)
 
-    monkeypatch.setattr(learned, "encode", encode_any_width)
+    monkeypatch.setattr(given_arrays, "encode", encode_any_width)
     done = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -172,7 +172,7 @@ def test_rows_of_a_table_are_answered_as_in_the_runs_own_test(run, name):
         task = source.sample(trained.config.seed, "test", torch.tensor([number])).select(0)
         city = list(order._order)[tables[number]]
         rows = frame[frame["city"] == city].set_index("age" if name == "wages" else "wage", drop=False)
-        encoded = learned.encode(trained.facts.inputs, rows)
+        encoded = given_arrays.encode(trained.facts.inputs, rows)
         find = [
             [int(np.flatnonzero((encoded == x.numpy()).all(axis=1))[0]) for x in part]
             for part in (task.support_x, task.query_x)
