@@ -24,6 +24,8 @@ TARGETS = ("y", "labels", "targets")
 GAPS = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None")  # cells without a value
 LARGEST = float(np.finfo(np.float32).max)  # learners compute in float32
 MOSTLY = 0.9  # a column with as large a share of numbers is one of numbers, and words in it are mistakes
+# A number with separators between its thousands, as 1,234 or 1.234.567,8; refused, for 1,234 may be 1.234 as well.
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.'\u00a0\u202f])\d{3}(\1\d{3})*([,.]\d+)?")
 MOST_NAMES = 30  # that a message lists
 
 
@@ -199,9 +201,11 @@ def numbers(
     given = ~_gaps(column)
     found = pandas.to_numeric(column.where(given), errors="coerce").astype(float)
     wrong = given & found.isna()
-    if wrong.any() and found.count() < mostly * given.sum():
+    separated = wrong & np.fromiter(map(_has_thousands, column), bool, len(column))
+    if wrong.any() and found.count() + separated.sum() < mostly * given.sum():
         return None
     for mask, rule in (
+        (separated, "a number without separators, such as 1234.5"),
         (wrong, "a number, as most of the column are"),
         (found.abs() > LARGEST, f"a finite number, at most {LARGEST:.2g} in size"),
     ):
@@ -212,6 +216,10 @@ def numbers(
                 f"correct it or leave it empty{instead}"
             )
     return found
+
+
+def _has_thousands(cell: Any) -> bool:
+    return isinstance(cell, str) and THOUSANDS.fullmatch(cell.strip()) is not None
 
 
 def _gaps(column: "Series") -> "Series":

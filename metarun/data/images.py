@@ -7,7 +7,7 @@ T tasks, N ways, E examples of a class, C channels, H and W pixels.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from metarun.data.layouts import LAYOUTS, Found, find_layout
 from metarun.data.packing import Chunks, Packed, describe_files, expand, load_packed
 from metarun.errors import DataError, SettingError, at_least, boolean, one_of
 from metarun.tasks import SPLITS, Split
+from metarun.text import count_of
 
 LARGEST_SIZE = 84  # pixels, of images whose size nobody has set
 LOOKED_AT = 100  # files of which colour and size are looked at where they are not set
@@ -169,9 +170,13 @@ class Images(ImageSource):
         except SettingError as error:  # of a split, which only the folder knows
             raise DataError(f"{error.value!r} (data.{error.name}): expected {error.expected}") from error
         digests: list[str] = []
+        greyed: list[str] = []
         if found.files:
             names = [path.relative_to(self.root).as_posix() for path in self._files(found)]
-            yield from _decoded(found, self._form_of(found))
+            size, channels, invert = self._form_of(found)
+            yield from _decoded(found, (size, channels, invert))
+            if self.channels is None and channels == 1:
+                greyed = _describe_greyed(names, self._files(found))
             digests = [digest(path).hex()[:32] for path in self._files(found)]
         else:
             names = [f"image {n} of {name}" for name in sorted(found.arrays) for n in range(len(found.arrays[name]))]
@@ -182,7 +187,7 @@ class Images(ImageSource):
         return {
             "layout": found.layout,
             "splits": found.splits,
-            "notes": [f"layout {found.layout}", *found.notes],
+            "notes": [f"layout {found.layout}", *found.notes, *greyed],
             "digests": digests,
             "names": names,
         }
@@ -216,6 +221,15 @@ def _decoded(found: Found, form: tuple[tuple[int, int], int, bool]) -> Iterator[
             chunk = [next(images) for _ in range(min(CHUNK, left))]
             left -= len(chunk)
             yield name, np.stack(chunk)
+
+
+def _describe_greyed(names: list[str], files: Iterable[Path]) -> list[str]:
+    """A line about images that were made grey since the first ones are; none where there are none."""
+    colour = [name for name, path in zip(names, files, strict=True) if not is_grey(path)]
+    if not colour:
+        return []
+    these = f"{count_of(len(colour), 'image')} made grey, such as {colour[0]}"
+    return [f"{these}, for the first images of all classes are grey; to keep colours: data.channels=3"]
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -146,6 +146,8 @@ def test_numbers_are_those_of_words_and_of_every_type():
     ):
         np.testing.assert_array_equal(numbers(_column(cells)), np.array(expected, dtype=float))
     assert numbers(_column(["1", "2", "many"])) is None, "words among them, so it is one of categories"
+    assert numbers(_column(["1,234", "many", "12,34", "1,2345"])) is None
+    assert numbers(_column(["a", "b"], dtype="category")) is None
     assert numbers(_column(pandas.array([1, None], dtype="Int64"))).tolist()[0] == 1.0
 
 
@@ -153,6 +155,11 @@ def test_numbers_are_those_of_words_and_of_every_type():
     ("cells", "said"),
     [
         ([*map(str, range(11)), "many"], "'many' (row 12 below the header, column 'age'): expected a number"),
+        (
+            ["950", "1,200", "12,345.5"],
+            "'1,200' (row 2 below the header, column 'age'): expected a number without separ",
+        ),
+        (["1.234.567,5", "2"], "'1.234.567,5' (row 1"),
         (["1", "-inf", "3"], "'-inf' (row 2 below the header, column 'age'): expected a finite number"),
         ([1.0, np.inf], "'inf' (row 2 below"),
         (

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from metarun.data import images
 from metarun.data.images import Images
 from metarun.errors import DataError, SettingError
 
@@ -60,6 +61,26 @@ def test_grey_images_have_one_channel_and_large_ones_are_shrunk(tmp_path):
         (tmp_path / f"{n}").mkdir()
         Image.new("L", (200, 100), n).save(tmp_path / f"{n}" / "a.png")
     assert Images(root=str(tmp_path)).input_shape == (1, 84, 84)
+
+
+def test_images_that_are_made_grey_as_the_first_ones_are_are_named(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "metarun")
+    monkeypatch.setattr(images, "LOOKED_AT", 6)  # two of each class
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for n in range(3):
+        (tmp_path / "all" / f"{n}").mkdir(parents=True)
+        for k in range(4):
+            mode = "RGB" if (n, k) == (1, 3) else "L"
+            Image.new(mode, (9, 9), 10 * n + k).save(tmp_path / "all" / f"{n}" / f"{k}.png")
+    line = "1 image made grey, such as 1/3.png"
+    for _ in range(2):  # from the cache too
+        caplog.clear()
+        _prepared(tmp_path / "all", splits=[0, 0, 1], shots=1, queries=1)
+        assert caplog.text.count(line) == 1
+    caplog.clear()
+    for settings in ({"channels": 1}, {"channels": 3}):
+        _prepared(tmp_path / "all", splits=[0, 0, 1], shots=1, queries=1, **settings)
+    assert line not in caplog.text
 
 
 def test_decoded_once_and_again_when_a_file_changes(folder, tmp_path, monkeypatch):
