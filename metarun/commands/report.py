@@ -11,7 +11,6 @@ Examples:
 """
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
@@ -56,12 +55,9 @@ def _serve(folders: list[str], evaluations: bool, port: int) -> None:
         if not Path(name).is_dir():
             raise UsageError(f"{name!r} (command line): expected a folder with runs")
     from metarun.results.live import Live, Server
+    from metarun.run.signals import until_ctrl_c
 
-    with Server(Live(folders, evaluations), port) as server:
-        try:
-            print(server.address, flush=True)
-            print("served on this machine alone; ctrl-C ends it", file=sys.stderr)
-            server.serve_forever()
-        except KeyboardInterrupt as error:
-            if getattr(error, "signum", signal.SIGINT) != signal.SIGINT:
-                raise
+    with Server(Live(folders, evaluations), port) as server, until_ctrl_c():
+        print(server.address, flush=True)
+        print("served on this machine alone; ctrl-C ends it", file=sys.stderr)
+        server.serve_forever()

@@ -7,7 +7,6 @@ process is gone without a word. In a pipe, or with once=true, it prints the runs
 
 import argparse
 import os
-import signal
 import sys
 import time
 
@@ -38,6 +37,7 @@ def _read_seconds(word: str) -> float:
 def main(args: argparse.Namespace) -> None:
     """Prints the runs, over and over on a terminal."""
     from metarun.results.watched import Watch, draw
+    from metarun.run.signals import until_ctrl_c
 
     check_folders(args.folders)
     folders = args.folders or FOLDERS
@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
         print(printable(draw(watch.look(), folders)))
         return
     before, size = 0, None
-    try:
+    with until_ctrl_c():
         while True:
             begin = time.monotonic()
             columns, lines = os.get_terminal_size(sys.stdout.fileno())
@@ -57,7 +57,4 @@ def main(args: argparse.Namespace) -> None:
             text = "".join(f"{line[:columns]}\x1b[K\n" for line in frame.split("\n"))
             print(f"{again}{text}\x1b[J", end="", flush=True)
             time.sleep(max(0.0, args.every - (time.monotonic() - begin)))
-    except KeyboardInterrupt as error:
-        if getattr(error, "signum", signal.SIGINT) != signal.SIGINT:
-            raise
-        print()  # below the ^C of the terminal
+    print()  # below the ^C of the terminal

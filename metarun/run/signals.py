@@ -51,6 +51,16 @@ def stop_at_once(remedy: str) -> Iterator[None]:
 
 
 @contextmanager
+def until_ctrl_c() -> Iterator[None]:
+    """What is inside goes on until ctrl-C, which is its good end; other signals stop it as they stop anything."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if getattr(error, "signum", signal.SIGINT) != signal.SIGINT:
+            raise
+
+
+@contextmanager
 def stop_between_steps() -> Iterator[Callable[[], int]]:
     """Inside, a signal is only remembered; a second one of its kind acts as it would have outside.
 
