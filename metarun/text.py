@@ -135,6 +135,10 @@ def short_path(path: Path) -> Path:
 
 
 def typed_path(path: Path) -> str:
-    """The short path for a command line: no shell and no option can mistake it."""
-    short = str(short_path(path))
+    """The short path for a command line: no shell and no option can mistake it.
+
+    The working directory itself has its whole name: hydra.job.chdir=true is in a run's, and no shell is there.
+    """
+    found = short_path(path)
+    short = str(path if found == Path(".") else found)
     return shlex.quote(f"./{short}" if short.startswith("-") else short)

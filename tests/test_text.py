@@ -1,8 +1,8 @@
-"""Numbers as people read them."""
+"""Numbers and paths as people read them."""
 
 import pytest
 
-from metarun.text import format_alike, format_metric
+from metarun.text import format_alike, format_metric, typed_path
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,11 @@ def test_a_value_and_its_interval_have_the_same_decimals_two_digits_of_the_inter
 
 def test_other_values_have_the_decimals_of_the_first_however_large_they_are():
     assert format_alike("mse", [0.3, 0.02, 1e8], 0.02) == ["0.300", "0.020", "100000000.000"]
+
+
+def test_a_path_to_type_names_the_same_folder_in_the_shell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"run": "run", "my run": "'my run'", "-run": "./-run", "a$b": "'a$b'"}
+    assert {name: typed_path(tmp_path / name) for name in names} == names
+    assert typed_path(tmp_path.parent) == str(tmp_path.parent)
+    assert typed_path(tmp_path) == str(tmp_path), "the shell may be in another folder: hydra.job.chdir"

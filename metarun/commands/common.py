@@ -15,7 +15,7 @@ from metarun.config.folders import conf_dir
 from metarun.engine.ranks import is_rank_zero
 from metarun.errors import RunDirError, UsageError
 from metarun.results.run_names import find_by_end, is_run
-from metarun.text import count_of, printable, short_path, typed_path
+from metarun.text import count_of, printable, typed_path
 
 if TYPE_CHECKING:
     from metarun.results.compare import Row
@@ -145,8 +145,8 @@ def set_up_logging() -> None:
 
 def print_run(summary: Summary, folder: Path) -> None:
     """Prints the closing words of a run, with where its files are and the command that repeats it."""
-    path = folder.resolve()
-    print_result(summary, {"files": str(short_path(path)), "reproduce": f"metarun reproduce {typed_path(path)}"})
+    path = typed_path(folder.resolve())
+    print_result(summary, {"files": path, "reproduce": f"metarun reproduce {path}"})
 
 
 def print_result(summary: Summary, more: dict[str, str]) -> None:
