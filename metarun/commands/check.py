@@ -9,11 +9,12 @@ import argparse
 import tempfile
 
 from metarun.engine.ranks import refuse_several_processes
-from metarun.text import printable
+from metarun.text import count_of, printable
 
 CHECKED = (
-    "shapes and types; equal tasks again, alone and in another order; splits apart; no global random numbers; no "
-    "support examples in the query; a gradient; answers that depend on no query answer, nor on the order of the query"
+    "shapes and types; equal tasks again, alone, in another order and built anew; splits apart; no global random "
+    "numbers; no support examples in the query; a gradient; answers that depend on no query answer, nor on the order "
+    "of the query"
 )
 
 
@@ -30,17 +31,25 @@ def main(args: argparse.Namespace) -> None:
     refuse_several_processes("check")
     from metarun.commands.folders import as_typed
     from metarun.commands.jobs import check_jobs, find_folders
-    from metarun.run.build import prepare_experiment
-    from metarun.run.contract import check_contract
+    from metarun.run.build import build_source, prepare_experiment
+    from metarun.run.contract import check_contract, is_metarun
+    from metarun.run.source_contract import check_built_anew
+    from metarun.tasks import SPLITS
 
     args.overrides = as_typed(args.words)
     with tempfile.TemporaryDirectory() as temporary:
         jobs, _ = check_jobs(args, find_folders(args, temporary if args.config_path else None))
         for job in jobs:
-            found = check_contract(prepare_experiment(job.config), thorough=True)
+            experiment = prepare_experiment(job.config)
+            found = check_contract(experiment, thorough=True)
+            if not is_metarun(experiment.source):
+                again = build_source(job.config)
+                again.prepare(experiment.device)
+                check_built_anew(experiment.source, again, job.config.seed, SPLITS)
             if args.multirun:
                 print(printable(f"{'job':<10} {' '.join(job.words)}"))
             for subject, line in found.lines:
                 print(printable(f"{subject:<10} {line}"))
             print(f"{'checked':<10} {CHECKED}")
-            print(f"{'':<10} all as expected, in {found.seconds:.1f} s", flush=True)
+            but = f" but for {count_of(len(found.doubts), 'warning')}, see above" if found.doubts else ""
+            print(f"{'':<10} all as expected{but}, in {found.seconds:.1f} s", flush=True)

@@ -8,6 +8,7 @@ S support points, Q query points, K inner steps, N outputs.
 """
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,22 +23,26 @@ from metarun.algos.base import Algorithm
 from metarun.config.own_code import class_name
 from metarun.engine import loop
 from metarun.engine.loop import Experiment
-from metarun.models.functional import Params, call, weights_of
+from metarun.models.functional import Params
 from metarun.run.agreement import check_agreement
-from metarun.run.source_contract import check_source, refuse, refusing_global_draws, warn_of_leaks
+from metarun.run.learner_contract import check_learner, describe_doubts
+from metarun.run.source_contract import check_source, find_leaks, refuse, refusing_global_draws
 from metarun.run.summary import facts
 from metarun.run.words import describe_source
 from metarun.tasks import SPLITS, Split, Task, score
 from metarun.text import reason
+
+log = logging.getLogger("metarun")
 
 FEW = 20_000  # numbers in the inputs of a task from which it is cut down to a point of each class
 
 
 @dataclass
 class Findings:
-    """What the check saw, for people: lines by subject."""
+    """What the check saw, for people: lines by subject; and what may not be meant so, which is logged too."""
 
     lines: list[tuple[str, str]] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -54,8 +59,8 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
     begin, found = time.perf_counter(), Findings()
     source, learner, algorithm = experiment.source, experiment.learner, experiment.algorithm
     tasks = check_source(source, experiment.seed, splits, experiment.device)
-    if not _is_metarun(source):
-        warn_of_leaks(source, experiment.seed, splits)
+    if not is_metarun(source):
+        found.doubts += find_leaks(source, experiment.seed, splits)
     found.lines += _describe_source(experiment, tasks)
     chosen = next(iter(tasks.values()))
     two = chosen.select(slice(0, 2))
@@ -63,15 +68,19 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
     with _without_traces(experiment, two, meta):
         if learner is not None:
             with refusing_global_draws(learner, "forward()"):
-                found.lines.append(("learner", _check_learner(experiment, two.select(0))))
+                found.lines.append(("learner", check_learner(experiment, two.select(0))))
+            if not is_metarun(learner):
+                found.doubts += describe_doubts(learner, source.metric, two.select(0).support_x)
         with refusing_global_draws(algorithm, "meta_loss() or predictions()"):
             check = partial(_check_answers, experiment, meta, trains="train" in splits)
             few, predicted = _on_few_points(experiment, two, check)
         found.lines.append(("algorithm", f"{class_name(algorithm)}: {_count(meta)}, predictions {predicted}"))
-    own = [class_name(part) for part in (algorithm, learner) if not _is_metarun(part)]
+    own = [class_name(part) for part in (algorithm, learner) if not is_metarun(part)]
     if (own or thorough) and experiment.engine.mode != "loop":
         subject = " with ".join(own) or class_name(algorithm)
         found.lines.append(("engine", check_agreement(subject, algorithm.at(1.0), meta, few)))
+    for line in found.doubts:
+        log.warning("%s", line, extra={"once": True})
     found.seconds = time.perf_counter() - begin
     return found
 
@@ -87,31 +96,6 @@ def _describe_source(experiment: Experiment, tasks: dict[Split, Task]) -> list[t
     lines.append(("facts", describe_source(record)))
     lines.append(("identity", ", ".join(f"{name}={value[:24]}" for name, value in source.identity().items())))
     return lines
-
-
-def _check_learner(experiment: Experiment, task: Task) -> str:
-    """What a learner gives for support inputs, in words."""
-    learner, x, outputs = experiment.learner, task.support_x, experiment.source.outputs
-    assert learner is not None
-    params = {name: value.to(x.device) for name, value in weights_of(learner).items()}
-    given, again = call(learner, params, x.clone()), call(learner, params, copied := x.clone())
-    if not torch.equal(copied, x):
-        refuse(learner, "forward() changes its inputs in place", "them to stay as they are; copy first")
-    if not isinstance(given, Tensor):
-        refuse(learner, f"outputs of type {type(given).__name__}", f"a tensor [{len(x)}, {outputs}]")
-    if list(given.shape) != [len(x), outputs]:
-        per = "logits of the classes" if experiment.source.metric == "accuracy" else "the targets have it"
-        rule = f"[{len(x)}, {outputs}], a row for each example as {per}; mend forward()"
-        refuse(learner, f"outputs of shape {list(given.shape)}", rule)
-    if not given.is_floating_point():
-        refuse(learner, f"outputs of type {str(given.dtype).removeprefix('torch.')}", "floating numbers")
-    if not given.isfinite().all():
-        refuse(learner, "outputs that are not finite, before any training", "numbers; mend its first weights")
-    if not torch.equal(given, again):
-        refuse(learner, "other outputs for the same inputs", "a pure function of inputs and parameters")
-    if any(value.requires_grad for value in params.values()) and not given.requires_grad:
-        refuse(learner, "outputs without a gradient", "outputs that depend on the parameters; leave out detach()")
-    return f"{class_name(learner)}: {sum(p.numel() for p in params.values()):,} parameters, outputs {list(given.shape)}"
 
 
 def _check_meta(experiment: Experiment) -> Params:
@@ -189,9 +173,13 @@ def _check_meta_loss(algorithm: Algorithm, meta: Params, task: Task) -> None:
     grads = ()
     if loss.requires_grad:
         grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    if algorithm.trains and not any(grad is not None and (grad != 0).any() for grad in grads):
+    if algorithm.trains and not any(grad is not None for grad in grads):
         rule = "one that depends on the meta-parameters; leave out detach(), item() and no_grad()"
         refuse(algorithm, "meta_loss() has no gradient", rule)
+    if algorithm.trains and not any((grad != 0).any() for grad in grads if grad is not None):
+        low, high = float(task.support_x.min()), float(task.support_x.max())
+        rule = "one to learn by; give classes different examples, and scale inputs to about -1 to 1"
+        refuse(algorithm, f"meta_loss() has a gradient of 0, for inputs from {low:.3g} to {high:.3g}", rule)
 
 
 def _on_few_points(experiment: Experiment, tasks: Task, check: Callable[[Task], Any]) -> tuple[Task, Any]:
@@ -231,7 +219,7 @@ def _cut(tasks: Task, classes: bool) -> Task:
 @contextmanager
 def _without_traces(experiment: Experiment, tasks: Task, meta: Params) -> Iterator[None]:
     """Refuses parts that change the tasks, the meta-parameters, or the learner's weights and buffers."""
-    own = [part for part in (experiment.learner, experiment.algorithm) if not _is_metarun(part)]
+    own = [part for part in (experiment.learner, experiment.algorithm) if not is_metarun(part)]
     subject = own[0] if own else experiment.algorithm
     kept = [*tasks._asdict().items(), *meta.items(), *experiment.algorithm.model.state_dict().items()]
     before = [value.clone() for _, value in kept]
@@ -241,7 +229,8 @@ def _without_traces(experiment: Experiment, tasks: Task, meta: Params) -> Iterat
             refuse(subject, f"a call changes {name} in place", "its arguments to stay as they are; copy first")
 
 
-def _is_metarun(part: object) -> bool:
+def is_metarun(part: object) -> bool:
+    """Whether a part is one of metarun's own, or none."""
     return part is None or "." not in class_name(part)
 
 

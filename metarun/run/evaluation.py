@@ -172,7 +172,9 @@ def _build(
         before = build_experiment(as_it_was, (), form)  # for a test on other data that of training need not be here
     if name is not None:
         config, source = build_other_source(config, trained, before, name, typed)
-    experiment = build_experiment(config, ("test",), source)
+    # The learner begins as that of the run did: of its class not all need be in a checkpoint.
+    experiment = build_experiment(replace(config, seed=trained.seed), ("test",), source)
+    experiment = replace(experiment, seed=config.seed)
     _refuse_without_effect(words, config.data, experiment.algorithm.training_only)
     check_ways_of_eval(before.source, experiment)
     return config, experiment, before

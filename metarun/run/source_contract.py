@@ -3,7 +3,6 @@
 T tasks, S support points, Q query points, N outputs.
 """
 
-import logging
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,8 +22,6 @@ TASKS = 4  # of a split. Support and query that overlap do so in all of them
 # For examples in several splits: 64 tasks or so many numbers. 20,000 images that all splits draw from are noticed, and
 # the few copies in a data set of the field are not.
 MANY, NUMBERS, LEAK = 64, 5_000_000, 0.01
-
-log = logging.getLogger("metarun")
 
 
 def refuse(part: object, given: str, expected: str) -> NoReturn:
@@ -172,8 +169,8 @@ def _check_overlap(source: TaskSource, split: Split, tasks: Task) -> None:
     refuse(source, f"support examples are in the query of {split} tasks", rule)
 
 
-def warn_of_leaks(source: TaskSource, seed: int, splits: Sequence[Split]) -> None:
-    """Logs a warning where splits share examples, as those of a source do that draws its classes from all.
+def find_leaks(source: TaskSource, seed: int, splits: Sequence[Split]) -> Iterator[str]:
+    """Lines about splits that share examples, as those of a source do that draws its classes from all.
 
     No error: tasks may have the same inputs by nature, such as molecules whose other properties are asked for.
     """
@@ -196,11 +193,21 @@ def warn_of_leaks(source: TaskSource, seed: int, splits: Sequence[Split]) -> Non
             known = set(examples[other])
             share = sum(row in known for row in examples[split]) / len(examples[split])
             if share > LEAK:
-                log.warning(
-                    "%s: %.0f %% of the examples in the first %d tasks of %s are in those of %s too: expected classes "
-                    "of its own in each split, unless tasks share their inputs by nature",
-                    *(class_name(source), 100 * share, len(numbers), split, other),
-                )
+                where = f"in the first {len(numbers)} tasks of {split} are in those of {other} too"
+                rule = "expected classes of its own in each split, unless tasks share their inputs by nature"
+                yield f"{class_name(source)}: {share:.0%} of the examples {where}: {rule}"
+
+
+def check_built_anew(source: TaskSource, again: TaskSource, seed: int, splits: Sequence[Split]) -> None:
+    """Raises UsageError where a source that was built twice, of the same settings, has other tasks or data."""
+    rule = "the same each time; seed what the constructor, prepare() or load() draws"
+    for split in splits:
+        index = torch.arange(TASKS)
+        if field := _differing_field(source.sample(seed, split, index), again.sample(seed, split, index)):
+            refuse(source, f"{field} of {split} tasks differs when the source is built anew", rule)
+    if (then := source.identity()) != (now := again.identity()):
+        keys = [key for key in then | now if then.get(key) != now.get(key)]
+        refuse(source, f"{', '.join(keys)} of identity() differs when the source is built anew", rule)
 
 
 def _rows(x: Tensor, y: Tensor) -> list[bytes]:

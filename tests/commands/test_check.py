@@ -55,6 +55,7 @@ def test_a_part_of_ones_own_is_named_before_a_folder_is_made(metarun, monkeypatc
 
 
 PARTS = """
+import numpy as np
 from metarun.algos.maml import MAML
 from metarun.data.sinusoid import Sinusoid
 
@@ -71,6 +72,16 @@ class Failing(MAML):
         if progress > 0.5:
             raise ValueError("no rate left")
         return self.meta_lr
+
+
+class Unseeded(Sinusoid):
+    def prepare(self, device):
+        super().prepare(device)
+        self.shift = float(np.random.default_rng().normal())
+
+    def sample(self, seed, split, index):
+        task = super().sample(seed, split, index)
+        return task._replace(query_y=task.query_y + self.shift)
 
 
 class NoMethods:
@@ -98,12 +109,17 @@ def own(metarun, monkeypatch):
     Path("own_parts_of_check.py").write_text(PARTS)
     for group in ("data", "algo"):
         Path("choices", group).mkdir(parents=True)
-    for name in ("Lines", "NoMethods"):
+    for name in ("Lines", "NoMethods", "Unseeded"):
         Path(f"choices/data/{name}.yaml").write_text(SOURCE % name)
     for name in ("Failing", "NoAlgorithm", "Forgets"):
         Path(f"choices/algo/{name}.yaml").write_text(f"_target_: own_parts_of_check.{name}")
     monkeypatch.setenv("METARUN_TRUST", "own_parts_of_check")
-    yield lambda *words: metarun("-cd", "choices", *words)
+
+    def run(*words):
+        verb = words[:1] if words[0] == "check" else ()
+        return metarun(*verb, "-cd", "choices", *words[len(verb) :])
+
+    yield run
     sys.modules.pop("own_parts_of_check", None)
 
 
@@ -120,6 +136,13 @@ def test_a_class_of_another_kind_is_refused(own, word, said):
     assert (code, err.count("\n")) == (2, 1), err
     assert err.startswith(f"metarun: error: {said}")
     assert not Path("run").exists()
+
+
+def test_data_that_is_other_each_time_is_refused_before_any_training(own):
+    code, _, err = own("check", "data=Unseeded")
+    assert code == 2
+    assert "own_parts_of_check.Unseeded: query_y of train tasks differs when the source is built anew" in err
+    assert own("check", "data=Lines")[0] == 0
 
 
 @pytest.mark.parametrize(

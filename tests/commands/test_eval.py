@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from helpers.own_data import write_own_data
 from helpers.results import edit
 from helpers.tables import cities
@@ -55,6 +57,44 @@ def test_eval_under_other_settings(metarun):
         assert code in (2, 4)
         assert said in err
         assert err.count("\n") == 1
+
+
+DRAWN = """
+import torch
+from torch import nn
+
+
+class Drawn(nn.Module):
+    built = []
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(1, 8), nn.Linear(8, 1)
+        self.register_buffer("mix", torch.randn(8, 8))
+        self.shift = torch.randn(8)
+        self.built.append(self.shift)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)) @ self.mix + self.shift)
+"""
+
+
+def test_other_tasks_are_given_to_the_learner_that_was_trained(metarun, monkeypatch):
+    """What its class draws for itself depends on the seed of the run; no checkpoint has it."""
+    Path("drawn_of_eval.py").write_text(DRAWN)
+    Path("choices/model").mkdir(parents=True)
+    Path("choices/model/drawn.yaml").write_text("_target_: drawn_of_eval.Drawn")
+    monkeypatch.setenv("METARUN_TRUST", "drawn_of_eval")
+    monkeypatch.syspath_prepend(str(Path().resolve()))
+    assert metarun(*QUICK, "-cd", "choices", "model=drawn", "hydra.run.dir=run")[0] == 0
+    code, _, err = metarun("eval", "run", "seed=1")
+    assert code == 0, err
+    built = sys.modules["drawn_of_eval"].Drawn.built
+    assert all(torch.equal(shift, built[0]) for shift in built)
+    (evaluated,) = Path("run/eval").glob("*/*")
+    assert yaml.safe_load((evaluated / "config.yaml").read_text())["seed"] == 1
+    first, second = (json.loads(path.read_text())["digest"] for path in sorted(Path("run").rglob("test_tasks.json")))
+    assert first != second, "other tasks"
 
 
 def test_places_of_an_evaluation_may_begin_with_the_home_folder(monkeypatch):

@@ -232,6 +232,77 @@ def test_a_learner_that_breaks_its_contract_is_refused(case):
         _check(net=make())
 
 
+class Listed(Net):
+    def __init__(self):
+        super().__init__()
+        self.more, self.same = [nn.Linear(1, 1)], [self.body]
+
+    def forward(self, x):
+        return super().forward(x) + self.more[0](x)
+
+
+class Drawn(Net):
+    def __init__(self):
+        super().__init__()
+        self.scales = {"a": torch.rand(1)}
+
+    def forward(self, x):
+        return super().forward(x) * self.scales["a"]
+
+
+class Idle(Net):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Linear(1, 1)
+        self.frozen = nn.Linear(1, 1).requires_grad_(False)
+
+
+class OfQuotients(Net):
+    """Its first layer's weight is a plain attribute that torch computes from two parameters, and a buffer is used."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("share", torch.tensor(0.5))
+        self.body[0] = nn.utils.weight_norm(nn.Linear(1, 8))
+
+    def forward(self, x):
+        return super().forward(x) * self.share
+
+
+class Shares(Net):
+    dim = 1
+
+    def forward(self, x):
+        return super().forward(x).softmax(self.dim)
+
+
+class SharesOfExamples(Shares):
+    dim = 0
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("make", "source", "expected"),
+    [
+        (Listed, Sinusoid, "Listed.more: holds weights in a list: expected nn.ModuleList"),
+        (Drawn, Sinusoid, "Drawn.scales: is no parameter and no buffer: expected register_buffer()"),
+        (Idle, Sinusoid, "Idle: outputs do not depend on spare.weight, spare.bias: expected"),
+        (lambda: Shares(2), Tabular, "Shares: outputs are positive and add up to 1 over the classes: expected logits"),
+        (
+            lambda: SharesOfExamples(2),
+            Tabular,
+            "SharesOfExamples: outputs are positive and add up to 1 over the examples",
+        ),
+        (Net, Sinusoid, None),
+        (OfQuotients, Sinusoid, None),
+    ],
+)
+def test_what_is_hardly_meant_in_a_learner_is_warned_of(make, source, expected, caplog):
+    doubts = _check(source(), make()).doubts
+    assert len(doubts) == (expected is not None), doubts
+    assert all(expected in line and line in caplog.text for line in doubts)
+
+
 def test_three_logits_for_two_ways_are_refused():
     with pytest.raises(UsageError, match=r"Net: outputs of shape \[6, 3\]: expected \[6, 2\]"):
         _check(Tabular(shots=3), Net(3))
@@ -253,6 +324,13 @@ class LossOfEachPoint(MAML):
 class NoGradient(MAML):
     def meta_loss(self, meta, task):
         return tuple(part.detach() for part in super().meta_loss(meta, task))
+
+
+@dataclass(eq=False, kw_only=True)
+class Level(MAML):
+    def meta_loss(self, meta, task):
+        loss, error = super().meta_loss(meta, task)
+        return 0 * loss, error
 
 
 @dataclass(eq=False, kw_only=True)
@@ -369,6 +447,7 @@ class WrongTogether(MAML):
 ALGORITHMS = {
     LossOfEachPoint: r"meta_loss\(\) gives a loss of shape \[10\]: expected a scalar",
     NoGradient: "has no gradient",
+    Level: r"has a gradient of 0, for inputs from -[\d.]+ to [\d.]+: expected one to learn by; .* scale inputs",
     NoSteps: r"predictions\(\) of shape \[10, 1\]: expected \[K\+1, 10, 1\]",
     Noisy: "other predictions for the same task",
     Counting: "other predictions for the same task",
