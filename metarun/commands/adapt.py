@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
     if args.format == "json":
         print(json.dumps(adapted.record(files).plain(), allow_nan=False))
     else:
-        print(printable("\n".join([*describe(adapted), *files])))
+        print(printable("\n".join([*describe(adapted, words.invert is not None), *files])))
 
 
 def _read_words(words: list[str]) -> Words:
@@ -145,24 +145,26 @@ def _read_task(trained: Trained, words: Words) -> tuple[Examples, Examples, list
     data = trained.facts.config["data"]
     apart = [data.get("task"), *(data.get("drop") or ())]
     if words.support is not None:
-        support = read_support(words.support, inputs, outputs, apart)
+        support = read_support(words.support, inputs, outputs, apart, data.get("task"))
         classes = classes_of(support, inputs) if outputs is None else None
     elif trained.support is not None:
         support, classes = support_of(trained)
     else:
         raise UsageError("support= (command line): is missing: expected the examples to learn from: support=FOLDER")
     queries = read_queries(words.query, inputs, outputs, classes or (), apart)
-    if inputs["kind"] == "images":
-        _warn_of_copies(support, queries)
+    _warn_of_copies(support, queries, "image" if inputs["kind"] == "images" else "row")
     return support, queries, classes
 
 
-def _warn_of_copies(support: Examples, queries: Examples) -> None:
+def _warn_of_copies(support: Examples, queries: Examples, noun: str) -> None:
+    """Warns of an image that is in both sets; rows may be equal by chance, but hardly all queries are support rows."""
     seen = {x.tobytes(): name for x, name in zip(support.x, support.names, strict=True)}
     same = [(name, seen[x.tobytes()]) for x, name in zip(queries.x, queries.names, strict=True) if x.tobytes() in seen]
-    if same:
+    if same and (noun == "image" or len(same) == len(queries.names)):
         more = f" (and {len(same) - 1} more)" if len(same) > 1 else ""
-        log.warning("%s (query) is the same image as %s (support)%s: it is no test of what was learned", *same[0], more)
+        first, other = (f"row {name}" if noun == "row" else name for name in same[0])
+        why = "it is no test of what was learned"
+        log.warning("%s (query) is the same %s as %s (support)%s: %s", first, noun, other, more, why)
 
 
 def _check_places(out: str | None, save: str | None) -> None:

@@ -72,6 +72,10 @@ class Column:
         words = self._as_in_training(labels(cells))
         return bool(words.notna().any() and not words.isin(self.values).any())
 
+    def count_new_gaps(self, cells: "Series") -> int:
+        """How many of the cells are gaps, where training had none; they are taken for the mean, or for no category."""
+        return 0 if self.gaps or self.kind == "constant" else int(labels(cells).isna().sum())
+
     def _as_in_training(self, words: "Series") -> "Series":
         """The words, with True and False spelled as in training: pandas makes them of true, TRUE and so on."""
         spelled = {value.capitalize(): value for value in self.values if value.capitalize() in ("True", "False")}

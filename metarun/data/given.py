@@ -82,7 +82,13 @@ def axis_of(inputs: dict[str, Any]) -> Scale | None:
     return None
 
 
-def read_support(path: str, inputs: dict[str, Any], outputs: int | None, apart: Sequence[str | None] = ()) -> Examples:
+def read_support(
+    path: str,
+    inputs: dict[str, Any],
+    outputs: int | None,
+    apart: Sequence[str | None] = (),
+    task: str | None = None,
+) -> Examples:
     """The examples to learn from: those of classes a class after the other, by name; else in the order of their rows.
 
     Args:
@@ -90,6 +96,7 @@ def read_support(path: str, inputs: dict[str, Any], outputs: int | None, apart: 
         inputs: the preprocessing of the run.
         outputs: C in regression; None: they have classes.
         apart: columns of the run's own table that were no inputs; of others that are left aside a line is logged.
+        task: the column of the run's own table by which its rows were parted into tasks; None: by none.
 
     Raises:
         DataError: it cannot be read; an example has no class or value; a class has no example, or is none of those
@@ -99,7 +106,7 @@ def read_support(path: str, inputs: dict[str, Any], outputs: int | None, apart: 
     if inputs["kind"] == "images":
         found = _encode_files(list_classes(Path(path)), [Path(path)], inputs, "support")
     else:
-        found = _read_rows(path, inputs, outputs, "support", labelled=True, apart=apart)
+        found = _read_rows(path, inputs, outputs, "support", labelled=True, apart=apart, task=task)
     if found.values is not None:
         return replace(found, y=scale_of_target(inputs).to_learner(found.values))
     known = {name: n for n, name in enumerate(classes_of(found, inputs))}
@@ -187,10 +194,19 @@ def _encode_files(
 
 
 def _read_rows(
-    path: str, inputs: dict[str, Any], outputs: int | None, where: str, labelled: bool, apart: Sequence[str | None]
+    path: str,
+    inputs: dict[str, Any],
+    outputs: int | None,
+    where: str,
+    labelled: bool,
+    apart: Sequence[str | None],
+    task: str | None = None,
 ) -> Examples:
-    """The rows of a table; the support set's are all labelled."""
+    """The rows of a table; the support set's are all labelled, and of one task."""
     frame = read_frame(path, where)
+    if task in frame.columns and len(values := labels(frame[task]).dropna().unique()) > 1:
+        rule = "expected those of one, as in training; they are learned together"
+        log.warning(f"{path} ({where}): rows of {len(values)} tasks ({task} {values[0]}, {values[1]} ...): {rule}")
     columns, targets = _input_columns(inputs, frame), _target_columns(inputs, outputs)
     if labelled or (outputs is not None and any(name in frame for name in targets)):
         check_columns(frame, targets, where)

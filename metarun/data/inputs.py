@@ -25,6 +25,7 @@ from metarun.data.decode import decode, fit_image, resize
 from metarun.data.frames import labels, spell
 from metarun.errors import DataError
 from metarun.tasks import TaskSource
+from metarun.text import count_of
 
 log = logging.getLogger("metarun")
 Plain = dict[str, Any]
@@ -238,6 +239,10 @@ def _encode_rows(inputs: Plain, x: Any, where: str) -> np.ndarray:
                 f"{cells.iloc[0]!r} (column {column.name!r}, {where}): expected values that training had: {values}; "
                 "no cell has one, and the learner sees none"
             )
+        if gaps := column.count_new_gaps(x[column.name]):
+            taken = "the mean of training" if column.kind in ("number", "frequency") else "no category"
+            given = f"{count_of(gaps, 'gap')} (column {column.name!r}, {where})"
+            log.warning(f"{given}: expected none, as in training; taken for {taken}")
     return found
 
 

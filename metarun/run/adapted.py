@@ -200,8 +200,8 @@ def _trace(
     return Curve(axis, axis.to_user(grid), values[..., 0]) if values.shape[-1] == 1 else None
 
 
-def describe(adapted: Adapted) -> list[str]:
-    """What came of it, in lines."""
+def describe(adapted: Adapted, inversion_given: bool = False) -> list[str]:
+    """What came of it, in lines; `inversion_given` is whether the user said if images are inverted."""
     queries, known = len(adapted.queries.names), adapted.judged
     classes = f" of {count_of(len(adapted.classes), 'class')}" if adapted.classes else ""
     steps = f", after {count_of(adapted.steps, 'inner step')}" if adapted.steps else ""
@@ -214,7 +214,9 @@ def describe(adapted: Adapted) -> list[str]:
         r2 = "" if known.r2 is None else f", R² {known.r2:.3f}"
         lines.append(f"{known.metric} {mean}{r2}{interval}")
     if adapted.trained.facts.inputs.get("invert"):
-        lines.append("images: inverted as in training, dark ink is bright (bright on dark already: invert=false)")
+        like = " as what was learned from" if adapted.trained.support is not None else " as in training"
+        remedy = "" if adapted.trained.support is not None else " (bright on dark already: invert=false)"
+        lines.append(f"images: inverted{'' if inversion_given else like}, dark ink is bright{remedy}")
     if queries <= FEW:
         lines += [f"{name}: {adapted.spell(n)}" for n, name in enumerate(adapted.queries.names)]
     if adapted.transductive and adapted.together:

@@ -172,6 +172,13 @@ def test_a_table_is_answered_in_its_own_units(metarun):
     said = re.search(r"mse (\S+) ± (\S+), R² (\S+)", out)
     assert float(said[1]) == pytest.approx(mean_squared_error(truth, taken), abs=0.06 * float(said[2]))
     assert float(said[3]) == pytest.approx(r2_score(truth, taken), abs=1e-3)
+    assert "tasks" not in err
+    assert "same row" not in err
+    frame[frame.city.isin(["city 1", "city 2"])].to_csv("mixed.csv", index=False)
+    _, _, err = metarun("adapt", "run", "support=mixed.csv", "query=rest.csv", "out=answers")
+    assert "mixed.csv (support): rows of 2 tasks (city city 1, city 2 ...): expected those of one" in err
+    _, _, err = metarun("adapt", "run", "support=few.csv", "query=few.csv", "out=answers")
+    assert "row 1 (query) is the same row as row 1 (support) (and 4 more): it is no test of what was learned" in err
 
 
 SUPPORT = ("support=points.csv", "query=grid.csv")

@@ -116,14 +116,14 @@ def test_classes_are_names_and_no_cells_of_a_table():
     assert number_classes({"target": {"name": "y", "classes": ["0.0", "1.0"]}}, np.array([0.0, 1.0])).tolist() == [0, 1]
 
 
-def test_a_category_of_which_training_had_no_value_is_said(caplog):
+def test_gaps_and_categories_that_training_had_not_are_said(caplog):
     column = {"name": "job", "kind": "category", "values": ["nurse", "smith"], "counts": {}, "gaps": False}
     rows = {"kind": "table", "shape": [2], "target": {"name": "y"}, "columns": [{**column, "mean": 0.0, "sd": 1.0}]}
     assert encode(rows, pandas.DataFrame({"job": [" nurse", "baker", ""]})).tolist() == [[1, 0], [0, 0], [0, 0]]
-    assert not caplog.messages
+    assert caplog.messages == ["1 gap (column 'job', examples): expected none, as in training; taken for no category"]
+    caplog.clear()
     assert not encode(rows, pandas.DataFrame({"job": ["", "baker"]}), "X").any()
-    (message,) = caplog.messages
-    assert message.startswith("'baker' (column 'job', X): expected values that training had: nurse, smith")
+    assert caplog.messages[0].startswith("'baker' (column 'job', X): expected values that training had: nurse, smith")
 
 
 NUMBERS = describe_inputs(Sinusoid())

@@ -12,7 +12,7 @@ CLASSES = ["cat", "dog"]
 
 
 def _trained(**facts):
-    return SimpleNamespace(path=Path("run"), facts=SimpleNamespace(name="run", summary=None, **facts))
+    return SimpleNamespace(path=Path("run"), support=None, facts=SimpleNamespace(name="run", summary=None, **facts))
 
 
 def classified(truth, transductive=False, together=False, classes=CLASSES):

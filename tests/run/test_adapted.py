@@ -27,6 +27,17 @@ def test_queries_with_a_known_class_are_judged_and_the_others_answered():
     assert record.answers[3].probabilities == [0.75, 0.25]
 
 
+def test_images_are_said_to_be_inverted_as_in_training_where_they_are():
+    asked, again = classified(["cat"] * 4), classified(["cat"] * 4)
+    again.trained.support = (again.support.x, np.arange(2))
+    for adapted, given, expected in (
+        (asked, False, "images: inverted as in training, dark ink is bright (bright on dark already: invert=false)"),
+        (asked, True, "images: inverted, dark ink is bright (bright on dark already: invert=false)"),
+        (again, False, "images: inverted as what was learned from, dark ink is bright"),
+    ):
+        assert [line for line in describe(adapted, given) if "invert" in line] == [expected]
+
+
 def test_batch_norm_over_all_queries_is_said_once():
     together = [line for line in describe(classified(["cat"] * 4, True, True)) if "batch norm" in line]
     alone = [line for line in describe(classified(["cat"] * 4, True, False)) if "batch norm" in line]
