@@ -18,7 +18,7 @@ from metarun.results.listing import Listed, read_listed, saved_step
 from metarun.results.run_names import is_evaluation
 from metarun.results.runs import find_runs
 from metarun.storage.metrics import parse_events, read_metrics
-from metarun.storage.records import Count, Environment, Metric, Record, Summary
+from metarun.storage.records import Count, EarlierTest, Environment, Metric, Record, Summary
 from metarun.storage.rundir import RunDir
 
 DIVERGED = re.compile("is not finite|no validation has a finite metric")  # in what a DivergedError says
@@ -71,6 +71,7 @@ class RunFacts(Record):
     choices: dict[str, str] = Field(default={})  # by group, as algo: maml
     settings: dict[str, Changed] | None = None  # that differ from the defaults; see Changed
     summary: Summary | None = None  # the content of summary.json
+    earlier: list[EarlierTest] = Field(default=[])  # the tests so far of a run that goes on, or is to
     environment: Environment | None = None  # where it computed: the content of environment.json
     host: str | None = None  # the machine of its last process
     saved_step: Count | None = None  # outer steps done in the newest checkpoint of a run that can go on from there
@@ -97,6 +98,7 @@ def show_run(path: Path) -> RunFacts:
         choices=_try(origin.choices) or {},
         settings=_changes_of(path, origin) if evaluation else _try(lambda: _find_settings(rundir)),
         summary=summary if evaluation or run.status == "done" else None,
+        earlier=summary.tests_so_far if summary and not evaluation and run.status != "done" else [],
         environment=_try(rundir.environment),
         host=status.host if status else None,
         saved_step=_try(lambda: saved_step(rundir)) if run.status in ("failed", "stopped", "stale") else None,

@@ -10,7 +10,7 @@ from metarun.results.chart import draw_chart
 from metarun.results.grid import Column, format_grid
 from metarun.results.listing_text import describe_age, describe_state
 from metarun.results.showing import RunFacts
-from metarun.run.words import closing_words
+from metarun.run.words import closing_words, describe_tests
 from metarun.text import count_of, format_bytes, format_duration, format_metric, short_path, spell_plain
 
 NAME = 14  # letters of a line's name, as in the closing words of a run
@@ -21,6 +21,8 @@ WIDEST = 100  # letters of a curve
 def as_text(facts: RunFacts, width: int | None, braille: bool = True) -> str:
     """The lines about a run: state, results, how it was made, curves, where it computed, files, how to go on."""
     results = closing_words(facts.summary, {}).strip().splitlines() if facts.summary else []
+    if facts.earlier:
+        results.append(_line("tested before", describe_tests(facts.metric or "", facts.earlier)))
     files = _line("files", ", ".join(f"{file.name} {format_bytes(file.bytes)}" for file in facts.files))
     parts = [
         _describe_state(facts),

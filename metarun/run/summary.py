@@ -86,18 +86,10 @@ def _describe_clusters(experiment: Experiment, result: Evaluation) -> Clusters |
 
 
 def earlier_tests(before: Summary | None, outer_steps: int) -> list[EarlierTest]:
-    """All tests that a run had before the one after these outer steps, given its summary so far.
-
-    A run that is extended is tested again on the same tasks, and a reader has to know how often: the best of several
-    tests is no test.
-    """
-    if before is None or before.steps is None or before.steps == outer_steps or before.checkpoint is None:
-        return before.earlier if before else []
-    test = before.test
-    last = EarlierTest(
-        mean=test.mean, ci95=test.ci95, outer_steps=before.steps, step=before.checkpoint.step, tasks=test.tasks
-    )
-    return [*before.earlier, last]
+    """All tests that a run had before the one after these outer steps, given its summary so far."""
+    if before is None:
+        return []
+    return before.earlier if before.steps == outer_steps else before.tests_so_far
 
 
 def facts(experiment: Experiment) -> tuple[Source, Inner | None, dict[str, str]]:

@@ -1,6 +1,8 @@
 """A summary's facts in words: the title of a run, its settings, its closing words. Imports no torch."""
 
-from metarun.storage.records import Clusters, Inner, Position, Source, Summary, Training
+from collections.abc import Sequence
+
+from metarun.storage.records import Clusters, EarlierTest, Inner, Position, Source, Summary, Training
 from metarun.text import count_of, format_duration, format_metric
 
 
@@ -110,13 +112,13 @@ def _spell_name(name: str) -> str:
 
 def _describe_earlier(summary: Summary) -> dict[str, str]:
     """The tests at earlier ends of a run that was extended; {} where there were none."""
-    if not summary.earlier:
-        return {}
-    results = [
-        f"{format_metric(summary.metric, test.mean, test.ci95)} after {test.outer_steps} outer steps"
-        for test in summary.earlier
-    ]
-    return {"tested before": f"{', '.join(results)} (on the same tasks)"}
+    return {"tested before": describe_tests(summary.metric, summary.earlier)} if summary.earlier else {}
+
+
+def describe_tests(metric: str, tests: Sequence[EarlierTest]) -> str:
+    """The tests at earlier ends of a run."""
+    results = [f"{format_metric(metric, t.mean, t.ci95)} after {t.outer_steps} outer steps" for t in tests]
+    return f"{', '.join(results)} (on the same tasks)"
 
 
 def _describe_checkpoint(summary: Summary) -> str:

@@ -190,6 +190,18 @@ class Summary(Record):
         return self.tests[self.metric]
 
     @property
+    def tests_so_far(self) -> list[EarlierTest]:
+        """This test and those before it, as they are of a run that goes on; without this where an old one lacks facts.
+
+        A run that is extended is tested again on the same tasks, and a reader has to know how often: the best of
+        several tests is no test.
+        """
+        if self.steps is None or self.checkpoint is None:
+            return self.earlier
+        test = {"mean": self.test.mean, "ci95": self.test.ci95, "tasks": self.test.tasks}
+        return [*self.earlier, EarlierTest(**test, outer_steps=self.steps, step=self.checkpoint.step)]
+
+    @property
     def validation(self) -> Validation | None:
         """The best validation; None for an evaluation."""
         return self.validations.get(self.metric)

@@ -124,6 +124,19 @@ def test_a_run_that_diverged_is_not_to_go_on():
     assert "metarun -cp run/.hydra algo.inner_lr=" in lines
 
 
+def test_the_tests_of_a_run_that_is_to_go_on_are_not_lost(finished):
+    shutil.copytree(finished, "run")
+    rundir = RunDir(Path("run"))
+    summary = rundir.summary()
+    assert show_run(Path("run")).earlier == []
+    rundir.write_status("stopped", 6, "SIGTERM: stopped", steps=8)
+    facts = show_run(Path("run"))
+    assert facts.summary is None
+    assert [(test.outer_steps, test.mean) for test in facts.earlier] == [(4, summary.test.mean)]
+    (line,) = (line for line in as_text(facts, None).splitlines() if line.startswith("tested before"))
+    assert "after 4 outer steps" in line
+
+
 def test_sessions_that_went_on_are_said():
     run = make_run("run", "stopped")
     environment = Environment(versions={"torch": "2"}, continued=[Session(after_step=7, changed=["device.name"])])
