@@ -120,14 +120,14 @@ def run_sweep(run: Callable[[], None], folder: Path, progress: SweepProgress, se
 
 def _print_runs(folder: Path, failed: list[dict]) -> None:
     """Prints a line for each run in the folder: the words that not all share, its result; and for each refused job."""
-    from metarun.results.runs import find_runs
+    from metarun.results.runs import find_runs, read_words
     from metarun.storage.rundir import RunDir
 
     lines = []
     for path in find_runs(folder) if folder.is_dir() else []:
         rundir = RunDir(path)
         try:
-            lines.append((rundir.overrides() or [path.name], describe_end(rundir), path))
+            lines.append(([*read_words(rundir).values()] or [path.name], describe_end(rundir), path))
         except MetarunError as error:
             lines.append(([path.name], f"failed: {error}", path))
     listed = {(path, result.partition(": ")[2]) for _, result, path in lines}

@@ -230,7 +230,8 @@ def read_run(path: Path) -> Run:
         raise RunDirError(f"summary.json: expected numbers of at most {LARGEST:g}, that can be compared")
     environment = rundir.environment() or Environment()
     sessions = environment if origin is rundir else origin.environment() or Environment()
-    experiment, typed = origin.choices().get("experiment", ""), _read_typed(origin, trained, sessions)
+    experiment = origin.choices().get("experiment", "")
+    typed = {key: word for key, word in read_words(origin).items() if not policy(key).published}
     tasks = _read_tasks(rundir, summary.test)
     now = None if origin is rundir else _read_summary(origin)
     validated, tested = now and now.validations.get(summary.metric), summary.checkpoint
@@ -239,12 +240,17 @@ def read_run(path: Path) -> Run:
     return Run(rundir, config, trained, summary, experiment, typed, *tasks, *more)
 
 
-def _read_typed(rundir: RunDir, config: Config, environment: Environment) -> dict[str, str]:
-    """See Run.typed."""
-    words = {key_of(word): word for word in rundir.overrides()}
-    values = dict(leaves(config.plain()))
-    words |= {key: f"{key}={values.get(key)}" for session in environment.continued for key in session.changed}
-    return {key: word for key, word in words.items() if not policy(key).published}
+def read_words(rundir: RunDir) -> dict[str, str]:
+    """By key, the words that were typed for a run; what was changed on resuming it has the value of now.
+
+    Raises:
+        RunDirError: its config or its environment cannot be read.
+    """
+    words, environment = {key_of(word): word for word in rundir.overrides()}, rundir.environment() or Environment()
+    if changed := [key for session in environment.continued for key in session.changed]:
+        values = dict(leaves(rundir.config().plain()))
+        words |= {key: f"{key}={values.get(key)}" for key in changed}
+    return words
 
 
 def _read_summary(origin: RunDir) -> Summary | None:

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.results import edit
 from helpers.runs import QUICK
 
+from metarun.commands.sweep import _print_runs
 from metarun.engine import loop
 
 SHORT = ("model.hidden=[4]", "meta_steps=2", "val_every=2", "val_tasks=2", "test_tasks=2", "meta_batch=2")
@@ -108,6 +110,16 @@ def test_many_words_have_short_folders_that_a_repeated_sweep_finds(metarun):
 
 
 @pytest.mark.slow
+def test_the_closing_line_of_a_run_that_was_extended_says_its_length_of_now(finished, capsys):
+    for name in ("before", "extended"):
+        shutil.copytree(finished, f"sweep/{name}")
+        Path("sweep", name, ".hydra/overrides.yaml").write_text("- meta_steps=2\n")
+    edit("sweep/extended", "environment.json", lambda e: e.update(continued=[{"changed": ["meta_steps"]}]))
+    _print_runs(Path("sweep"), [])
+    words = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert words == ["meta_steps=2", "meta_steps=4"]
+
+
 def test_jobs_may_have_numbers_for_names(metarun):
     """And words that Hydra has to be told in others: it has no name null."""
     words = ("seed=5,6", "logger=null", "hydra.sweep.dir=s", "hydra.sweep.subdir=${hydra.job.num}")
