@@ -6,7 +6,8 @@
 Rows are comparable where the seeds that both have were tested on the same tasks; their difference is over those. Task i
 is a function of seed, split and i alone, so that the first tasks of one row may be all of another: they are then
 compared on those. Among comparable rows the best is chosen by validation, for the best of several tests is no test;
-over the seeds that all of them have, if there are any, for the tasks of another seed are others.
+over the seeds that all of them have, for the tasks of another seed are others: a row that has none of those which the
+rows before it share is not compared with them.
 Where validation does not tell them apart, as among evaluations of one run, differences are to the best in the test, and
 `Contest.by` says so.
 """
@@ -93,14 +94,21 @@ def compare_rows(rows: Sequence[Contender], *, higher: bool) -> dict[int, tuple[
 
 
 def _group(rows: Sequence[Contender]) -> list[list[Contender]]:
-    """The rows by what they were tested on, in the order of their numbers, the group of the most tasks first."""
+    """The rows by what they were tested on, in the order of their numbers; those of the most tasks and seeds first."""
     known = {run.digest: run.each_digest for row in rows for run in row.runs if run.each_digest}
     groups: list[list[Contender]] = []
     kept = [row for row in rows if all(run.digest for run in row.runs)]
-    for row in sorted(kept, key=lambda row: -len(row.runs[0].each)):
-        group = next((group for group in groups if _begin_alike(group[0].runs, row.runs, known)), None)
+    for row in sorted(kept, key=lambda row: (-len(row.runs[0].each), -len(row.runs))):
+        fitting = (g for g in groups if _begin_alike(g[0].runs, row.runs, known) and _share_seeds([*g, row]))
+        group = next(fitting, None)
         groups.append([row]) if group is None else group.append(row)
     return [sorted(group, key=lambda row: row.number) for group in groups]
+
+
+def _share_seeds(rows: Sequence[Contender]) -> bool:
+    """Whether there is a seed that all rows have; or the last shares none with any, whose tasks are then the same."""
+    *others, last = ({run.trained.seed for run in row.runs} for row in rows)
+    return bool(last.intersection(*others)) or all(last.isdisjoint(seeds) for seeds in others)
 
 
 def _begin_alike(more: Sequence[Run], fewer: Sequence[Run], known: Mapping[Digest | None, str]) -> bool:
@@ -153,7 +161,7 @@ def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
 
 
 def _over_shared_seeds(group: Sequence[Contender]) -> list[Contender]:
-    """The rows over the seeds that all of them have, and so the same tasks; as they are, where there are none."""
+    """The rows over the seeds that all of them have; as they are, where there are none and all have the same tasks."""
     shared = set.intersection(*({run.trained.seed for run in row.runs} for row in group))
     if not shared:
         return list(group)

@@ -135,6 +135,21 @@ def test_the_best_is_chosen_over_the_seeds_that_all_have(run):
     assert compare_rows([both, other], higher=False)[1][0].best == 1, "on seed 1"
 
 
+def test_rows_without_a_seed_that_all_have_are_not_ranked(run):
+    """Seed 2 has easy validation tasks: over all seeds the row that has it would be taken for the best."""
+    level = {0: 3.0, 1: 4.0, 2: 1.0}
+    rows = []
+    for number, (seeds, worse) in enumerate((((0, 1), 0.0), ((1, 2), 0.2), ((0, 1, 2), 0.4), ((0,), 0.1)), start=1):
+        each = [[level[s] + worse + place / 10 for place in range(4)] for s in seeds]
+        runs = [alter(run, values, seed=s, clusters=None) for s, values in zip(seeds, each, strict=True)]
+        rows.append(Contender(number, runs, [level[s] + worse for s in seeds]))
+    found = compare_rows(rows, higher=False)
+    contest, _ = found[1]
+    assert (contest.rows, contest.best, contest.best_in_test) == ((1, 2, 3), 1, 1)
+    assert found[2][1].mean == pytest.approx(0.2)
+    assert 4 not in found, "it has none of the seeds that those share"
+
+
 def test_rows_whose_tasks_were_not_kept_are_not_compared(run):
     nothing = [replace(row, runs=[replace(row.runs[0], digest=None, each=[])]) for row in contenders(run, EACH, EACH)]
     assert compare_rows(nothing, higher=False) == {}, "their tasks were not kept"
