@@ -5,6 +5,7 @@ n rows, F features.
 
 import csv
 import io
+import logging
 import re
 from collections.abc import Collection
 from functools import partial
@@ -18,6 +19,8 @@ from metarun.text import count_of, nearest, reason
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
+
+log = logging.getLogger("metarun")
 
 INPUTS = ("x", "X", "features", "embeddings")  # names of arrays in an .npz
 TARGETS = ("y", "labels", "targets")
@@ -87,6 +90,8 @@ def _read_csv(content: bytes, place: str, delimiter: str | None = None) -> "Data
         decimal = r"^\s*([+-]?\d+),(\d+)\s*$"
         frame = frame.apply(lambda column: column.str.replace(decimal, r"\1.\2", regex=True))
     frame.columns = [name.strip() for name in names]
+    if nameless := int((frame.columns == "").sum()):
+        log.info("%s: %s without a name left out", place, count_of(nameless, "column"))
     return frame.loc[:, frame.columns != ""]  # one without a name holds row numbers, or is the end of each line
 
 
@@ -142,6 +147,9 @@ def _read_npz(content: bytes, place: str) -> "DataFrame":
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
         raise DataError(f"{place}: has {shapes or 'no arrays'}: expected x [n, F], or {', '.join(INPUTS[1:])}")
     x = arrays.pop(found[0])
+    for name in (name for name in TARGETS if name in arrays and arrays[name].shape != (len(x),)):
+        rule = f"[{len(x)}], a class or a value for each row of {found[0]}"
+        raise DataError(f"{place}: {name} {list(arrays[name].shape)}: expected {rule}; mend or rename it")
     frame = pandas.DataFrame(x, columns=[f"x{place}" for place in range(x.shape[1])])
     more = {name: _as_words(array, place) for name, array in arrays.items() if array.shape == (len(x),)}
     return pandas.concat([frame, pandas.DataFrame(more)], axis=1)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.data.classes import ClassSource, log
-from metarun.data.decode import decode_all, digest, image_size, is_grey, resize
+from metarun.data.decode import Size, decode_all, digest, image_size, is_grey, resize
 from metarun.data.layouts import LAYOUTS, Found, find_layout
 from metarun.data.packing import Chunks, Packed, describe_files, expand, load_packed
 from metarun.errors import DataError, SettingError, at_least, boolean, one_of
@@ -154,7 +154,8 @@ class Images(ImageSource):
     def load(self) -> Packed:
         """See ImageSource."""
         if not self.root.is_dir():
-            raise DataError(f"{self.root} (data.root): expected a folder with images; set data.root")
+            other = f"the folder that it is in: data.root={self.root.parent}" if self.root.is_file() else "data.root"
+            raise DataError(f"{self.root} (data.root): expected a folder with images; set {other}")
         try:
             key = [self.form, self.layout, self.split, describe_files(self.root, sorted(set(_walk(self.root))))]
         except OSError as error:
@@ -170,24 +171,25 @@ class Images(ImageSource):
         except SettingError as error:  # of a split, which only the folder knows
             raise DataError(f"{error.value!r} (data.{error.name}): expected {error.expected}") from error
         digests: list[str] = []
-        greyed: list[str] = []
+        size, channels, invert = self._form_of(found)
+        notes = [f"layout {found.layout}", *found.notes]
+        if self.size is None:
+            notes += _describe_sizes(_look_at_sizes(found), size)
         if found.files:
             names = [path.relative_to(self.root).as_posix() for path in self._files(found)]
-            size, channels, invert = self._form_of(found)
             yield from _decoded(found, (size, channels, invert))
             if self.channels is None and channels == 1:
-                greyed = _describe_greyed(names, self._files(found))
+                notes += _describe_greyed(names, self._files(found))
             digests = [digest(path).hex()[:32] for path in self._files(found)]
         else:
             names = [f"image {n} of {name}" for name in sorted(found.arrays) for n in range(len(found.arrays[name]))]
-            size, channels, invert = self._form_of(found)
             for name in sorted(found.arrays):
                 digests += [hashlib.sha256(image.tobytes()).hexdigest()[:32] for image in found.arrays[name]]
                 yield name, resize(found.arrays[name], size, channels, invert)
         return {
             "layout": found.layout,
             "splits": found.splits,
-            "notes": [f"layout {found.layout}", *found.notes, *greyed],
+            "notes": notes,
             "digests": digests,
             "names": names,
         }
@@ -199,17 +201,34 @@ class Images(ImageSource):
 
     def _form_of(self, found: Found) -> tuple[tuple[int, int], int, bool]:
         """Size, channels and inversion, where need be by a look at the first images of all classes."""
-        size, channels = self.size, self.channels
+        size = self.size or min(LARGEST_SIZE, *map(min, _look_at_sizes(found)))
         if found.files:
-            per_class = max(1, LOOKED_AT // len(found.files))
-            looked_at = [path for name in sorted(found.files) for path in found.files[name][:per_class]]
-            channels = channels or (1 if all(map(is_grey, looked_at)) else 3)
-            size = size or min(LARGEST_SIZE, *(min(image_size(path)) for path in looked_at))
+            grey = self.channels is None and all(map(is_grey, _looked_at(found)))
         else:
-            arrays = list(found.arrays.values())
-            channels = channels or (1 if all(a.ndim == 3 or a.shape[-1] == 1 for a in arrays) else 3)
-            size = size or min(LARGEST_SIZE, *(min(a.shape[1:3]) for a in arrays))
-        return (size, size), channels, self.invert
+            grey = all(array.ndim == 3 or array.shape[-1] == 1 for array in found.arrays.values())
+        return (size, size), self.channels or (1 if grey else 3), self.invert
+
+
+def _looked_at(found: Found) -> list[Path]:
+    """The first files of each class."""
+    per_class = max(1, LOOKED_AT // len(found.files))
+    return [path for name in sorted(found.files) for path in found.files[name][:per_class]]
+
+
+def _look_at_sizes(found: Found) -> list[Size]:
+    """Height and width of the first images of all classes."""
+    if found.files:
+        return [image_size(path) for path in _looked_at(found)]
+    return [array.shape[1:3] for array in found.arrays.values()]
+
+
+def _describe_sizes(sizes: list[Size], size: Size) -> list[str]:
+    """A line about images of several sizes; none where all have one."""
+    if len(set(sizes)) < 2:
+        return []
+    least, most = ("x".join(map(str, end(sizes))) for end in (min, max))
+    become = "x".join(map(str, size))
+    return [f"images of several sizes, such as {least} and {most}, become {become}, as the smallest; see data.size"]
 
 
 def _decoded(found: Found, form: tuple[tuple[int, int], int, bool]) -> Iterator[tuple[str, np.ndarray]]:

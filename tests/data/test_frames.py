@@ -1,6 +1,7 @@
 """Tables from files as people have them: read as they mean them, or refused in a line that says where and why."""
 
 import io
+import logging
 import sys
 
 import numpy as np
@@ -36,8 +37,10 @@ def _csv(delimiter=",", end="\n"):
     ],
     ids=["plain", "semicolons", "tabs", "crlf", "bom", "empty lines", "no last end", "empty first", "decimal comma", "blanks", "row numbers"],
 )  # fmt: skip
-def test_a_csv_is_read_as_it_was_meant(write, content):
+def test_a_csv_is_read_as_it_was_meant(write, content, caplog):
+    caplog.set_level(logging.INFO, "metarun")
     frame = read_frame(write(content))
+    assert ("1 column without a name left out" in caplog.text) == (content[0] == ",")
     assert {name: [cell.replace("\r", "") for cell in frame[name]] for name in frame} == PEOPLE
     assert list(frame.index) == [1, 2]
 
@@ -89,6 +92,11 @@ def test_arrays_become_columns(write):
         assert np.array_equal(frame[["x0", "x1"]].to_numpy(), x)
         assert list(labels(frame["y"])) == list(y)
         assert list(labels(frame["task"])) == ["7", "7", "8"]
+    for wrong in (y[:2], np.eye(3)):
+        with pytest.raises(
+            DataError, match=r"\(data.file\): y .*: expected \[3\], a class or a value for each row of x"
+        ):
+            read_frame(write(_npz(x=x, y=wrong), "data.npz"))
 
 
 def test_python_objects_in_arrays_are_never_loaded(write):

@@ -1,6 +1,7 @@
 """Images of a folder: decoded to one size, packed once, changed in training only; copies in two splits are refused."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -61,6 +62,20 @@ def test_grey_images_have_one_channel_and_large_ones_are_shrunk(tmp_path):
         (tmp_path / f"{n}").mkdir()
         Image.new("L", (200, 100), n).save(tmp_path / f"{n}" / "a.png")
     assert Images(root=str(tmp_path)).input_shape == (1, 84, 84)
+
+
+def test_images_of_several_sizes_are_said_to_become_one(folder, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "metarun")
+    shutil.copytree(folder, tmp_path / "all")
+    _prepared(tmp_path / "all")
+    assert "several sizes" not in caplog.text
+    Image.new("RGB", (30, 12), "red").save(tmp_path / "all" / "class 0" / "0.png")
+    _prepared(tmp_path / "all", size=9)
+    assert "several sizes" not in caplog.text
+    _prepared(tmp_path / "all")
+    assert (
+        "images of several sizes, such as 12x30 and 20x16, become 12x12, as the smallest; see data.size" in caplog.text
+    )
 
 
 def test_images_that_are_made_grey_as_the_first_ones_are_are_named(tmp_path, monkeypatch, caplog):
@@ -196,6 +211,9 @@ def test_a_split_that_the_folder_lacks_is_an_error_of_the_data(folder):
 
 
 def test_a_folder_that_is_missing_or_unreadable_is_named(folder, tmp_path, monkeypatch):
+    (tmp_path / "all.npz").touch()
+    with pytest.raises(DataError, match=rf"expected a folder with images; set the folder that it is in: .*={tmp_path}"):
+        Images(root=str(tmp_path / "all.npz")).load()
     with pytest.raises(DataError, match=r"absent \(data.root\): expected a folder with images"):
         _prepared(tmp_path / "absent")
     (tmp_path / "a").mkdir()

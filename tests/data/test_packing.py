@@ -61,6 +61,8 @@ def test_packed_and_unpacked_examples_are_the_same(own_cache):
         ),
         ({"a": np.zeros((2, 3)), "b": np.zeros((2, 3), np.uint8)}, "class 'b': has uint8"),
         ({"a": np.zeros(2)}, r"class 'a': has float64 \[2\]"),
+        ({"a": np.zeros(8)}, r"'a': has float64 \[8\]: expected numbers \[examples, ...\]; stack"),
+        ({"a": [np.zeros(2), np.zeros(2)], "b": np.array(["x"])}, r"'b': has <U1 \[1\]: expected numbers"),
     ],
 )
 def test_examples_of_several_kinds_are_refused(by_class, line):
