@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from metarun.config.folders import OWN, ConfigFolders, conf_dir
-from metarun.config.overrides import NOTHING, parse
+from metarun.config.overrides import parse
 from metarun.config.schema import SECTIONS, Config, check
 from metarun.config.targets import settings_of
 from metarun.config.through_hydra import OWN_LEARNER, plain_config, reference_config
@@ -27,11 +27,6 @@ def compose(words: list[str], folders: ConfigFolders = OWN) -> Config:
     Raises UsageError for a wrong name, type or root value.
     """
     overrides = parse(words, folders)
-    for override in overrides.parsed:
-        name, word = override.get_key_element(), override.input_line
-        chosen = word in overrides.choices and word.lower() not in NOTHING and not override.is_delete()
-        if chosen and override.value() in ("", None):
-            raise UsageError(f"{word!r} (command line): expected {name}=NAME; see metarun --help, or leave it out")
     words = complete(words, folders)
     plain = plain_config(tuple(words), folders)
     reference = reference_config(tuple(overrides.choices), folders)

@@ -129,7 +129,7 @@ def spell_as_typed(words: Iterable[str]) -> list[str]:
 def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
     """The overrides that these words are, with the home folder for ~ in places.
 
-    Raises UsageError where a word is none, or a key is given twice.
+    Raises UsageError where a word is none, a choice has no name, or a key is given twice.
     """
     overrides, seen = Overrides([], [], [], []), {}
     for word in map(_with_home, words):
@@ -151,6 +151,9 @@ def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
         found = folders.is_group(override.key_or_group)
         if found and not override.is_hydra_override() and not _gives_settings(override):
             overrides.choices.append(word)
+            named = word.lower() in NOTHING or override.is_delete() or override.is_sweep_override()
+            if not named and (not (value := override.value()) or not isinstance(value, (str, list))):
+                raise UsageError(f"{word!r} (command line): expected {key}=NAME; see metarun --help, or leave it out")
         if override.is_sweep_override():
             overrides.sweeps.append(override)
         else:

@@ -140,7 +140,7 @@ class Learned:
         with as_value_errors(), borrowed():
             rows = rows_of(fitted, x)
             known, given = getattr(self, "n_features_in_", None), columns_of(rows)
-            if known is not None and known != given and not hasattr(rows, "columns"):
+            if None not in (known, given) and known != given and not hasattr(rows, "columns"):
                 raise ValueError(
                     f"X has {given} features, but {type(self).__name__} is expecting {known} features as input"
                 )

@@ -52,6 +52,7 @@ BAD = [
     (["data=null"], ["'data=null'", "data=NAME"]),
     (["logger="], ["'logger='", "leave it out"]),
     (["device=null"], ["'device=null'", "device=NAME"]),
+    (["model=nan"], ["'model=nan'", "model=NAME"]),
     (["algo.meta_optimizer=SGD"], ["'SGD' (algo.meta_optimizer)", "settings of its own"]),
     (["algo.meta_optimizer.weight_dekay=1"], ["algo.meta_optimizer (Adam) has", "did you mean weight_decay?"]),
     (["algo.meta_optimizer.weight_decay=much"], ["'much' (algo.meta_optimizer.weight_decay)", "a number"]),
