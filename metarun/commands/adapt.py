@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from metarun.run.adapted import Adapted
     from metarun.run.trained import Trained
 
-PRINTS = "metarun.storage.records.Adapted"
+PRINTS = "metarun.storage.learner_records.Adapted"
 KEYS = ("support", "query", "inner_steps", "together", "invert", "save", "out", "format")
 CSV, PAGE = "predictions.csv", "adapt.html"
 
@@ -206,7 +206,7 @@ def _write(content: dict[str, bytes], trained: Trained, out: str | None) -> Path
 def _save(adapted: Adapted, inner_steps: int | None, path: Path) -> None:
     """Writes the learner with the task that it has learned."""
     from metarun.run.loading import save_trained
-    from metarun.storage.records import Task
+    from metarun.storage.learner_records import Task
 
     task = Task(classes=adapted.classes, inner_steps=inner_steps, together=adapted.together)
     facts = adapted.trained.facts.model_copy(update={"task": task})

@@ -13,7 +13,8 @@ import torch
 from metarun.data.given import Examples, Scale, axis_of, scale_of_target, spell_classes
 from metarun.intervals import over_tasks
 from metarun.run.trained import Ready, Trained
-from metarun.storage import records
+from metarun.storage import learner_records
+from metarun.storage.records import Metric
 from metarun.text import count_of, format_metric
 
 GRID = 200  # points of a function's picture
@@ -70,7 +71,7 @@ class Adapted:
         return [None if truth is None else taken == truth for taken, truth in pairs]
 
     @cached_property
-    def judged(self) -> records.Judged | None:
+    def judged(self) -> learner_records.Judged | None:
         """How right the answers are; None where no truth is known."""
         if self.classes:
             found = [float(right) for right in self.right if right is not None]
@@ -92,9 +93,9 @@ class Adapted:
             return f"{self.taken[n]} ({outputs.max():.0%})"
         return ", ".join(f"{value:.4g}" for value in outputs)
 
-    def record(self, files: Sequence[str] = ()) -> records.Adapted:
+    def record(self, files: Sequence[str] = ()) -> learner_records.Adapted:
         """All of it as facts; `files` are those that were written."""
-        return records.Adapted(
+        return learner_records.Adapted(
             learner=str(self.trained.path),
             metric=self.trained.facts.metric,
             classes=self.classes,
@@ -106,24 +107,24 @@ class Adapted:
             answers=[self._answer(n) for n in range(len(self.queries.names))],
         )
 
-    def _answer(self, n: int) -> records.Answer:
+    def _answer(self, n: int) -> learner_records.Answer:
         name, outputs = self.queries.names[n], self.outputs[-1][n]
         if self.classes:
             facts = {"prediction": self.taken[n], "truth": self.queries.labels[n]}
-            return records.Answer(name=name, probabilities=outputs.tolist(), **facts)
+            return learner_records.Answer(name=name, probabilities=outputs.tolist(), **facts)
         assert self.queries.values is not None
         values = self.queries.values[n]
         truth = _plain(values) if np.isfinite(values).all() else None
-        return records.Answer(name=name, prediction=_plain(outputs), truth=truth)
+        return learner_records.Answer(name=name, prediction=_plain(outputs), truth=truth)
 
 
 def _plain(values: np.ndarray) -> float | list[float]:
     return float(values[0]) if len(values) == 1 else values.tolist()
 
 
-def _judge(metric: records.Metric, values: list[float], answers: int | None = None) -> records.Judged:
+def _judge(metric: Metric, values: list[float], answers: int | None = None) -> learner_records.Judged:
     mean, ci95 = over_tasks(values, answers) if len(values) > 1 else (values[0], None)
-    return records.Judged(metric=metric, queries=len(values), mean=mean, ci95=ci95)
+    return learner_records.Judged(metric=metric, queries=len(values), mean=mean, ci95=ci95)
 
 
 def learn(

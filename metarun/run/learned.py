@@ -20,7 +20,7 @@ from metarun.errors import boolean
 from metarun.run.given_arrays import as_value_errors, columns_of, encode_rows, rows_of, targets_of
 from metarun.run.loading import load_trained, save_trained
 from metarun.run.trained import Ready, Trained
-from metarun.storage.records import Task
+from metarun.storage.learner_records import Task
 from metarun.tasks import Metric
 
 SETTINGS = ("run", "together", "inner_steps")

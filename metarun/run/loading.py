@@ -15,8 +15,8 @@ from metarun.run.build import build_source
 from metarun.run.starting_point import newest_checkpoint, own_checkpoint
 from metarun.run.trained import Form, Trained
 from metarun.run.words import closing_words
-from metarun.storage import records
 from metarun.storage.exported import VERSION, read_exported, write_exported
+from metarun.storage.learner_records import Exported
 from metarun.storage.rundir import RunDir
 
 SUPPORT = ("support.x", "support.y")  # beside the meta-parameters in the file of an adapted learner
@@ -56,7 +56,7 @@ def _load_run(path: Path) -> Trained:
         source = build_source(config)
         inputs, outputs = describe_inputs(source), source.outputs
     _refuse_other_inputs(path, inputs)
-    facts = records.Exported(
+    facts = Exported(
         version=VERSION,
         name=path.resolve().name,
         config=_without_places(config),
@@ -96,7 +96,7 @@ def _load_file(path: Path) -> Trained:
     return Trained(path, facts, config, meta, support)
 
 
-def _config_of(path: Path, facts: records.Exported) -> Config:
+def _config_of(path: Path, facts: Exported) -> Config:
     """The config of an exported learner; of its classes only those that are built need trust. Raises UsageError."""
     try:
         config = replace(check(without_gone(dict(facts.config)), check_class=lambda key, target: None), logger=None)
@@ -127,7 +127,7 @@ def save_trained(trained: Trained, path: Path) -> str:
     return card
 
 
-def _write_card(facts: records.Exported) -> str:
+def _write_card(facts: Exported) -> str:
     """What the learner is, in words."""
     result = closing_words(facts.summary, {}).strip() if facts.summary else facts.name
     shape = "x".join(map(str, facts.inputs["shape"]))

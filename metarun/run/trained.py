@@ -23,7 +23,9 @@ from metarun.models.adopt import frozen_digest
 from metarun.models.functional import Params
 from metarun.run.build import build_algorithm, describe_algorithms_of_any_ways, set_up_device
 from metarun.run.identity import describe_code, hash_code
-from metarun.storage import records
+from metarun.storage import learner_records
+from metarun.storage.learner_records import Exported
+from metarun.storage.records import Source
 from metarun.tasks import Metric, Task
 from metarun.text import count_of
 
@@ -39,7 +41,7 @@ class Form:
     inputs: dict[str, Any]  # see data/inputs.py
     outputs: int
     metric: Metric
-    source: records.Source | None = None  # its facts, where they are wanted
+    source: Source | None = None  # its facts, where they are wanted
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -50,7 +52,7 @@ class Form:
         """What is known of its tasks."""
         return self.source.model_dump(exclude={"train_tasks"}) if self.source else {"name": self.inputs["kind"]}
 
-    def check_support(self, task: records.Task, x: np.ndarray, y: np.ndarray) -> None:
+    def check_support(self, task: learner_records.Task, x: np.ndarray, y: np.ndarray) -> None:
         """Raises ValueError: these are no support examples of this task."""
         if x.dtype != np.float32 or x.shape[1:] != self.input_shape or not len(x) or not np.isfinite(x).all():
             raise ValueError("inputs of another shape or type")
@@ -77,7 +79,7 @@ class Trained:
     """
 
     path: Path
-    facts: records.Exported
+    facts: Exported
     config: Config
     meta: dict[str, Tensor]
     support: tuple[np.ndarray, np.ndarray] | None = None

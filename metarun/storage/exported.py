@@ -13,7 +13,7 @@ import numpy as np
 
 from metarun.errors import RunDirError, UsageError, describe_os_error
 from metarun.files import check_parent, read, write_atomically
-from metarun.storage.records import Exported
+from metarun.storage.learner_records import Exported
 from metarun.text import reason
 
 VERSION = 1

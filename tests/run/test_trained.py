@@ -15,7 +15,7 @@ from metarun.run import trained as module
 from metarun.run.build import build_experiment
 from metarun.run.loading import SUPPORT, load_trained, save_trained
 from metarun.storage.exported import read_exported, write_exported
-from metarun.storage.records import Task
+from metarun.storage.learner_records import Task
 
 LENGTH = ("meta_steps=4", "val_every=2", "val_tasks=4", "test_tasks=6", "meta_batch=2", "device.threads=1")
 RUNS = {

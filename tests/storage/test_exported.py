@@ -12,7 +12,7 @@ import torch
 from metarun.errors import MetarunError, RunDirError, UsageError
 from metarun.storage import exported
 from metarun.storage.exported import VERSION, read_exported, write_exported
-from metarun.storage.records import Exported
+from metarun.storage.learner_records import Exported
 
 FACTS = Exported(
     version=VERSION, name="run", config={"seed": 0}, inputs={"kind": "numbers", "shape": [3]}, outputs=1, metric="mse"
