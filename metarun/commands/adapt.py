@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
     if args.format == "json":
         print(json.dumps(adapted.record(files).plain(), allow_nan=False))
     else:
-        print(printable("\n".join([*describe(adapted, words.invert is not None), *files])))
+        print(printable("\n".join([*describe(adapted, words.invert is not None, words.support is not None), *files])))
 
 
 def _read_words(words: list[str]) -> Words:
@@ -152,19 +152,34 @@ def _read_task(trained: Trained, words: Words) -> tuple[Examples, Examples, list
     else:
         raise UsageError("support= (command line): is missing: expected the examples to learn from: support=FOLDER")
     queries = read_queries(words.query, inputs, outputs, classes or (), apart)
-    _warn_of_copies(support, queries, "image" if inputs["kind"] == "images" else "row")
+    _warn_of_copies(support, queries, inputs["kind"] == "images")
     return support, queries, classes
 
 
-def _warn_of_copies(support: Examples, queries: Examples, noun: str) -> None:
-    """Warns of an image that is in both sets; rows may be equal by chance, but hardly all queries are support rows."""
-    seen = {x.tobytes(): name for x, name in zip(support.x, support.names, strict=True)}
-    same = [(name, seen[x.tobytes()]) for x, name in zip(queries.x, queries.names, strict=True) if x.tobytes() in seen]
-    if same and (noun == "image" or len(same) == len(queries.names)):
-        more = f" (and {len(same) - 1} more)" if len(same) > 1 else ""
-        first, other = (f"row {name}" if noun == "row" else name for name in same[0])
-        why = "it is no test of what was learned"
-        log.warning("%s (query) is the same %s as %s (support)%s: %s", first, noun, other, more, why)
+def _warn_of_copies(support: Examples, queries: Examples, images: bool) -> None:
+    """Warns of an image in both sets; of rows, equal by chance, where all queries are support rows, target and all."""
+    seen = {key: name for key, name in zip(_keys(support, images), support.names, strict=True) if key is not None}
+    keys = zip(_keys(queries, images), queries.names, strict=True)
+    same = [(name, seen[key]) for key, name in keys if key in seen]
+    if not same or not (images or len(same) == len(queries.names)):
+        return
+    noun, place = ("image", "") if images else ("row", "row ")
+    more = f" (and {len(same) - 1} more)" if len(same) > 1 else ""
+    first, other = (f"{place}{name}" for name in same[0])
+    why = "it is no test of what was learned"
+    log.warning("%s (query) is the same %s as %s (support)%s: %s", first, noun, other, more, why)
+
+
+def _keys(examples: Examples, images: bool) -> list[bytes | None]:
+    """What tells examples apart: images by their pixels, rows by their targets too; None where those are not known."""
+    pixels = [x.tobytes() for x in examples.x]
+    if images:
+        return [*pixels]
+    if examples.values is not None:
+        known = [row.tobytes() if row.size and (row == row).all() else None for row in examples.values]
+    else:
+        known = [None if label is None else label.encode() for label in examples.labels]
+    return [None if target is None else x + target for x, target in zip(pixels, known, strict=True)]
 
 
 def _check_places(out: str | None, save: str | None) -> None:

@@ -12,9 +12,9 @@ from metarun.engine.ranks import refuse_several_processes
 from metarun.text import count_of, printable
 
 CHECKED = (
-    "shapes and types; equal tasks again, alone, in another order and built anew; splits apart; no global random "
-    "numbers; no support examples in the query; a gradient; answers that depend on no query answer, nor on the order "
-    "of the query"
+    "shapes and types; equal tasks again, alone and in another order, of a source of your own also built anew; splits "
+    "apart; no global random numbers; no support examples in the query; a gradient; answers that depend on no query "
+    "answer, nor on the order of the query"
 )
 
 

@@ -151,14 +151,20 @@ def parse(words: Iterable[str], folders: ConfigFolders = OWN) -> Overrides:
         found = folders.is_group(override.key_or_group)
         if found and not override.is_hydra_override() and not _gives_settings(override):
             overrides.choices.append(word)
-            named = word.lower() in NOTHING or override.is_delete() or override.is_sweep_override()
-            if not named and (not (value := override.value()) or not isinstance(value, (str, list))):
+            if not _names_choices(override):
                 raise UsageError(f"{word!r} (command line): expected {key}=NAME; see metarun --help, or leave it out")
         if override.is_sweep_override():
             overrides.sweeps.append(override)
         else:
             overrides.fixed.append(word)
     return overrides
+
+
+def _names_choices(override: Override) -> bool:
+    """Whether a word that chooses has a name, several, or the word for none; model=nan has a number."""
+    none = override.input_line.lower() in (*NOTHING, *NOTHING.values()) or override.is_delete()
+    value = override.value()
+    return none or override.is_sweep_override() or (isinstance(value, (str, list)) and bool(value))
 
 
 def _gives_settings(override: Override) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from metarun.data.frames import check_columns, labels, numbers
+from metarun.data.frames import check_columns, gaps, labels, numbers
 from metarun.errors import DataError
 from metarun.text import count_of
 
@@ -74,7 +74,7 @@ class Column:
 
     def count_new_gaps(self, cells: "Series") -> int:
         """How many of the cells are gaps, where training had none; they are taken for the mean, or for no category."""
-        return 0 if self.gaps or self.kind == "constant" else int(labels(cells).isna().sum())
+        return 0 if self.gaps or self.kind == "constant" else int(gaps(cells).sum())
 
     def _as_in_training(self, words: "Series") -> "Series":
         """The words, with True and False spelled as in training: pandas makes them of true, TRUE and so on."""

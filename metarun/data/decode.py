@@ -84,6 +84,13 @@ def is_grey(path: Path) -> bool:
         return _open(path).mode in ("1", "L", "I", *SIXTEEN_BITS)
 
 
+def has_colours(path: Path) -> bool:
+    """Whether an image file has a pixel that is not grey. Raises DataError."""
+    with _naming(path):
+        pixels = np.asarray(_on_white(_open(path)).convert("RGB"))
+        return bool((pixels != pixels[..., :1]).any())
+
+
 def digest(path: Path) -> bytes:
     """SHA-256 of the file's bytes. Raises DataError where it cannot be read."""
     try:

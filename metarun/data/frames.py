@@ -147,9 +147,10 @@ def _read_npz(content: bytes, place: str) -> "DataFrame":
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
         raise DataError(f"{place}: has {shapes or 'no arrays'}: expected x [n, F], or {', '.join(INPUTS[1:])}")
     x = arrays.pop(found[0])
-    for name in (name for name in TARGETS if name in arrays and arrays[name].shape != (len(x),)):
-        rule = f"[{len(x)}], a class or a value for each row of {found[0]}"
-        raise DataError(f"{place}: {name} {list(arrays[name].shape)}: expected {rule}; mend or rename it")
+    targets = [name for name in TARGETS if name in arrays]
+    if targets and not any(arrays[name].shape == (len(x),) for name in targets):
+        given, rule = list(arrays[targets[0]].shape), f"[{len(x)}], a class or a value for each row of {found[0]}"
+        raise DataError(f"{place}: {targets[0]} {given}: expected {rule}; mend or rename it")
     frame = pandas.DataFrame(x, columns=[f"x{place}" for place in range(x.shape[1])])
     more = {name: _as_words(array, place) for name, array in arrays.items() if array.shape == (len(x),)}
     return pandas.concat([frame, pandas.DataFrame(more)], axis=1)
@@ -195,6 +196,8 @@ def numbers(
 ) -> "Series | None":
     """The cells as float64, nan for gaps; None where a smaller share than `mostly` of them are numbers.
 
+    Numbers with separators between their thousands count as such, and are then refused.
+
     `instead` is what else there is to do about a cell that is no such number, for the message.
 
     Raises:
@@ -206,14 +209,14 @@ def numbers(
         return (column - pandas.Timestamp(0, tz=column.dt.tz)) / pandas.Timedelta(days=1)
     if column.dtype.kind == "m":
         return column / pandas.Timedelta(days=1)
-    given = ~_gaps(column)
+    given = ~gaps(column)
     found = pandas.to_numeric(column.where(given), errors="coerce").astype(float)
     wrong = given & found.isna()
-    separated = wrong & np.fromiter(map(_has_thousands, column), bool, len(column))
+    separated = wrong & np.fromiter(map(_has_thousands, column), bool, len(column)) if wrong.any() else wrong
     if wrong.any() and found.count() + separated.sum() < mostly * given.sum():
         return None
     for mask, rule in (
-        (separated, "a number without separators, such as 1234.5"),
+        (separated, "a number without separators, and a point for decimals, such as 1234.5"),
         (wrong, "a number, as most of the column are"),
         (found.abs() > LARGEST, f"a finite number, at most {LARGEST:.2g} in size"),
     ):
@@ -230,7 +233,8 @@ def _has_thousands(cell: Any) -> bool:
     return isinstance(cell, str) and THOUSANDS.fullmatch(cell.strip()) is not None
 
 
-def _gaps(column: "Series") -> "Series":
+def gaps(column: "Series") -> "Series":
+    """Whether each cell is without a value."""
     if column.dtype.kind in "iufbMm":
         return column.isna()
     return column.isna() | column.map(lambda cell: isinstance(cell, str) and cell.strip() in GAPS).astype(bool)

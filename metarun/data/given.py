@@ -204,9 +204,10 @@ def _read_rows(
 ) -> Examples:
     """The rows of a table; the support set's are all labelled, and of one task."""
     frame = read_frame(path, where)
-    if task in frame.columns and len(values := labels(frame[task]).dropna().unique()) > 1:
+    if isinstance(task, str) and task in frame.columns and len(values := labels(frame[task]).dropna().unique()) > 1:
+        names = ", ".join(values[:2]) + (", ..." if len(values) > 2 else "")
         rule = "expected those of one, as in training; they are learned together"
-        log.warning(f"{path} ({where}): rows of {len(values)} tasks ({task} {values[0]}, {values[1]} ...): {rule}")
+        log.warning(f"{path} ({where}): rows of {len(values)} tasks ({task} {names}): {rule}")
     columns, targets = _input_columns(inputs, frame), _target_columns(inputs, outputs)
     if labelled or (outputs is not None and any(name in frame for name in targets)):
         check_columns(frame, targets, where)

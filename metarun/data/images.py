@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metarun import seeds
 from metarun.data.classes import ClassSource, log
-from metarun.data.decode import Size, decode_all, digest, image_size, is_grey, resize
+from metarun.data.decode import Size, decode_all, digest, has_colours, image_size, is_grey, resize
 from metarun.data.layouts import LAYOUTS, Found, find_layout
 from metarun.data.packing import Chunks, Packed, describe_files, expand, load_packed
 from metarun.errors import DataError, SettingError, at_least, boolean, one_of
@@ -25,6 +25,7 @@ from metarun.tasks import SPLITS, Split
 from metarun.text import count_of
 
 LARGEST_SIZE = 84  # pixels, of images whose size nobody has set
+NOTES = 2  # raised where the facts of older packed files lack notes, so that they are packed again
 LOOKED_AT = 100  # files of which colour and size are looked at where they are not set
 CHUNK = 256  # images that are packed at once
 
@@ -37,7 +38,7 @@ class ImageSource(ClassSource):
     Args:
         size: H and W in pixels: the shorter side is scaled to it, and the middle cut out; None: as the images are, but
             at most 84.
-        channels: 1 for grey, 3 for colour; None: grey where all images are.
+        channels: 1 for grey, 3 for colour; None: grey where the first images of all classes are.
         invert: whether dark becomes bright, as Omniglot's ink is.
         augment: how training images change, each time they are drawn: `none`; `flip`: mirrored at random; `crop`: also
             moved by up to an eighth of the side, with the edges repeated.
@@ -157,7 +158,7 @@ class Images(ImageSource):
             other = f"the folder that it is in: data.root={self.root.parent}" if self.root.is_file() else "data.root"
             raise DataError(f"{self.root} (data.root): expected a folder with images; set {other}")
         try:
-            key = [self.form, self.layout, self.split, describe_files(self.root, sorted(set(_walk(self.root))))]
+            key = [NOTES, self.form, self.layout, self.split, describe_files(self.root, sorted(set(_walk(self.root))))]
         except OSError as error:
             raise DataError(
                 f"{error.filename}: {error.strerror} (data.root): expected files that can be read; mend or remove it"
@@ -226,9 +227,9 @@ def _describe_sizes(sizes: list[Size], size: Size) -> list[str]:
     """A line about images of several sizes; none where all have one."""
     if len(set(sizes)) < 2:
         return []
-    least, most = ("x".join(map(str, end(sizes))) for end in (min, max))
-    become = "x".join(map(str, size))
-    return [f"images of several sizes, such as {least} and {most}, become {become}, as the smallest; see data.size"]
+    least, most, made = ("x".join(map(str, pair)) for pair in (min(sizes), max(sizes), size))
+    why = "by the smallest" if size[0] < LARGEST_SIZE else "the most without data.size"
+    return [f"images of several sizes, such as {least} and {most}, become {made}, {why}; see data.size"]
 
 
 def _decoded(found: Found, form: tuple[tuple[int, int], int, bool]) -> Iterator[tuple[str, np.ndarray]]:
@@ -244,7 +245,7 @@ def _decoded(found: Found, form: tuple[tuple[int, int], int, bool]) -> Iterator[
 
 def _describe_greyed(names: list[str], files: Iterable[Path]) -> list[str]:
     """A line about images that were made grey since the first ones are; none where there are none."""
-    colour = [name for name, path in zip(names, files, strict=True) if not is_grey(path)]
+    colour = [name for name, path in zip(names, files, strict=True) if not is_grey(path) and has_colours(path)]
     if not colour:
         return []
     these = f"{count_of(len(colour), 'image')} made grey, such as {colour[0]}"

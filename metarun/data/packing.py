@@ -83,8 +83,9 @@ class Packed(Mapping[str, np.ndarray]):
             raise DataError("no classes: expected examples by class")
         for name, array in zip(names, arrays, strict=True):
             if array.ndim < 2 or array.dtype.kind not in "fiub":
-                given, rule = f"{array.dtype} {list(array.shape)}", "numbers [examples, ...]"
-                raise DataError(f"class {name!r}: has {given}: expected {rule}; stack its examples into one array")
+                remedy = "stack its examples into one array" if array.dtype.kind in "fiub" else "make them numbers"
+                given = f"{array.dtype} {list(array.shape)}"
+                raise DataError(f"class {name!r}: has {given}: expected numbers [examples, ...]; {remedy}")
             if array.shape[1:] != arrays[0].shape[1:] or array.dtype != arrays[0].dtype:
                 found, first = (f"{a.dtype} {list(a.shape)}" for a in (array, arrays[0]))
                 raise DataError(

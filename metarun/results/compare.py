@@ -46,7 +46,7 @@ class Row:
         validation: the mean over seeds of the best validation; None for an evaluation.
         model_validation: the same of the models; for an evaluation that of its runs.
         curve: mean and ci95_tasks after each inner step that all its runs made.
-        contest: the rows that were tested on the same tasks; None where no other one was.
+        contest: the rows that were tested on the same tasks, all of them; None where there is no other one.
         to_best: the difference to the best of those.
     """
 

@@ -106,9 +106,9 @@ def _group(rows: Sequence[Contender]) -> list[list[Contender]]:
 
 
 def _share_seeds(rows: Sequence[Contender]) -> bool:
-    """Whether there is a seed that all rows have; or the last shares none with any, whose tasks are then the same."""
-    *others, last = ({run.trained.seed for run in row.runs} for row in rows)
-    return bool(last.intersection(*others)) or all(last.isdisjoint(seeds) for seeds in others)
+    """Whether there is a seed that all rows have; or none is needed, for all runs were tested on the same tasks."""
+    seeds = [{run.trained.seed for run in row.runs} for row in rows]
+    return bool(set.intersection(*seeds)) or len({run.digest for row in rows for run in row.runs}) == 1
 
 
 def _begin_alike(more: Sequence[Run], fewer: Sequence[Run], known: Mapping[Digest | None, str]) -> bool:

@@ -75,7 +75,7 @@ class RunFacts(Record):
     environment: Environment | None = None  # where it computed: the content of environment.json
     host: str | None = None  # the machine of its last process
     saved_step: Count | None = None  # outer steps done in the newest checkpoint of a run that can go on from there
-    metric: Metric | None = None  # of the curve
+    metric: Metric | None = None  # of the curve and of earlier tests
     curve: list[CurvePoint] = Field(default=[])  # in the order in which it was written
     evaluations: list[Tested] = Field(default=[])
     files: list[File] = Field(default=[])
@@ -102,7 +102,7 @@ def show_run(path: Path) -> RunFacts:
         environment=_try(rundir.environment),
         host=status.host if status else None,
         saved_step=_try(lambda: saved_step(rundir)) if run.status in ("failed", "stopped", "stale") else None,
-        metric=metric,
+        metric=metric or (summary.metric if summary and not evaluation else None),
         curve=curve,
         evaluations=[] if evaluation else list(_read_evaluations(rundir)),
         files=list(_find_files(rundir.path)),

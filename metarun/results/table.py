@@ -27,7 +27,7 @@ LEGEND = {
     "± seeds": "95% interval over seeds of training (Student's t), by which test tasks go too.",
     "verdict": "where the mean lies to the published interval (to ours, where none is published).",
     "to the best": "difference to the best by validation among the rows tested on the same tasks, paired, with its 95% "
-    "interval over seeds (Student's t), of one seed over tasks; rows tested on other tasks have a best of their own.",
+    "interval over seeds (Student's t), of one seed over tasks; a row without tasks that all of those have is apart.",
 }
 
 

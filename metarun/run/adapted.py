@@ -201,8 +201,8 @@ def _trace(
     return Curve(axis, axis.to_user(grid), values[..., 0]) if values.shape[-1] == 1 else None
 
 
-def describe(adapted: Adapted, inversion_given: bool = False) -> list[str]:
-    """What came of it, in lines; `inversion_given` is whether the user said if images are inverted."""
+def describe(adapted: Adapted, inversion_given: bool = False, support_given: bool = True) -> list[str]:
+    """What came of it, in lines; of images also whether they are inverted as in training, or as the user said."""
     queries, known = len(adapted.queries.names), adapted.judged
     classes = f" of {count_of(len(adapted.classes), 'class')}" if adapted.classes else ""
     steps = f", after {count_of(adapted.steps, 'inner step')}" if adapted.steps else ""
@@ -215,8 +215,8 @@ def describe(adapted: Adapted, inversion_given: bool = False) -> list[str]:
         r2 = "" if known.r2 is None else f", R² {known.r2:.3f}"
         lines.append(f"{known.metric} {mean}{r2}{interval}")
     if adapted.trained.facts.inputs.get("invert"):
-        like = " as what was learned from" if adapted.trained.support is not None else " as in training"
-        remedy = "" if adapted.trained.support is not None else " (bright on dark already: invert=false)"
+        like = " as in training" if adapted.trained.support is None else " as what it learned from before"
+        remedy = " (bright on dark already: invert=false)" if support_given else ""
         lines.append(f"images: inverted{'' if inversion_given else like}, dark ink is bright{remedy}")
     if queries <= FEW:
         lines += [f"{name}: {adapted.spell(n)}" for n, name in enumerate(adapted.queries.names)]

@@ -70,7 +70,7 @@ def check_contract(experiment: Experiment, splits: Sequence[Split] = SPLITS, tho
             with refusing_global_draws(learner, "forward()"):
                 found.lines.append(("learner", check_learner(experiment, two.select(0))))
             if not is_metarun(learner):
-                found.doubts += describe_doubts(learner, source.metric, two.select(0).support_x)
+                found.doubts += describe_doubts(learner, source.metric, two.select(0).support_x, is_metarun(algorithm))
         with refusing_global_draws(algorithm, "meta_loss() or predictions()"):
             check = partial(_check_answers, experiment, meta, trains="train" in splits)
             few, predicted = _on_few_points(experiment, two, check)
@@ -178,7 +178,8 @@ def _check_meta_loss(algorithm: Algorithm, meta: Params, task: Task) -> None:
         refuse(algorithm, "meta_loss() has no gradient", rule)
     if algorithm.trains and not any((grad != 0).any() for grad in grads if grad is not None):
         low, high = float(task.support_x.min()), float(task.support_x.max())
-        rule = "one to learn by; give classes different examples, and scale inputs to about -1 to 1"
+        classes = "give classes different examples, and " if not task.query_y.is_floating_point() else ""
+        rule = f"one to learn by; {classes}scale inputs to about -1 to 1"
         refuse(algorithm, f"meta_loss() has a gradient of 0, for inputs from {low:.3g} to {high:.3g}", rule)
 
 

@@ -46,31 +46,40 @@ def check_learner(experiment: Experiment, task: Task) -> str:
     return f"{class_name(learner)}: {sum(p.numel() for p in params.values()):,} parameters, outputs {list(given.shape)}"
 
 
-def describe_doubts(learner: Learner, metric: Metric, x: Tensor) -> list[str]:
+def describe_doubts(learner: Learner, metric: Metric, x: Tensor, alone: bool = True) -> list[str]:
     """What a learner may not be meant to do, in lines: weights that are not learned, probabilities for logits.
 
     Args:
         learner: see check_learner(), which has found nothing to refuse.
         metric: of the task source.
         x: [n, *input_shape] examples.
+        alone: whether nothing but the learner itself has a use for its weights: an algorithm of the user's might.
     """
     params = {name: value.to(x.device) for name, value in weights_of(learner).items()}
+    before = [value for *_, value in _attributes(learner)]
     given = call(learner, params, x)
-    lines = [*_find_what_is_not_kept(learner), *_find_idle_weights(params, given)]
+    lines = [*_find_what_is_not_kept(learner, before), *(_find_idle_weights(params, given) if alone else ())]
     lines += _find_probabilities(given) if metric == "accuracy" and given.shape[1] > 1 else []
     return [f"{class_name(learner)}{line}" for line in lines]
 
 
-def _find_what_is_not_kept(learner: Learner) -> Iterator[str]:
-    """Weights and tensors in plain attributes, which torch does not see."""
+def _find_what_is_not_kept(learner: Learner, before: list[Any]) -> Iterator[str]:
+    """Weights and tensors in plain attributes, which torch does not see; `before` are the attributes before a call.
+
+    What a call sets anew is no state, and what is made of weights (weight norm) is kept with those.
+    """
     kept = {id(tensor) for tensor in (*learner.parameters(), *learner.buffers())}
-    for name, value in _attributes(getattr(learner, "network", learner)):
+    stayed = set(map(id, before))
+    for module, path, value in _attributes(learner):
         hidden = [tensor for tensor in _tensors_in(value) if id(tensor) not in kept]
-        if any(isinstance(tensor, nn.Parameter) for tensor in hidden):
+        made_of = [f"{path.rpartition('.')[2]}{end}" for end in ("_g", "_orig")]
+        if id(value) not in stayed or any(hasattr(module, name) for name in made_of):
+            continue
+        if any(isinstance(tensor, nn.Parameter) and tensor.requires_grad for tensor in hidden):
             rule = "nn.ModuleList, nn.ParameterList or the like, or they are never trained"
-            yield f".{name}: holds weights in a {type(value).__name__}: expected {rule}"
-        elif any(tensor.grad_fn is None for tensor in hidden):  # else it is made of weights, as by weight norm
-            yield f".{name}: is no parameter and no buffer: expected register_buffer(), or no checkpoint has it"
+            yield f".{path}: holds weights in a {type(value).__name__}: expected {rule}"
+        elif any(tensor.grad_fn is None and not isinstance(tensor, nn.Parameter) for tensor in hidden):
+            yield f".{path}: is no parameter and no buffer: expected register_buffer(), or no checkpoint has it"
 
 
 def _find_idle_weights(params: Params, given: Tensor) -> Iterator[str]:
@@ -83,23 +92,24 @@ def _find_idle_weights(params: Params, given: Tensor) -> Iterator[str]:
         )
 
 
-def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The plain attributes of a module and of its layers that may hold tensors, by name."""
+def _attributes(learner: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
+    """The plain attributes of a learner's modules that may hold tensors: the module, the name, the value."""
+    network = learner.network if isinstance(learner, Learner) else learner
     for layer, module in network.named_modules():
         for name, value in vars(module).items():
             if not name.startswith("_") and isinstance(value, (Tensor, list, tuple, dict)):
-                yield f"{layer}.{name}".lstrip("."), value
+                yield module, f"{layer}.{name}".lstrip("."), value
 
 
-def _tensors_in(value: Any) -> Iterator[Tensor]:
+def _tensors_in(value: Any, depth: int = 3) -> Iterator[Tensor]:
     """The tensors that an attribute holds: itself, those in a collection, the weights of modules in one."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, nn.Module):
         yield from value.parameters()
-    elif isinstance(value, (list, tuple, dict)):
+    elif isinstance(value, (list, tuple, dict)) and depth:
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _tensors_in(part)
+            yield from _tensors_in(part, depth - 1)
 
 
 def _find_probabilities(given: Tensor) -> Iterator[str]:

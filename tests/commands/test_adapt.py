@@ -176,7 +176,7 @@ def test_a_table_is_answered_in_its_own_units(metarun):
     assert "same row" not in err
     frame[frame.city.isin(["city 1", "city 2"])].to_csv("mixed.csv", index=False)
     _, _, err = metarun("adapt", "run", "support=mixed.csv", "query=rest.csv", "out=answers")
-    assert "mixed.csv (support): rows of 2 tasks (city city 1, city 2 ...): expected those of one" in err
+    assert "mixed.csv (support): rows of 2 tasks (city city 1, city 2): expected those of one" in err
     _, _, err = metarun("adapt", "run", "support=few.csv", "query=few.csv", "out=answers")
     assert "row 1 (query) is the same row as row 1 (support) (and 4 more): it is no test of what was learned" in err
 

@@ -84,6 +84,11 @@ class Unseeded(Sinusoid):
         return task._replace(query_y=task.query_y + self.shift)
 
 
+class Stamped(Sinusoid):
+    def identity(self):
+        return super().identity() | {"data_digest": str(id(self))}
+
+
 class NoMethods:
     input_shape, outputs, metric = (1,), 1, "mse"
 
@@ -109,7 +114,7 @@ def own(metarun, monkeypatch):
     Path("own_parts_of_check.py").write_text(PARTS)
     for group in ("data", "algo"):
         Path("choices", group).mkdir(parents=True)
-    for name in ("Lines", "NoMethods", "Unseeded"):
+    for name in ("Lines", "NoMethods", "Unseeded", "Stamped"):
         Path(f"choices/data/{name}.yaml").write_text(SOURCE % name)
     for name in ("Failing", "NoAlgorithm", "Forgets"):
         Path(f"choices/algo/{name}.yaml").write_text(f"_target_: own_parts_of_check.{name}")
@@ -142,7 +147,27 @@ def test_data_that_is_other_each_time_is_refused_before_any_training(own):
     code, _, err = own("check", "data=Unseeded")
     assert code == 2
     assert "own_parts_of_check.Unseeded: query_y of train tasks differs when the source is built anew" in err
-    assert own("check", "data=Lines")[0] == 0
+    code, _, err = own("check", "data=Stamped")
+    assert code == 2
+    assert "own_parts_of_check.Stamped: data_digest of identity() differs when the source is built anew" in err
+    code, out, err = own("check", "data=Lines")
+    assert (code, "all as expected, in" in out) == (0, True), err
+
+
+def test_warnings_are_counted(metarun, monkeypatch):
+    Path("spare_net.py").write_text(
+        FLAT.replace(".squeeze(-1)", "")
+        .replace("Flat", "Spare")
+        .replace("self.layer =", "self.spare, self.layer = [nn.Linear(1, 1)],")
+    )
+    Path("choices/model").mkdir(parents=True)
+    Path("choices/model/spare.yaml").write_text("_target_: spare_net.Spare")
+    monkeypatch.setenv("METARUN_TRUST", "spare_net")
+    monkeypatch.syspath_prepend(str(Path().resolve()))
+    code, out, err = metarun("check", "-cd", "choices", "model=spare")
+    assert code == 0, err
+    assert err.count("spare_net.Spare.spare: holds weights in a list: expected nn.ModuleList") == 1, "said once"
+    assert "all as expected but for 1 warning, see above" in out
 
 
 @pytest.mark.parametrize(

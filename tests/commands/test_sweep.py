@@ -109,7 +109,6 @@ def test_many_words_have_short_folders_that_a_repeated_sweep_finds(metarun):
     assert {path.parent.name for path in Path("mü maml").glob("*/summary.json")} == {"seed=0", "seed=1"}
 
 
-@pytest.mark.slow
 def test_the_closing_line_of_a_run_that_was_extended_says_its_length_of_now(finished, capsys):
     for name in ("before", "extended"):
         shutil.copytree(finished, f"sweep/{name}")
@@ -120,6 +119,7 @@ def test_the_closing_line_of_a_run_that_was_extended_says_its_length_of_now(fini
     assert words == ["meta_steps=2", "meta_steps=4"]
 
 
+@pytest.mark.slow
 def test_jobs_may_have_numbers_for_names(metarun):
     """And words that Hydra has to be told in others: it has no name null."""
     words = ("seed=5,6", "logger=null", "hydra.sweep.dir=s", "hydra.sweep.subdir=${hydra.job.num}")

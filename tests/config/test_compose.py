@@ -78,6 +78,11 @@ def test_what_is_wrong_is_said_in_a_line(row):
     assert all(part in str(error.value) for part in said), error.value
 
 
+@pytest.mark.parametrize("word", ["logger=[]", "logger=null", "experiment=[]", "sweep=[]"])
+def test_what_may_be_left_out_may_be_chosen_away(word):
+    assert compose([word]).fingerprint == compose([]).fingerprint
+
+
 @pytest.mark.parametrize("group", ["algo", "data", "device", "engine", "logger"])
 def test_every_choice_composes(group):
     """Experiments are composed in tests/test_readme.py."""

@@ -92,6 +92,8 @@ def test_arrays_become_columns(write):
         assert np.array_equal(frame[["x0", "x1"]].to_numpy(), x)
         assert list(labels(frame["y"])) == list(y)
         assert list(labels(frame["task"])) == ["7", "7", "8"]
+    names = read_frame(write(_npz(x=x, y=y, labels=np.array(["a", "b"])), "data.npz"))
+    assert list(names.columns) == ["x0", "x1", "y"], "labels are the names of two classes"
     for wrong in (y[:2], np.eye(3)):
         with pytest.raises(
             DataError, match=r"\(data.file\): y .*: expected \[3\], a class or a value for each row of x"

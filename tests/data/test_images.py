@@ -64,6 +64,10 @@ def test_grey_images_have_one_channel_and_large_ones_are_shrunk(tmp_path):
     assert Images(root=str(tmp_path)).input_shape == (1, 84, 84)
 
 
+def _facts(root):
+    return Images(root=str(root)).packed.facts["notes"]
+
+
 def test_images_of_several_sizes_are_said_to_become_one(folder, tmp_path, caplog):
     caplog.set_level(logging.INFO, "metarun")
     shutil.copytree(folder, tmp_path / "all")
@@ -72,10 +76,13 @@ def test_images_of_several_sizes_are_said_to_become_one(folder, tmp_path, caplog
     Image.new("RGB", (30, 12), "red").save(tmp_path / "all" / "class 0" / "0.png")
     _prepared(tmp_path / "all", size=9)
     assert "several sizes" not in caplog.text
+    caplog.clear()
     _prepared(tmp_path / "all")
-    assert (
-        "images of several sizes, such as 12x30 and 20x16, become 12x12, as the smallest; see data.size" in caplog.text
-    )
+    assert "images of several sizes, such as 12x30 and 20x16, become 12x12, by the smallest; see" in caplog.text
+    for n, width in enumerate((100, 200)):
+        (tmp_path / "large" / f"{n}").mkdir(parents=True)
+        Image.new("L", (width, width), n).save(tmp_path / "large" / f"{n}" / "a.png")
+    assert "such as 100x100 and 200x200, become 84x84, the most without data.size" in str(_facts(tmp_path / "large"))
 
 
 def test_images_that_are_made_grey_as_the_first_ones_are_are_named(tmp_path, monkeypatch, caplog):
@@ -85,8 +92,10 @@ def test_images_that_are_made_grey_as_the_first_ones_are_are_named(tmp_path, mon
     for n in range(3):
         (tmp_path / "all" / f"{n}").mkdir(parents=True)
         for k in range(4):
-            mode = "RGB" if (n, k) == (1, 3) else "L"
-            Image.new(mode, (9, 9), 10 * n + k).save(tmp_path / "all" / f"{n}" / f"{k}.png")
+            image = Image.new("L", (9, 9), 10 * n + k)
+            if k == 3:  # one with colours, one that might have some, one with a second channel that is no colour
+                image = {0: image.convert("RGB"), 1: Image.new("RGB", (9, 9), "red"), 2: image.convert("LA")}[n]
+            image.save(tmp_path / "all" / f"{n}" / f"{k}.png")
     line = "1 image made grey, such as 1/3.png"
     for _ in range(2):  # from the cache too
         caplog.clear()

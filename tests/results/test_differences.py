@@ -148,6 +148,9 @@ def test_rows_without_a_seed_that_all_have_are_not_ranked(run):
     assert (contest.rows, contest.best, contest.best_in_test) == ((1, 2, 3), 1, 1)
     assert found[2][1].mean == pytest.approx(0.2)
     assert 4 not in found, "it has none of the seeds that those share"
+    one = [alter(run, EACH, seed=seed, digest="d", each_digest=None, clusters=None) for seed in (0, 1, 0)]
+    same = [Contender(number, [run], [0.1 * number]) for number, run in enumerate(one, start=1)]
+    assert compare_rows(same, higher=False)[3][0].rows == (1, 2, 3), "all have the same tasks"
 
 
 def test_rows_whose_tasks_were_not_kept_are_not_compared(run):

@@ -30,12 +30,12 @@ def test_queries_with_a_known_class_are_judged_and_the_others_answered():
 def test_images_are_said_to_be_inverted_as_in_training_where_they_are():
     asked, again = classified(["cat"] * 4), classified(["cat"] * 4)
     again.trained.support = (again.support.x, np.arange(2))
-    for adapted, given, expected in (
+    for adapted, *given, expected in (
         (asked, False, "images: inverted as in training, dark ink is bright (bright on dark already: invert=false)"),
         (asked, True, "images: inverted, dark ink is bright (bright on dark already: invert=false)"),
-        (again, False, "images: inverted as what was learned from, dark ink is bright"),
+        (again, False, False, "images: inverted as what it learned from before, dark ink is bright"),
     ):
-        assert [line for line in describe(adapted, given) if "invert" in line] == [expected]
+        assert [line for line in describe(adapted, *given) if "invert" in line] == [expected]
 
 
 def test_batch_norm_over_all_queries_is_said_once():

@@ -250,6 +250,19 @@ class Drawn(Net):
         return super().forward(x) * self.scales["a"]
 
 
+class Hiding(Net):
+    """A frozen part that torch is not to see, and what a call leaves behind for its user."""
+
+    def __init__(self):
+        super().__init__()
+        self.back = [nn.Linear(1, 1).requires_grad_(False)]
+        self.back.append(self.back)
+
+    def forward(self, x):
+        self.seen = x.detach()
+        return super().forward(self.back[0](x))
+
+
 class Idle(Net):
     def __init__(self):
         super().__init__()
@@ -264,6 +277,7 @@ class OfQuotients(Net):
         super().__init__()
         self.register_buffer("share", torch.tensor(0.5))
         self.body[0] = nn.utils.weight_norm(nn.Linear(1, 8))
+        self.body[2] = nn.utils.weight_norm(nn.Linear(8, 1)).requires_grad_(False)
 
     def forward(self, x):
         return super().forward(x) * self.share
@@ -295,12 +309,21 @@ class SharesOfExamples(Shares):
         ),
         (Net, Sinusoid, None),
         (OfQuotients, Sinusoid, None),
+        (Hiding, Sinusoid, None),
     ],
 )
 def test_what_is_hardly_meant_in_a_learner_is_warned_of(make, source, expected, caplog):
     doubts = _check(source(), make()).doubts
     assert len(doubts) == (expected is not None), doubts
     assert all(expected in line and line in caplog.text for line in doubts)
+
+
+def test_a_weight_that_an_algorithm_of_ones_own_may_read_is_not_called_idle():
+    @dataclass(eq=False, kw_only=True)
+    class Reads(MAML):
+        pass
+
+    assert _check(net=Idle(), algo=Reads).doubts == []
 
 
 def test_three_logits_for_two_ways_are_refused():
@@ -447,7 +470,7 @@ class WrongTogether(MAML):
 ALGORITHMS = {
     LossOfEachPoint: r"meta_loss\(\) gives a loss of shape \[10\]: expected a scalar",
     NoGradient: "has no gradient",
-    Level: r"has a gradient of 0, for inputs from -[\d.]+ to [\d.]+: expected one to learn by; .* scale inputs",
+    Level: r"has a gradient of 0, for inputs from -[\d.]+ to [\d.]+: expected one to learn by; scale inputs",
     NoSteps: r"predictions\(\) of shape \[10, 1\]: expected \[K\+1, 10, 1\]",
     Noisy: "other predictions for the same task",
     Counting: "other predictions for the same task",
