@@ -109,7 +109,8 @@ def test_many_words_have_short_folders_that_a_repeated_sweep_finds(metarun):
     assert {path.parent.name for path in Path("mü maml").glob("*/summary.json")} == {"seed=0", "seed=1"}
 
 
-def test_the_closing_line_of_a_run_that_was_extended_says_its_length_of_now(finished, capsys):
+def test_the_closing_line_of_a_run_that_was_extended_says_its_length_of_now(tmp_path, monkeypatch, finished, capsys):
+    monkeypatch.chdir(tmp_path)
     for name in ("before", "extended"):
         shutil.copytree(finished, f"sweep/{name}")
         Path("sweep", name, ".hydra/overrides.yaml").write_text("- meta_steps=2\n")
