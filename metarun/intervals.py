@@ -43,7 +43,7 @@ fewer can hardly be told from others that differ.
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, combinations
 from typing import NamedTuple
 
@@ -78,8 +78,7 @@ class Clusters:
         self._trace = sum(sizes.values())
         self._sum = sum(size**2 for size in sizes.values())
         rows_of_a = sum(sum(sizes[cluster] for cluster in row) ** 2 for row in rows)
-        both = Counter(chain.from_iterable(combinations(row, 2) for row in rows))
-        squares = self._sum + 2 * sum(count**2 for count in both.values())
+        squares = self._sum + 2 * sum(count**2 for count in _count_pairs(rows, self._tasks_of.values()))
         centred = tasks**2 * squares - 2 * tasks * rows_of_a + self._sum**2  # times T²
         self._known = (tasks - 1) * centred - (tasks * self._trace - self._sum) ** 2
         self.number = len(sizes)
@@ -103,6 +102,21 @@ class Clusters:
         shared = math.fsum(math.fsum(deviations[task] for task in found) ** 2 for found in self._tasks_of.values())
         moment = tasks * shared - own * (tasks * self._trace - self._sum) / (tasks - 1)
         return max(0.0, (self._sum - self._trace) * moment / self._known)
+
+
+def _count_pairs(rows: Sequence[Sequence[int]], tasks_of: Collection[Sequence[int]]) -> Iterable[int]:
+    """In how many tasks each two clusters are, given the clusters of each task and the tasks of each cluster.
+
+    Where tasks have more pairs than there are, as 10,000 of 20 classes among 423, by sets of tasks that are the bits of
+    a number: 0.05 s in place of 0.9.
+    """
+    if len(tasks_of) ** 2 > sum(len(row) ** 2 for row in rows):
+        return Counter(chain.from_iterable(combinations(row, 2) for row in rows)).values()
+    places = [bytearray(len(rows) // 8 + 1) for _ in tasks_of]
+    for bits, found in zip(places, tasks_of, strict=True):
+        for task in found:
+            bits[task // 8] |= 1 << task % 8
+    return ((a & b).bit_count() for a, b in combinations([int.from_bytes(bits, "little") for bits in places], 2))
 
 
 class Evaluation(NamedTuple):
