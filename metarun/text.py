@@ -53,6 +53,11 @@ def did_you_mean(names: list[str]) -> str:
     return f"; did you mean {' or '.join(names)}?" if names else ""
 
 
+def first_of(names: Sequence[str]) -> str:
+    """The first names of a list, such as 'a, b and 3 more'."""
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
 def count_of(number: int, noun: str) -> str:
     """A number with its noun: '1 run', '2 runs', '2 classes'."""
     plural = "es" if noun.endswith("s") else "s"

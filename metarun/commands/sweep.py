@@ -121,13 +121,15 @@ def run_sweep(run: Callable[[], None], folder: Path, progress: SweepProgress, se
 def _print_runs(folder: Path, failed: list[dict]) -> None:
     """Prints a line for each run in the folder: the words that not all share, its result; and for each refused job."""
     from metarun.results.runs import find_runs, read_words
+    from metarun.storage.records import Environment
     from metarun.storage.rundir import RunDir
 
     lines = []
     for path in find_runs(folder) if folder.is_dir() else []:
         rundir = RunDir(path)
         try:
-            lines.append(([*read_words(rundir).values()] or [path.name], describe_end(rundir), path))
+            words = read_words(rundir, rundir.environment() or Environment())
+            lines.append(([*words.values()] or [path.name], describe_end(rundir), path))
         except MetarunError as error:
             lines.append(([path.name], f"failed: {error}", path))
     listed = {(path, result.partition(": ")[2]) for _, result, path in lines}

@@ -34,6 +34,7 @@ LARGEST_IMAGE = 89_000_000  # pixels, just under the number at which Pillow warn
 TOO_MANY = f"at most {LARGEST_IMAGE // 10**6} million"
 LARGEST_FILE = 1_000_000_000  # bytes
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+GREY = ("1", "L", "I", *SIXTEEN_BITS)  # modes that have no colours
 ORIENTATION = 0x0112  # of EXIF
 Size = tuple[int, int]  # height, width
 
@@ -81,13 +82,15 @@ def image_size(path: Path) -> Size:
 def is_grey(path: Path) -> bool:
     """Whether an image file has grey pixels only, by its kind. Raises DataError."""
     with _naming(path):
-        return _open(path).mode in ("1", "L", "I", *SIXTEEN_BITS)
+        return _open(path).mode in GREY
 
 
 def has_colours(path: Path) -> bool:
     """Whether an image file has a pixel that is not grey. Raises DataError."""
     with _naming(path):
-        pixels = np.asarray(_on_white(_open(path)).convert("RGB"))
+        if (image := _open(path)).mode in GREY:  # or all would be decoded
+            return False
+        pixels = np.asarray(_on_white(image).convert("RGB"))
         return bool((pixels != pixels[..., :1]).any())
 
 

@@ -172,10 +172,9 @@ class Images(ImageSource):
         except SettingError as error:  # of a split, which only the folder knows
             raise DataError(f"{error.value!r} (data.{error.name}): expected {error.expected}") from error
         digests: list[str] = []
-        size, channels, invert = self._form_of(found)
-        notes = [f"layout {found.layout}", *found.notes]
-        if self.size is None:
-            notes += _describe_sizes(_look_at_sizes(found), size)
+        sizes = _look_at_sizes(found) if self.size is None else []
+        size, channels, invert = self._form_of(found, sizes)
+        notes = [f"layout {found.layout}", *found.notes, *_describe_sizes(sizes, size)]
         if found.files:
             names = [path.relative_to(self.root).as_posix() for path in self._files(found)]
             yield from _decoded(found, (size, channels, invert))
@@ -200,9 +199,9 @@ class Images(ImageSource):
         """All files, a class after the other."""
         return (path for name in sorted(found.files) for path in found.files[name])
 
-    def _form_of(self, found: Found) -> tuple[tuple[int, int], int, bool]:
-        """Size, channels and inversion, where need be by a look at the first images of all classes."""
-        size = self.size or min(LARGEST_SIZE, *map(min, _look_at_sizes(found)))
+    def _form_of(self, found: Found, sizes: list[Size]) -> tuple[tuple[int, int], int, bool]:
+        """Size, channels and inversion, where need be by a look at the first images of all classes, and their sizes."""
+        size = self.size or min(LARGEST_SIZE, *map(min, sizes))
         if found.files:
             grey = self.channels is None and all(map(is_grey, _looked_at(found)))
         else:
@@ -245,7 +244,7 @@ def _decoded(found: Found, form: tuple[tuple[int, int], int, bool]) -> Iterator[
 
 def _describe_greyed(names: list[str], files: Iterable[Path]) -> list[str]:
     """A line about images that were made grey since the first ones are; none where there are none."""
-    colour = [name for name, path in zip(names, files, strict=True) if not is_grey(path) and has_colours(path)]
+    colour = [name for name, path in zip(names, files, strict=True) if has_colours(path)]
     if not colour:
         return []
     these = f"{count_of(len(colour), 'image')} made grey, such as {colour[0]}"

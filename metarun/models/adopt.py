@@ -28,7 +28,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from metarun.errors import SettingError, one_of
 from metarun.models.learner import Learner
 from metarun.models.written_out import Mended, Recurrent
-from metarun.text import reason, spell_class
+from metarun.text import first_of, reason, spell_class
 
 EXAMPLES, OF_SUPPORT = 5, 3  # that a module is tried with
 
@@ -167,10 +167,10 @@ class Adopted(Learner):
                 cells.append(name or layer.mode)
         if norms:
             why = f"{self.norm} statistics of each task, in place of running ones (model.norm)"
-            self.notes.append(f"{self.own_class}: batch norm ({_enumerate(norms)}): {why}")
+            self.notes.append(f"{self.own_class}: batch norm ({first_of(norms)}): {why}")
         if cells:
             why = "written out step by step, as torch's own cannot be differentiated twice"
-            self.notes.append(f"{self.own_class}: recurrent layers ({_enumerate(cells)}): {why}")
+            self.notes.append(f"{self.own_class}: recurrent layers ({first_of(cells)}): {why}")
 
     def _try(self, x: Tensor) -> None:
         """Calls the module with a few examples, and notes or refuses what it does."""
@@ -217,11 +217,6 @@ def _adopt_again(build: Callable[[], nn.Module], input_shape: Sequence[int], nor
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def _enumerate(names: list[str]) -> str:
-    """The first names of a list, such as 'a, b and 3 more'."""
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 class _Watch:

@@ -231,7 +231,7 @@ def read_run(path: Path) -> Run:
     environment = rundir.environment() or Environment()
     sessions = environment if origin is rundir else origin.environment() or Environment()
     experiment = origin.choices().get("experiment", "")
-    typed = {key: word for key, word in read_words(origin).items() if not policy(key).published}
+    typed = {key: word for key, word in read_words(origin, sessions).items() if not policy(key).published}
     tasks = _read_tasks(rundir, summary.test)
     now = None if origin is rundir else _read_summary(origin)
     validated, tested = now and now.validations.get(summary.metric), summary.checkpoint
@@ -240,13 +240,13 @@ def read_run(path: Path) -> Run:
     return Run(rundir, config, trained, summary, experiment, typed, *tasks, *more)
 
 
-def read_words(rundir: RunDir) -> dict[str, str]:
+def read_words(rundir: RunDir, environment: Environment) -> dict[str, str]:
     """By key, the words that were typed for a run; what was changed on resuming it has the value of now.
 
     Raises:
-        RunDirError: its config or its environment cannot be read.
+        RunDirError: its config cannot be read.
     """
-    words, environment = {key_of(word): word for word in rundir.overrides()}, rundir.environment() or Environment()
+    words = {key_of(word): word for word in rundir.overrides()}
     if changed := [key for session in environment.continued for key in session.changed]:
         values = dict(leaves(rundir.config().plain()))
         words |= {key: f"{key}={values.get(key)}" for key in changed}

@@ -15,6 +15,7 @@ from metarun.models.functional import Params, call, weights_of
 from metarun.models.learner import Learner
 from metarun.run.source_contract import refuse
 from metarun.tasks import Metric, Task
+from metarun.text import first_of
 
 
 def check_learner(experiment: Experiment, task: Task) -> str:
@@ -85,11 +86,8 @@ def _find_what_is_not_kept(learner: Learner, before: list[Any]) -> Iterator[str]
 def _find_idle_weights(params: Params, given: Tensor) -> Iterator[str]:
     grads = torch.autograd.grad(given.sum(), list(params.values()), allow_unused=True) if params else ()
     if idle := [name for name, grad in zip(params, grads, strict=True) if grad is None]:
-        these = ", ".join(idle[:2]) + (f" and {len(idle) - 2} more" if idle[2:] else "")
-        yield (
-            f": outputs do not depend on {these}: expected all weights to be learned; use them, leave out detach() and "
-            "no_grad(), or freeze them by requires_grad=False"
-        )
+        rule = "all weights to be learned; use them, leave out detach() and no_grad(), or freeze them"
+        yield f": outputs do not depend on {first_of(idle)}: expected {rule} by requires_grad=False"
 
 
 def _attributes(learner: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
