@@ -127,11 +127,26 @@ class Texts(ClassSource):
     def prepare(self, device: torch.device) -> None:
         """See TaskSource."""
         super().prepare(device)
+        self._warn_of_copies()
         cut = sum(len(text) > self.length for texts in self._texts.values() for text in texts)
         others = len({*"".join(self._training)}) - len(self.symbols)
         shared = f", {others} rarer ones share a place" if others else ""
         notes = f"; {count_of(cut, 'text')} cut after {count_of(self.length, 'symbol')}" if cut else ""
         log.info("text: %s%s%s%s", count_of(len(self.symbols), "symbol"), shared, notes, self.rows.note)
+
+    def _warn_of_copies(self) -> None:
+        copies = [
+            f"{text!r} of {name}"
+            for name, texts in self._texts.items()
+            for text, count in Counter(texts).items()
+            if count > 1
+        ]
+        if copies:
+            more = f" and {len(copies) - 1} more" if copies[1:] else ""
+            log.warning(
+                f"{copies[0]} is there more than once{more} (data.file): expected different texts in a class, for a "
+                "task may ask for an example that it has shown; remove the copies"
+            )
 
     def details(self) -> dict[str, Any]:
         """See ClassSource."""

@@ -27,6 +27,18 @@ def texts(tmp_path):
     return make
 
 
+def test_a_text_that_is_twice_in_a_class_is_told(texts, caplog):
+    frame = cities()
+    texts(frame)
+    other = pandas.DataFrame({"name": [frame["name"][0]], "city": [frame["city"].iloc[-1]]})  # that is no copy
+    texts(pandas.concat([frame, other]))
+    assert "more than once" not in caplog.text
+    city = frame["city"][0]
+    copies = pandas.DataFrame({"name": ["e\u0301", "\u00e9", "é", frame["name"][0]], "city": [city] * 4})
+    texts(pandas.concat([frame, copies]))
+    assert f"of {city} is there more than once and 1 more (data.file)" in caplog.text
+
+
 def _read(source, x):
     """The texts that one-hot inputs [..., L, V] spell; ? for the symbol that stands for others."""
     symbols = source.symbols + "?"
