@@ -119,6 +119,17 @@ def test_the_gpu_has_to_be_there(monkeypatch):
         build_experiment(compose(["device=cuda"]))
 
 
+def test_data_with_too_few_classes_for_three_splits_is_not_told_to_split_them_otherwise(tmp_path):
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{n},{n % 7}\n" for n in range(140)))
+    words = ["data=table", f"data.file={tmp_path / 't.csv'}", "data.target=y", "algo=maml"]
+    with pytest.raises(
+        UsageError, match=r"3 \(data.ways\): .*; lower it: three splits take 9 classes, and the data has 7$"
+    ):
+        build_experiment(compose([*words, "data.ways=3"]))
+    with pytest.raises(UsageError, match=r"2 \(data.ways\): .* split test; set data.splits$"):
+        build_experiment(compose([*words, "data.ways=2", "data.splits=[0.6,0.3,0.1]"]))
+
+
 def test_ways_are_limited_by_the_splits_that_are_used(monkeypatch):
     monkeypatch.setattr("metarun.data.omniglot.Omniglot.split_sizes", {"train": 44, "val": 20, "test": 30})
     words = ["data=omniglot", "algo=protonet", "data.ways=44", "data.eval_ways=30"]
