@@ -82,6 +82,11 @@ class ClassSource:
         """The names of the classes of each split, in order; None: by `splits`. May ask for self.packed."""
         return None
 
+    @property
+    def has_own_splits(self) -> bool:
+        """Whether the data says itself which classes are of which split, so that `splits` has no effect."""
+        return False
+
     def groups(self) -> Mapping[str, str] | None:
         """{class: its group}, where all classes of a task are of one group; None: they are any of the split."""
         return None

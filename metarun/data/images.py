@@ -20,6 +20,7 @@ from metarun.data.classes import ClassSource, log
 from metarun.data.decode import Size, decode_all, digest, has_colours, image_size, is_grey, resize
 from metarun.data.layouts import LAYOUTS, Found, find_layout
 from metarun.data.packing import Chunks, Packed, describe_files, expand, load_packed
+from metarun.data.splitting import FRACTIONS
 from metarun.errors import DataError, SettingError, at_least, boolean, one_of
 from metarun.tasks import SPLITS, Split
 from metarun.text import count_of
@@ -73,10 +74,20 @@ class ImageSource(ClassSource):
         """See ClassSource."""
         return self.packed.facts["splits"]
 
+    @property
+    def has_own_splits(self) -> bool:
+        """See ClassSource."""
+        return self.class_splits() is not None
+
     def prepare(self, device: torch.device) -> None:
         """See TaskSource. Raises DataError: an image is in two splits."""
         for note in self.packed.facts["notes"]:
             log.info("%s: %s", self.name, note)
+        if self.has_own_splits and (self.splits != FRACTIONS or self.split_seed):
+            log.warning(
+                f"{list(self.splits)} (data.splits), {self.split_seed} (data.split_seed): have no effect, for the data "
+                "has splits of its own"
+            )
         if (copies := _find_copies(self.packed, {split: self.classes(split) for split in SPLITS})) is not None:
             self.report_copies(copies)
         if twins := _find_twins(self.packed):

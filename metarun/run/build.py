@@ -156,12 +156,12 @@ def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits
             apart = config.data.get("eval_ways") is not None
             name = "eval_ways" if apart and split != "train" else "ways"
             remedies = ["data.eval_ways"] if algorithm.any_ways and not apart and split != "train" else []
-            take, there = train + test * (len(SPLITS) - 1), sum(source.split_sizes.values())
-            splitting = "splits" in (settings_of("data", config.source) or ())
-            remedies += ["data.splits"] if splitting and take <= there else []
-            remedy = f"; set {' or '.join(remedies)}" if remedies else ""
-            if splitting and not remedies:
+            remedy = ""
+            if "splits" in (settings_of("data", config.source) or ()) and not getattr(source, "has_own_splits", False):
+                take, there = train + 2 * test, sum(source.split_sizes.values())
+                remedies += ["data.splits"] if take <= there else []
                 remedy = f"; lower it: three splits take {take} classes, and the data has {there}"
+            remedy = f"; set {' or '.join(remedies)}" if remedies else remedy
             why = source.explain_size(split) if hasattr(source, "explain_size") else ""
             raise UsageError(
                 f"{ways} (data.{name}): expected at most {most}, the classes of split {split}{why or remedy}"

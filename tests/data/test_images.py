@@ -57,6 +57,18 @@ def test_size_colour_and_inversion_are_settings(folder):
     assert np.array_equal(source.packed.examples, 255 - straight.examples)
 
 
+def test_shares_have_no_effect_on_splits_that_the_folder_has(folder, tmp_path, caplog):
+    for n, part in enumerate(["train"] * 4 + ["val"] * 3 + ["test"] * 3):
+        shutil.copytree(folder / f"class {n}", tmp_path / part / f"class {n}")
+    source = _prepared(tmp_path)
+    assert "no effect" not in caplog.text
+    assert _prepared(tmp_path, splits=[0, 0, 1]).split_sizes == source.split_sizes == {"train": 4, "val": 3, "test": 3}
+    assert "[0, 0, 1] (data.splits), 0 (data.split_seed): have no effect" in caplog.text
+    assert source.has_own_splits
+    assert not _prepared(folder, split_seed=1).has_own_splits
+    assert caplog.text.count("no effect") == 1
+
+
 def test_grey_images_have_one_channel_and_large_ones_are_shrunk(tmp_path):
     for n in range(3):
         (tmp_path / f"{n}").mkdir()
