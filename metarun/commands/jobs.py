@@ -67,6 +67,8 @@ def check_jobs(
     elif searches:  # with what a file of the group sweep adds to the command line
         params = settings.sweeper.get("params") or {}
         overrides = parse([*(f"{key}={value}" for key, value in params.items()), *args.overrides], folders)
+        if any(key_of(o.input_line) == ZIP and o.value() for o in overrides.parsed):
+            raise UsageError(f"{ZIP} (command line): expected none in a search, which chooses each value; leave it out")
         words = cover(overrides, folders)
     else:
         words = expand(args.overrides, folders)

@@ -46,15 +46,19 @@ def read_wanted(args: argparse.Namespace) -> Wanted:
     """What is wanted. Raises UsageError: there is no such status, or no such time."""
     from metarun.results.selection import Wanted, read_since
 
-    lists = {name: _split(getattr(args, name)) for name in ("status", "algo", "data", "tag")}
+    lists = {name: _split(name, getattr(args, name)) for name in ("status", "algo", "data", "tag")}
     for status in lists["status"]:
         if status.lower() not in STATES:
             raise UsageError(f"{status!r} (status): expected one of {', '.join(STATES)}{nearest(status, STATES)}")
     return Wanted(**lists, since=None if args.since is None else read_since(args.since))
 
 
-def _split(word: str | None) -> list[str]:
-    return [] if word is None else [part.strip() for part in word.split(",") if part.strip()]
+def _split(name: str, word: str | None) -> list[str]:
+    """The names in a word. Raises UsageError for a word of none: of a variable of the shell that is not set."""
+    parts = [part.strip() for part in (word or "").split(",") if part.strip()]
+    if word is not None and not parts:
+        raise UsageError(f"{word!r} ({name}): expected a name; leave {name}= out for all")
+    return parts
 
 
 def _read_limit(word: str) -> int:

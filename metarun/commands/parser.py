@@ -35,7 +35,16 @@ class Parser(argparse.ArgumentParser):
             words = as_settings(words, self._option_string_actions)
         else:
             refuse_blanks(words)
-        return self.parse_intermixed_args([self._spell(word) for word in words])
+        spelled = [self._spell(word) for word in words]
+        self._refuse_twice(spelled)
+        return self.parse_intermixed_args(spelled)
+
+    def _refuse_twice(self, words: list[str]) -> None:
+        """Raises UsageError: an option is given twice, of which argparse would take the last."""
+        names = [word.partition("=")[0] for word in words]
+        for name, action in self.settings.items():
+            if names.count(f"--{name}") > 1 and not isinstance(action.default, list):
+                raise UsageError(f"{name}= (command line): given twice; expected it once, see {self.prog} --help")
 
     @property
     def positionals(self) -> list[argparse.Action]:

@@ -74,9 +74,10 @@ def open_study(
             study = optuna.load_study(study_name=name, storage=storage) if storage else None
         if study is None:
             study = optuna.create_study(study_name=name, storage=storage, direction=direction)
+        trials = study.get_trials(deepcopy=False)
+        if not trials:  # of settings that were only checked
             study.set_user_attr("metarun", now)
         then, directions = study.user_attrs.get("metarun", now), study.directions
-        trials = study.get_trials(deepcopy=False)
     except Exception as error:
         raise UsageError(
             f"{storage!r} (hydra.sweeper.storage): {type(error).__name__}: {reason(error)}: expected settings "

@@ -42,8 +42,8 @@ class Overrides(NamedTuple):
 
 
 def quote(text: str) -> str:
-    """A text as the value of an override."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    """A text as the value of an override. To Hydra a backslash is one, but for those right before a quote."""
+    escaped = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + found[2].replace('"', '\\"'), text)
     return f'"{escaped}"'
 
 

@@ -75,6 +75,7 @@ def test_before_the_first_run_it_says_how_to_begin(metarun):
     [
         *(("nowhere", "expected a folder with runs"), ("seed=1", "status=, algo="), ("limit=0", "at least 1, or all")),
         *(("limit=-1", "at least 1"), ("status=killed", "stale"), ("sort=loss", "expected one of began")),
+        *(("tag=", "expected a name; leave tag= out for all"), ("algo= , ", "expected a name")),
         *(("since=monday", "7d"), ("format=xml", "text"), ("a\0b", "expected a folder")),
         *(("failed", "did you mean status=failed?"), ("outputs/day/a/.hydra", "metarun show")),
     ],
@@ -83,6 +84,16 @@ def test_a_word_that_is_none_of_its_own_is_one_line(runs, word, line):
     code, out, err = runs("ls", word)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert line in err
+
+
+def test_an_option_that_is_given_twice_is_refused(runs):
+    for verb, words in {
+        "ls": ["status=done", "status=failed"],
+        "rm": ["outputs", "--algo=maml", "algo=fomaml"],
+    }.items():
+        code, out, err = runs(verb, *words)
+        assert (code, out) == (2, "")
+        assert "(command line): given twice; expected it once" in err
 
 
 def test_neither_torch_nor_hydra_nor_pandas_is_imported(runs, tmp_path):

@@ -107,6 +107,10 @@ def test_trials_have_the_words_that_were_checked(metarun, own_source):
         (["algo.inner_lr=tag(log,interval(0,0.1))"], ["0 has no logarithm"]),
         (["algo.inner_lr=tag(logg,interval(0.1,1))"], ["no tag but log"]),
         (["algo.inner_lr=range(3,1)"], ["gives no value"]),
+        (
+            ["algo.inner_lr=0.1,0.2", "seed=0,1", "zip=[algo.inner_lr,seed]"],
+            ["zip (command line): expected none in a search"],
+        ),
         (["algo.inner_lr=interval(-1,1)"], ["-1 (algo.inner_lr)"]),
         (["algo.inner_steps=interval(1,2.5)"], ["2.5 (algo.inner_steps)", "integer"]),
         (["algo.iner_lr=interval(0.1,1)", "algo.inner_lr=0.1"], ["'algo.iner_lr'", "did you mean inner_lr?"]),
@@ -242,6 +246,8 @@ def test_runs_of_several_processes_are_pruned_by_each_other(metarun):
 @pytest.mark.slow
 def test_a_study_goes_on_with_the_same_command_and_no_other(metarun, monkeypatch):
     words = ("-m", "sweep=optuna", RATE, *QUICK, "hydra.sweeper.storage=sqlite:///study.db", *seeded(2))
+    others = [word.replace("meta_batch=2", "meta_batch=3") for word in words]
+    assert metarun("check", *others)[0] == 0, "which begins no study of these settings"
     assert metarun(*words)[0] == 0
     train = loop.meta_train
 

@@ -4,7 +4,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from metarun.config.folders import OWN
-from metarun.config.overrides import _with_home, combinations, parse, spell_as_typed, spell_for_hydra
+from metarun.config.overrides import _with_home, combinations, parse, quote, spell_as_typed, spell_for_hydra
 from metarun.errors import UsageError
 
 
@@ -80,6 +80,15 @@ def test_letters_that_hydras_grammar_has_not_are_taken_as_typed(word, value):
     assert override.value() == OverridesParser.create().parse_override(spelled).value() == value
     assert override.input_line == word
     assert spell_as_typed([spelled]) == [word]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a b", "\\", "a\\b", "a\\", "a\\\\", '"', '\\"', '\\\\"', 'a"b\\"c\\', "\\ü\\'", "a\n", '\\u00fc"}\\'],
+)
+def test_a_quoted_text_is_to_hydra_what_it_was(text):
+    value = OverridesParser.create().parse_override(f"a={quote(text)}").value()
+    assert str(getattr(value, "text", value)) == text
 
 
 def test_several_places_may_begin_with_the_home_folder(monkeypatch):

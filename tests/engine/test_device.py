@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metarun.engine.device import Device, put_back
-from metarun.engine.ranks import share_the_machine
+from metarun.engine.ranks import is_rank_zero, share_the_machine
 from metarun.errors import SettingError
 
 
@@ -23,6 +23,13 @@ def test_jobs_take_gpus_by_turns(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert Device().torch_device == torch.device("cuda:1")
+
+
+def test_a_rank_without_a_number_of_processes_is_nobodys(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert is_rank_zero()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not is_rank_zero()
 
 
 def test_torch_is_put_back_as_it_was():
