@@ -72,6 +72,7 @@ VERBS = {
     "completion": completion,
 }
 PATIENCE = 10  # seconds
+RUN_ELSEWHERE = "set hydra.run.dir or hydra.sweep.dir"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,6 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     with _borrowing_the_process():
         try:
             Path.cwd()
+            if data := os.environ.get("METARUN_DATA"):  # jobs may be in another folder (hydra.job.chdir)
+                os.environ["METARUN_DATA"] = os.path.abspath(os.path.expanduser(data))
             with stop_at_once("nothing that was saved is lost"):
                 _dispatch(argv)
             sys.stdout.flush()  # or Python would find out, after all is over, that it cannot
@@ -94,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         except SystemExit as exit_:  # argparse and Hydra, when they have printed what was asked for
             return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
         except Exception as error:
-            return _report(error)
+            return _report(error, "mend that" if argv[:1] and argv[0] in VERBS else RUN_ELSEWHERE)
 
 
 def _take_hydra() -> dict[type, Any]:
@@ -193,7 +196,7 @@ def _dispatch(argv: list[str]) -> None:
         argv = [*argv[1:], argv[0]]  # metarun --help table
     name = argv[0] if argv else ""
     is_setting = not name or "=" in name or name[0] in "-+~"
-    if argv == ["--version"]:
+    if is_setting and "--version" in argv:
         print(f"metarun {__version__}")
     elif name == "help" or (is_setting and asks):
         help_.main(VERBS)
@@ -219,8 +222,8 @@ def _describe_unknown(name: str) -> str:
     return f"{name!r} (command line): expected key=value or one of {verbs}{remedy}"
 
 
-def _report(error: Exception) -> int:
-    """Prints the line of an error; returns the exit code."""
+def _report(error: Exception, remedy: str) -> int:
+    """Prints the line of an error, with that remedy where a file cannot be written; returns the exit code."""
     error = explain(error) or error
     if os.environ.get("METARUN_DEBUG") and error.__cause__ and place_of(error.__cause__):
         raise error
@@ -237,7 +240,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, MemoryError) or "can't start new thread" in str(error):
         error = OSError(errno.ENOMEM if isinstance(error, MemoryError) else errno.EAGAIN, str(error) or "out of memory")
     if isinstance(error, OSError):
-        error = describe_os_error(error, "set hydra.run.dir or hydra.sweep.dir")
+        error = describe_os_error(error, remedy)
     if isinstance(error, MetarunError):
         return _print_error(str(error), error.code)
     if type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):

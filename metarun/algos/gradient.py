@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarun.algos.base import Algorithm
 from metarun.algos.inner import SGD, Adam, Rule, inner_step
-from metarun.errors import SettingError, at_least, one_of, positive
+from metarun.errors import SettingError, UsageError, at_least, one_of, positive
 from metarun.models.functional import Params
 from metarun.models.learner import Learner
 from metarun.models.unit import unit
@@ -88,6 +88,9 @@ class GradientBased(Algorithm):
         learner = self.start(meta, task)
         fixed = {name: value for name, value in learner.items() if name in self.fixed} | self.constants(task)
         adapted = {name: value for name, value in learner.items() if name not in self.fixed}
+        if not adapted:
+            rule = "expected weights that inner steps change; set algo.inner_parameters=all, or let more be trained"
+            raise UsageError(f"{', '.join(sorted(fixed))} (model): all that is trained, of batch norm alone: {rule}")
         for params, _ in self.trajectory(meta, adapted, [fixed] * steps, self.batches(task, steps), first_order):
             yield {**fixed, **params}
 

@@ -116,7 +116,8 @@ def solve(matrix: Callable[[Params], Params], target: Params, steps: int) -> Par
     for _ in range(steps):
         product = matrix(direction)
         curvature = dot(direction, product)
-        rate = torch.where(curvature > 0, size / curvature.clamp(min=1e-30), 0.0)  # solved, or not positive definite
+        # Solved, or not positive definite; nan stays nan.
+        rate = torch.where(curvature <= 0, 0.0, size / curvature.clamp(min=1e-30))
         x = {name: x[name] + rate * direction[name] for name in x}
         residual = {name: residual[name] - rate * product[name] for name in x}
         before, size = size, dot(residual, residual)

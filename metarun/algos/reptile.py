@@ -81,9 +81,10 @@ class Reptile(WithHead):
         if self.carries and outer is not torch.optim.SGD:
             expected = "fresh with another outer optimiser than SGD, which would not average second moments"
             raise SettingError(self.inner_moments, "inner_moments", expected)
-        if self.carries and (decay := getattr(self.meta_optimizer, "keywords", {}).get("weight_decay")):
-            rule = "0 with inner_moments=carried, whose moments it would shrink too; or inner_moments=fresh"
-            raise SettingError(decay, "meta_optimizer.weight_decay", rule)
+        for name, effect in {"weight_decay": "shrink too", "momentum": "drive below 0"}.items():
+            if self.carries and (value := getattr(self.meta_optimizer, "keywords", {}).get(name)):
+                rule = f"0 with inner_moments=carried, whose moments it would {effect}; or inner_moments=fresh"
+                raise SettingError(value, f"meta_optimizer.{name}", rule)
 
     def init(self) -> Params:
         """{name: tensor}: the learner's weights; and where moments are carried, v = 0 and β2^0 = 1."""

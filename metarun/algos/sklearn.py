@@ -169,7 +169,7 @@ class _Fit(torch.autograd.Function):
     def forward(algorithm: ScikitLearn, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
         arrays = (tensor.detach().cpu().numpy() for tensor in (support_x, support_y, query_x))
         try:
-            with warnings.catch_warnings(record=True) as caught, _drawing_alike():
+            with _drawing_alike(), warnings.catch_warnings(record=True) as caught:  # which is of all threads too
                 answers = algorithm.fit(*arrays)
             algorithm.warn(caught)
         except (TypeError, ValueError) as error:  # such as more neighbours than points

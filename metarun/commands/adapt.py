@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 PRINTS = "metarun.storage.learner_records.Adapted"
 KEYS = ("support", "query", "inner_steps", "together", "invert", "save", "out", "format")
 CSV, PAGE = "predictions.csv", "adapt.html"
+REMEDY = "choose another out=FOLDER"
 
 log = logging.getLogger("metarun")
 
@@ -80,7 +82,7 @@ def main(args: argparse.Namespace) -> None:
     steps = words.inner_steps if words.inner_steps is not None or task is None else task.inner_steps
     together = words.together if words.together is not None else task is not None and task.together
     adapted = learn(trained, support, queries, classes, together, steps)
-    content = {CSV: to_csv(adapted), PAGE: to_html(adapted)}
+    content = {PAGE: to_html(adapted), CSV: to_csv(adapted)}  # the page marks a folder as ours
     folder = _write(content, trained, args.out)
     if words.save is not None:
         _save(adapted, steps, Path(words.save))
@@ -187,12 +189,14 @@ def _check_places(out: str | None, save: str | None) -> None:
     from metarun.results.page import is_page
     from metarun.storage.exported import check_place
 
-    if out is not None and (folder := Path(out)).exists():
+    if out is not None and os.path.exists(out):
+        folder = Path(out)
         if not folder.is_dir():
-            raise RunDirError(f"{out} (out): is a file: expected a folder; choose another out=FOLDER")
-        there = {path.name for path in folder.iterdir()}
+            raise RunDirError(f"{out} (out): is a file: expected a folder; {REMEDY}")
+        left = {f".{name}.tmp" for name in (PAGE, CSV)}  # by a command that was killed
+        there = {path.name for path in folder.iterdir()} - left
         if there and not (there <= {CSV, PAGE} and (folder / PAGE).is_file() and is_page(folder / PAGE)):
-            raise RunDirError(f"{out} (out): holds other files: expected an empty folder; choose another out=FOLDER")
+            raise RunDirError(f"{out} (out): holds other files: expected an empty folder; {REMEDY}")
     if save is not None:
         check_place(Path(save))
 
@@ -208,13 +212,13 @@ def _write(content: dict[str, bytes], trained: Trained, out: str | None) -> Path
             folder.mkdir(parents=True, exist_ok=True)
         elif trained.path.is_dir():
             RunDir(trained.path).refuse_links()
-            folder = make_dated_folder(trained.path / "adapt")
+            folder = make_dated_folder(trained.path / "adapt", remedy=REMEDY)
         else:
-            folder = make_dated_folder(Path("adapted"))
+            folder = make_dated_folder(Path("adapted"), remedy=REMEDY)
         for name, text in content.items():
             write_atomically(folder / name, text)
     except OSError as error:
-        raise describe_os_error(error, "choose another out=FOLDER") from error
+        raise describe_os_error(error, REMEDY) from error
     return folder
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 PRINTS = "metarun.results.evaluations.Evaluations"
 MADE_BEFORE = "with the same settings and checkpoint; again=true tests again"
+SEVERAL = r"[^'\"{}\[\]()]*=[^'\"{}\[\]()]*=[^'\"{}\[\]()]*"  # a word with two = that is no value in quotes or brackets
 Job = tuple[Path, list[str]]  # a run, and the words for its test
 
 log = logging.getLogger("metarun")
@@ -63,7 +66,12 @@ def main(args: argparse.Namespace) -> None:
     from metarun.results.run_names import find_by_end
 
     given = [*args.runs, *args.words]
-    names = [word for word in given if "=" not in word or Path(word).is_dir()]  # a sweep's may be algo=maml
+    # A sweep's runs may be called algo=maml,seed=0, which is no setting.
+    names = [
+        word
+        for word in given
+        if "=" not in word or os.path.isdir(word) or (re.fullmatch(SEVERAL, word) and find_by_end(word))
+    ]
     words = [word for word in given if word not in names]
     if not names and find_by_end(words[0]):
         names.append(words.pop(0))

@@ -33,6 +33,8 @@ def as_typed(words: list[str]) -> list[str]:
         key, value, word = override.key_or_group, override.value(), words[number]
         if key not in FOLDERS or override.is_sweep_override():
             continue
+        if not word.isprintable():  # as bytes that are no UTF-8, of which no YAML file can be made
+            raise UsageError(f"{word!r} (command line): expected a name of letters; choose another {key}")
         if value in (None, "") and not isinstance(value, bool):
             raise UsageError(f"{word!r} (command line): expected a folder; give it a name, or leave it out")
         path = value if isinstance(value, str) else word.partition("=")[2].strip()

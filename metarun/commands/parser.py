@@ -1,8 +1,8 @@
 """The words that follow a verb, and the verb's help: its options are typed as settings, `format=csv`."""
 
 import argparse
+import os
 import textwrap
-from pathlib import Path
 from typing import Any, NoReturn
 
 from metarun.commands.words import as_settings, refuse_blanks
@@ -85,7 +85,7 @@ class Parser(argparse.ArgumentParser):
     def _is_place(self, word: str) -> bool:
         """Whether it is a path, or the end of a run's: a sweep names its runs as algo=maml,seed=0."""
         takes_runs = any(str(action.metavar).startswith("RUN") for action in self.positionals)
-        return Path(word).exists() or (takes_runs and find_by_end(word) is not None)
+        return os.path.exists(word) or (takes_runs and find_by_end(word) is not None)
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError with the message."""

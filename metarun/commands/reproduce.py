@@ -20,7 +20,7 @@ from metarun.commands.common import add_run
 from metarun.config.keys import keys_that, policy
 from metarun.engine.ranks import refuse_several_processes
 from metarun.errors import DiffersError, RunDirError, UsageError
-from metarun.text import printable
+from metarun.text import printable, typed_path
 
 if TYPE_CHECKING:
     from metarun.config.schema import Config
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
         if not policy(word.partition("=")[0]).reproduce:
             raise UsageError(
                 f"{word!r} (command line): reproduce changes nothing but {', '.join(keys_that('reproduce'))}; "
-                f"for another run: metarun -cp {args.run}/.hydra {word}"
+                f"for another run: metarun -cp {typed_path(Path(args.run, '.hydra'))} {word}"
             )
     from metarun.config.edit import with_changes
     from metarun.engine import loop
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
     for line in dict.fromkeys(line for old in environment.sessions for line in _differing_environment(old, now)):
         print(printable(line), flush=True)
     alone = not OUTPUTS.exists()
-    copy = RunDir(make_dated_folder(OUTPUTS))
+    copy = RunDir(make_dated_folder(OUTPUTS, remedy="type it in another folder"))
     print(f"reproducing {rundir.short} in {copy.short}", file=sys.stderr)
     execute(pinned, copy.path, rundir.overrides(), rundir.choices(), reproduces=rundir.path)
     lines = [_without_extra_validations(text, config) for text in (original, read_metrics(copy))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -184,7 +185,7 @@ class Search(Sweeper):
                 raise UsageError(f"{metric} ({' '.join(words)}): expected {self.metric}, as all other trials have")
             chosen.append(words)
             own = {"trial": trial._trial_id, "before": number * self.outer_steps, "means": values[trial.number]}
-            facts = json.dumps({"storage": self.storage, "study": self.name, **own})
+            facts = json.dumps({"storage": _from_anywhere(self.storage), "study": self.name, **own})
             jobs[words] = [*spelled, *([f"+hydra.job.env_set.{TRIAL}={quote(facts)}"] if self.prunes else [])]
         returns = dict(zip(jobs, self.launcher.launch([*jobs.values()], initial_job_idx=self.jobs), strict=True))
         self.jobs += len(jobs)
@@ -205,6 +206,12 @@ _current: Search | None = None  # Hydra makes its sweeper of a name that can be 
 
 def _take_current(**_: Any) -> Search | None:
     return _current
+
+
+def _from_anywhere(storage: str | None) -> str | None:
+    """The address of a study, with the whole path of its file: hydra.job.chdir takes jobs to other folders."""
+    found = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^/:].*)", storage or "")
+    return f"{found[1]}{Path(found[2]).absolute()}" if found else storage
 
 
 def _direction(given: Any, metrics: set[str]) -> tuple[str, str]:

@@ -41,12 +41,16 @@ def note(job: int, words: list[str], folder: Path, **facts: Any) -> None:
 
 
 def read_notes(path: Path) -> list[dict[str, Any]]:
-    """The notes so far, without a line that is still being written; [] where there is no file."""
+    """The notes so far, without a line that is being written, or was cut by a full disk; [] where there is no file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    notes = []
+    for line in lines:
+        with suppress(json.JSONDecodeError):
+            notes += [json.loads(line)] if line.endswith("\n") else []
+    return notes
 
 
 def estimate_left(

@@ -152,7 +152,7 @@ def _sweep(typed: list[str], folders: ConfigFolders, jobs: list[Job], search: Se
             rule = "expected a folder for the runs of a sweep; choose another hydra.sweep.dir"
             raise RunDirError(f"{short_path(folder)}: holds a run; {rule}")
     else:
-        folder = make_dated_folder(Path("outputs", "sweeps")).absolute()
+        folder = make_dated_folder(Path("outputs", "sweeps"), remedy="choose a hydra.sweep.dir").absolute()
     RunDir(folder).check_place("choose another hydra.sweep.dir")
     notes = folder / f".notes-{secrets.token_hex(8)}"
     words = [word for word in jobs[0].words if key_of(word) != "hydra.sweep.dir"]

@@ -32,7 +32,8 @@ def compose(words: list[str], folders: ConfigFolders = OWN) -> Config:
     reference = reference_config(tuple(overrides.choices), folders)
     for section in SECTIONS:
         if section not in plain:
-            raise UsageError(f"{section!r} (config): missing; {OWN_LEARNER}")
+            remedy = OWN_LEARNER if section == "model" else f"choose one: {section}=NAME"
+            raise UsageError(f"{section!r} (config): missing; {remedy}")
     check_types("", plain, reference, saved=folders.primary is not None)
     return check(plain, os.getcwd())
 

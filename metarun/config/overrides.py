@@ -117,6 +117,18 @@ def _several(word: str) -> list[str]:
     return ["logger=[]", *(f"+logger@logger.{name}={name}" for name in names)]
 
 
+def spell_apart(words: Iterable[str]) -> list[str]:
+    """The words, each setting in one of its own: algo={a:1,b:2} as algo.a=1 algo.b=2."""
+    found = []
+    for override in parse(words).parsed:
+        key, value = override.get_key_element(), override.value()
+        if isinstance(value, dict) and "." not in key:
+            found += [f"{key}.{name}={Override._get_value_element_as_str(v)}" for name, v in value.items()]
+        else:
+            found.append(str(override.input_line))
+    return found
+
+
 def spell_as_typed(words: Iterable[str]) -> list[str]:
     """The words that Hydra has been given, as they were before."""
     words, back = list(words), {theirs: ours for ours, theirs in NOTHING.items()}

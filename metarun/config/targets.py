@@ -52,7 +52,9 @@ def _describe_absent() -> str:
 
 def _can_be_found(name: str) -> bool:
     try:
-        return bool(name in sys.modules or importlib.util.find_spec(name) or PathFinder.find_spec(name, [os.getcwd()]))
+        return bool(
+            name in sys.modules or importlib.util.find_spec(name) or PathFinder.find_spec(name, [_working_directory()])
+        )
     except (ImportError, ValueError):
         return False
 
@@ -199,8 +201,15 @@ def _describe_search(target: str) -> str:
     package = target.partition(".")[0]
     if _can_be_found(package):
         return ""
-    rule = f"looked in the working directory ({os.getcwd()}) and where Python has its packages"
+    rule = f"looked in the working directory ({_working_directory()}) and where Python has its packages"
     return f"; {rule}; cd to the folder that {package} lies in, or name that: PYTHONPATH=FOLDER"
+
+
+def _working_directory() -> str:
+    """That in which the command was typed: with hydra.job.chdir a job's process has another one."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return HydraConfig.get().runtime.cwd if HydraConfig.initialized() else os.getcwd()
 
 
 def _import_trusted(name: str) -> None:
@@ -211,7 +220,7 @@ def _import_trusted(name: str) -> None:
     if name in sys.modules or importlib.util.find_spec(name) is not None:
         return
     importlib.invalidate_caches()
-    spec = PathFinder.find_spec(name, [os.getcwd()])
+    spec = PathFinder.find_spec(name, [_working_directory()])
     if spec is None or spec.loader is None:
         return
     module = sys.modules[name] = importlib.util.module_from_spec(spec)

@@ -175,7 +175,9 @@ def _describe(error: Exception, words: tuple[str, ...], folders: ConfigFolders) 
         return f"{error.full_key} (config): has no value yet (???); give it one: {error.full_key}=VALUE"
     choices = tuple(parse(words, folders).choices)
     if "No match in the defaults list" in text:
-        return f"{text} (command line): nothing chooses what this could replace; {OWN_LEARNER}"
+        saved = "a saved config has its choices already: leave out -cp, or change its settings by algo.key=value"
+        remedy = OWN_LEARNER if folders.primary is None else saved
+        return f"{text} (command line): nothing chooses what this could replace; {remedy}"
     if text.startswith("Ambiguous value for argument"):
         word = text.split("'")[1]
         return f"{word!r} (command line): several values; for a sweep add -m, for a list write key=[a,b]"

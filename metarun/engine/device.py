@@ -49,7 +49,7 @@ class Device:
     def set_up(self) -> torch.device:
         """Makes torch follow these settings, for the whole process, until put_back()."""
         if not _before:
-            cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+            cudnn, cuda, matmul = torch.backends.cudnn, torch.backends.cuda, torch.backends.cuda.matmul
             _before.extend(
                 [
                     partial(torch.set_num_threads, torch.get_num_threads()),
@@ -58,6 +58,9 @@ class Device:
                     partial(setattr, cudnn, "deterministic", cudnn.deterministic),
                     partial(setattr, cudnn, "allow_tf32", cudnn.allow_tf32),
                     partial(setattr, matmul, "allow_tf32", matmul.allow_tf32),
+                    partial(cuda.enable_flash_sdp, cuda.flash_sdp_enabled()),  # which learners of the user's turn off
+                    partial(cuda.enable_mem_efficient_sdp, cuda.mem_efficient_sdp_enabled()),
+                    partial(cuda.enable_cudnn_sdp, cuda.cudnn_sdp_enabled()),
                     partial(keep_memory, False),
                 ]
             )

@@ -3,7 +3,7 @@
 T tasks, K inner steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -93,12 +93,22 @@ def meta_train(experiment: Experiment, state: State, meta_steps: int, meta_batch
         for name, value in state.meta.items():
             value.grad = grads[name] if algorithm.meta_clip is None else grads[name].clone()  # it is clipped in place
         if algorithm.meta_clip is not None:
-            nn.utils.clip_grad_norm_(state.meta.values(), algorithm.meta_clip)
+            _shorten(state.meta.values(), algorithm.meta_clip)
         for group in state.optimizer.param_groups:
             group["lr"] = algorithm.meta_lr_at(progress)
         state.optimizer.step()
         state.step += 1
         yield OuterStep(state.step, losses.mean(), scores.mean())
+
+
+def _shorten(parameters: Iterable[nn.Parameter], most: float) -> None:
+    """Shortens the gradient to that norm, if it is longer; also one whose squares float32 cannot hold."""
+    parameters = list(parameters)
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(grads)
+    if not torch.isfinite(norm):
+        norm = nn.utils.get_total_norm([grad.double() for grad in grads])
+    nn.utils.clip_grads_with_norm_(parameters, most, norm)
 
 
 def _smaller_rates(algorithm: Algorithm, moved: bool) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from metarun.config.edit import chosen_source, with_changes, with_source
 from metarun.config.folders import ConfigFolders
 from metarun.config.keys import key_of, leaves, policy, value_in_test
+from metarun.config.overrides import spell_apart
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import PATHS, Config
 from metarun.config.targets import settings_of
@@ -32,6 +33,7 @@ from metarun.storage.records import Checkpoint, Environment, Identity, Summary
 from metarun.storage.rundir import RunDir, make_dated_folder
 from metarun.tasks import TaskSource
 
+PLACE = "make it one, or test a copy of the run"
 FORM = ("shots", "queries", "ways")  # of a source, which has them in training and, as eval_shots and so on, in the test
 
 
@@ -68,7 +70,7 @@ def prepare(rundir: RunDir, words: Sequence[str], folders: ConfigFolders) -> Pre
         DataError: the data is missing, incomplete or altered.
         RunDirError: the run has no checkpoint that fits.
     """
-    trained = rundir.config()
+    trained, words = rundir.config(), spell_apart(words)
     name = chosen_source(words, folders)
     config, experiment, before = _build(rundir, trained, words, name, folders)
     newest = newest_checkpoint(rundir, trained)
@@ -77,6 +79,7 @@ def prepare(rundir: RunDir, words: Sequence[str], folders: ConfigFolders) -> Pre
             f"{rundir.short}: has no checkpoint with a validation yet; expected a run that got that far; "
             f"{rundir.resume_command}"
         )
+    RunDir(rundir.path / "eval").check_place(PLACE)  # before the work
     experiment.source.prepare(experiment.device)
     check_contract(experiment, ("test",))
     other_data = name is not None and has_other_data(config, experiment.source, trained, rundir.environment())
@@ -134,7 +137,7 @@ def evaluate(prepared: Prepared) -> tuple[RunDir, Summary]:
     trained = compare_training(prepared.before, experiment, prepared.other_data)
     summary = summary.model_copy(update={"checkpoint": prepared.checkpoint, "trained": trained})
     rundir.refuse_links()
-    out = RunDir(make_dated_folder(rundir.path / "eval"))
+    out = RunDir(make_dated_folder(rundir.path / "eval", remedy=PLACE))
     write_atomically(out.path / "config.yaml", dump(config.plain()).encode())
     session = describe_session(config, experiment, chunks, ("test",))
     out.write("environment.json", Environment(**session.model_dump()))

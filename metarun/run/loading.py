@@ -1,5 +1,6 @@
 """Where a trained learner comes from, and goes to: a run directory, or a file that metarun export wrote."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ def load_trained(path: str | Path) -> Trained:
         DataError: a run of an earlier version kept no preprocessing, and its data is not here.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _load_run(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return _load_file(path)
     raise RunDirError(f"{path}: expected a run directory, or a file that `metarun export` wrote")
 

@@ -6,6 +6,7 @@ people. Whoever reads it runs no code.
 
 import hashlib
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def check_place(path: Path) -> None:
     """Raises UsageError: no exported learner has such a name; RunDirError: something else is in its place."""
     if path.suffix != SUFFIX:
         raise UsageError(f"{path}: expected a name that ends in {SUFFIX}, the format of the file; give it that")
-    if path.is_symlink() or path.exists():
+    if os.path.lexists(path):
         try:
             with path.open("rb") as file:
                 _read_header(file.read(8 + LARGEST_HEADER))

@@ -284,11 +284,11 @@ def name_dated_folder(parent: Path) -> Path:
     return parent / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
 
 
-def make_dated_folder(parent: Path, path: Path | None = None) -> Path:
+def make_dated_folder(parent: Path, path: Path | None = None, remedy: str = OTHER) -> Path:
     """Makes and returns `parent/<date>/<time>`, which no other process gets too: `path`, if that is still free.
 
     Raises:
-        RunDirError: it cannot be made.
+        RunDirError: it cannot be made; says the remedy.
     """
     while True:
         path, mine = None, path or name_dated_folder(parent)
@@ -298,6 +298,6 @@ def make_dated_folder(parent: Path, path: Path | None = None) -> Path:
             return mine
         except FileExistsError as error:
             if not mine.is_dir():  # but a file is in the way
-                raise describe_os_error(error, OTHER) from error
+                raise describe_os_error(error, remedy) from error
         except OSError as error:
-            raise describe_os_error(error, OTHER) from error
+            raise describe_os_error(error, remedy) from error

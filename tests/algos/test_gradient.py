@@ -3,13 +3,16 @@
 import pytest
 import torch
 from helpers.oracles import Linear, maml
+from torch import nn
 
 from metarun.algos.gradient import make_rule
 from metarun.algos.maml import MAML
 from metarun.data.sequences import Sequences
 from metarun.data.sinusoid import Sinusoid
+from metarun.data.tabular import Tabular
 from metarun.engine.engine import Engine
-from metarun.errors import SettingError
+from metarun.errors import SettingError, UsageError
+from metarun.models.adopt import adopt
 
 CPU = torch.device("cpu")
 
@@ -23,6 +26,21 @@ def test_per_shot_reduction_is_ways_times_the_mean(learner):
     )
     mean = Engine().meta_gradient(maml(model, inner_lr=0.1 * ways), maml(model).init(), tasks)
     torch.testing.assert_close(per_shot.losses, mean.losses, rtol=1e-12, atol=1e-12)
+
+
+def test_a_learner_of_which_batch_norm_alone_is_trained_is_told_what_to_set():
+    net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
+    net[0].requires_grad_(False)
+    net[2].requires_grad_(False)
+    model = adopt(net, (4,))
+    source = Tabular(features=4, ways=3)
+    source.prepare(CPU)
+    task = source.sample(0, "train", torch.arange(1)).select(0)
+    algorithm = MAML(model, inner_steps=1)
+    with pytest.raises(UsageError, match=r"of batch norm alone: .* set algo.inner_parameters=all"):
+        algorithm.meta_loss(algorithm.init(), task)
+    algorithm = MAML(model, inner_steps=1, inner_parameters="all")
+    assert torch.isfinite(algorithm.meta_loss(algorithm.init(), task)[0])
 
 
 def test_inner_loop_leaves_batch_norm_alone_unless_told_otherwise(learner):

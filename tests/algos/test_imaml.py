@@ -61,3 +61,8 @@ def test_conjugate_gradients_solve_a_system_in_as_many_steps_as_it_has_unknowns(
     more = solve(multiply, {"a": target[:2], "b": target[2:]}, 60)
     assert all(torch.allclose(more[name], found[name]) for name in found), "a step on a solved system changes nothing"
     assert dot(found, found) == torch.cat([found["a"], found["b"]]).square().sum()
+
+
+def test_a_curvature_that_is_no_number_is_not_taken_for_a_solution():
+    found = solve(lambda v: {"a": v["a"] * torch.nan}, {"a": torch.ones(2)}, 1)
+    assert found["a"].isnan().all()

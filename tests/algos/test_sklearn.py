@@ -1,6 +1,7 @@
 """Estimators in tasks against the same estimators by hand."""
 
 import importlib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,22 @@ def test_an_estimator_that_draws_without_a_seed_of_its_own_gives_the_same_twice(
     )
     assert torch.equal(first, again)
     assert (np.random.get_state()[1] == before).all()
+
+
+def test_threads_that_fit_at_the_same_time_leave_pythons_warnings_alone():
+    experiment, _ = _experiment("data=tabular", "algo.settings={max_iter:1}")
+    tasks = experiment.source.sample(0, "test", torch.arange(12))
+    before, threads = warnings.showwarning, torch.get_num_threads()
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            torch.set_num_threads(2)
+            engine = Engine(eval_chunk=1)
+            engine.adaptation_curves(experiment.algorithm, experiment.algorithm.init(), tasks)
+        finally:
+            torch.set_num_threads(threads)
+        warnings.warn("after it", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in caught] == ["after it"]
+    assert warnings.showwarning is before
 
 
 def test_an_estimator_that_answers_with_no_number_is_named():

@@ -48,7 +48,7 @@ def test_eval_under_other_settings(metarun):
     same = json.loads(sorted(Path("run/eval").glob("*/*/summary.json"))[-1].read_text())
     assert same["test"] == json.loads(Path("run/summary.json").read_text())["test"]
     for words, said in (
-        (["algo.inner_steps=3"], "no effect on meta-testing; set algo.eval_inner_steps"), (["algo.meta_lr=0.1"], "no effect"), (["algo.meta_optimizer._target_=torch.optim.SGD"], "no effect"),
+        (["algo.inner_steps=3"], "no effect on meta-testing; set algo.eval_inner_steps"), (["algo.meta_lr=0.1"], "no effect"), (["algo={inner_steps:3}"], "set algo.eval_inner_steps"), (["data={eval_shots:2,train_tasks:3}"], "no effect"), (["algo.meta_optimizer._target_=torch.optim.SGD"], "no effect"),
         (["algo.first_order=true"], "no effect"), (["data.ways=3"], "algo.head=shared"), (["meta_steps=3"], "no effect"), (["data.way=3"], "did you mean ways?"),
         (["algo=fomaml"], "settings of its own"), (["data.shots=interval(1,3)"], "give values, data.shots=A,B"),
         (["data.shots=1,x,0"], "(in run data.shots=x, and 1 more of 3)"), (["data.shots=1", "data.eval_shots=2"], "given twice"), (["data.shots=x"], "an integer"), (["seed=${oc.env:HOME}"], "seed"),

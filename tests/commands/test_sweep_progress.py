@@ -28,6 +28,11 @@ def test_the_time_left_is_that_of_the_jobs_that_go_on_and_of_those_to_come(ended
     assert estimate_left(ended, going, waiting, at_once) == pytest.approx(left)
 
 
+def test_a_note_that_a_full_disk_has_cut_is_passed_over(tmp_path):
+    (tmp_path / "notes").write_text('{"job": 0}\n{"job": 1, "wor{"job": 2}\n{"job": 3}\n{"job": 4')
+    assert [note["job"] for note in read_notes(tmp_path / "notes")] == [0, 3]
+
+
 @pytest.fixture
 def clock():
     return [0.0]

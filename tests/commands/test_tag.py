@@ -1,11 +1,15 @@
 """metarun tag: words of a run's user, by which it is found again, and which change nothing else of it."""
 
+import argparse
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from helpers.listed import make_run
 
+from metarun.commands import tag
 from metarun.results.listing_text import Listing
 from metarun.storage.rundir import RunDir
 
@@ -38,6 +42,25 @@ def test_what_is_no_tag_is_refused_in_a_line(runs, words, code):
     found, out, err = runs("tag", *words)
     assert (found, out, err.count("\n")) == (code, "", 1)
     assert not list(Path("outputs").rglob("tags.txt"))
+
+
+def test_two_who_tag_a_run_at_the_same_time_lose_nothing(runs):
+    change = tag._change
+    waiting = threading.Thread(target=lambda: tag.main(argparse.Namespace(run="outputs/a", words=["other"], remove=[])))
+
+    def slowly(rundir, added, gone):
+        tag._change = change
+        waiting.start()
+        time.sleep(0.2)  # in which the other one would read the tags as they were
+        change(rundir, added, gone)
+
+    tag._change = slowly
+    try:
+        tag.main(argparse.Namespace(run="outputs/a", words=["mine"], remove=[]))
+    finally:
+        tag._change = change
+        waiting.join()
+    assert RunDir(Path("outputs/a")).tags() == ["mine", "other"]
 
 
 def test_a_tagged_run_is_still_the_same_run(finished, metarun):

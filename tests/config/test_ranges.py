@@ -47,6 +47,7 @@ BAD = [
     ("algo=reptile algo.inner_betas=[0,1]", "(algo.inner_betas)|[0, 1)"),
     ("algo.inner_optimizer=adam algo.inner_betas=[a,b]", "(algo.inner_betas): expected two numbers in [0, 1)"),
     ("algo=imaml algo.damping=inf", "(algo.damping): expected a finite number of at least 0"),
+    ("algo=reptile +algo.meta_optimizer.momentum=0.9", "0.9 (algo.meta_optimizer.momentum): expected 0 with"),
     ("algo=reptile +algo.meta_optimizer.weight_decay=0.1", "0.1 (algo.meta_optimizer.weight_decay): expected 0 with"),
     ("algo=reptile algo.inner_optimizer=sgd", "(algo.inner_betas)|null with inner_optimizer=sgd"),
     ("algo=meta_lstm algo.feedback=raw", "'raw' (algo.feedback): expected one of logits, gates"),

@@ -33,14 +33,18 @@ def test_a_rank_without_a_number_of_processes_is_nobodys(monkeypatch):
 
 
 def test_torch_is_put_back_as_it_was():
+    put_back()  # what another test may have borrowed, or turned off
+    torch.backends.cuda.enable_flash_sdp(True)
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         torch.set_num_threads(2)
         torch.use_deterministic_algorithms(False)
         Device("cpu", threads=3).set_up()
+        torch.backends.cuda.enable_flash_sdp(False)
         Device("cpu", threads=4).set_up()
         assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (4, True)
         put_back()
+        assert torch.backends.cuda.flash_sdp_enabled()
         assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (2, False)
     finally:
         torch.set_num_threads(before[0])

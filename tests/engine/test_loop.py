@@ -133,6 +133,23 @@ def test_an_expanded_gradient_is_clipped_too():
     torch.testing.assert_close(before - state.meta["layers.0.bias"].detach(), torch.full((3,), 0.5))
 
 
+def test_a_gradient_whose_squares_overflow_is_shortened_and_not_lost():
+    class Steep(MAML):
+        def meta_loss(self, meta, task):
+            loss, score = super().meta_loss(meta, task)
+            return 0 * loss + 3e25 * meta["head.bias"].sum() + 2e25 * meta["layers.0.bias"].sum(), score
+
+    with seeds.forked(0, "init"):
+        steep = Steep(MLP((1,), 1, hidden=[4]), meta_clip=5.0, meta_lr=1.0, meta_optimizer=torch.optim.SGD)
+    experiment = replace(_experiment(), algorithm=steep)
+    state = loop.start(experiment)
+    before = {name: value.detach().clone() for name, value in state.meta.items()}
+    next(loop.meta_train(experiment, state, 1, 4))
+    moved = {name: (before[name] - value).detach() for name, value in state.meta.items()}
+    torch.testing.assert_close(moved["head.bias"], torch.full((1,), 3.0))  # (3, 2, 2, 2, 2) has norm 5
+    torch.testing.assert_close(moved["layers.0.bias"], torch.full((4,), 2.0))
+
+
 def test_evaluating_between_steps_changes_no_training_number():
     def losses(evaluate):
         experiment = _experiment()
