@@ -14,6 +14,7 @@ from typing import Any
 from metarun import intervals
 from metarun.config.keys import NEWER, leaves, policy
 from metarun.config.own_code import spell_target
+from metarun.config.schema import Config
 from metarun.results.differences import Contender, Contest, Difference, compare_rows
 from metarun.results.material import code_of, data_of, describe_material
 from metarun.results.runs import LeftOut, Run, leave_out
@@ -86,16 +87,21 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     metrics: dict[Metric, dict[str, dict[int, Run]]] = {}  # by metric, configuration and seed
     repeated = []
     for run in sorted(runs, key=lambda run: run.outdated):  # those last, which others may have taken the place of
-        configuration = json.dumps(
-            [run.evaluation, run.changes, identity(run), data_of(run), code_of(run)], sort_keys=True
-        )
+        trained = identity(run.trained) if run.evaluation else None
+        parts = [run.evaluation, run.changes, identity(run.config), trained, data_of(run), code_of(run)]
+        configuration = json.dumps(parts, sort_keys=True)
         if run.outdated:
             newer = metrics.get(run.summary.metric, {}).get(configuration, {}).get(run.trained.seed)
             what = f"{newer.rundir.short} tests that" if newer else "expected a test of that; metarun eval makes it"
             repeated.append(leave_out(run.rundir.path, f"{OUTDATED}: {what}"))
             continue
         seeds = metrics.setdefault(run.summary.metric, {}).setdefault(configuration, {})
-        if (first := seeds.setdefault(run.trained.seed, run)) is not run:
+        if (first := seeds.setdefault(run.trained.seed, run)) is run:
+            continue
+        if run.evaluation and first.origin.path == run.origin.path and run.checkpoint_step > first.checkpoint_step:
+            seeds[run.trained.seed] = run  # of a run that was not finished at the first one
+            repeated.append(leave_out(first.rundir.path, f"{OUTDATED}: {run.rundir.short} tests that"))
+        else:
             repeated.append(leave_out(run.rundir.path, f"the same configuration and seed as {first.rundir.short}"))
     rows = []
     for metric, configurations in metrics.items():
@@ -153,10 +159,10 @@ def judge(mean: float, ci95: float, published: Published) -> Verdict:
     return Verdict(where, away, inside or (theirs is not None and abs(away) <= theirs + ci95))
 
 
-def identity(run: Run) -> dict[str, Any]:
+def identity(config: Config) -> dict[str, Any]:
     """The settings, by key, in which two configurations are two; null is as good as absent, and 1 as 1.0."""
     found = {}
-    for key, value in leaves(run.config.plain()):
+    for key, value in leaves(config.plain()):
         rounding = key.startswith(("device.", "engine."))  # off is as good as absent, as in older saved configs
         if policy(key).identity and value is not None and (value or not rounding):
             found[key] = int(value) if isinstance(value, float) and value.is_integer() else value
@@ -174,7 +180,7 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
     settings = []
     for run, part in zip(runs, parts, strict=True):
         experiment = {"experiment": run.experiment} if run.experiment else {}
-        settings.append({**experiment, **({} if named else part), **identity(run)})
+        settings.append({**experiment, **({} if named else part), **identity(run.config)})
     typed = {key for run in runs for key in run.typed}
     columns = []
     for key in dict.fromkeys(key for row in settings for key in row if not key.endswith("._target_")):
@@ -190,12 +196,34 @@ def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
     rows = [
         {key: value for key in columns if (value := row.get(key, _absent(run, key))) is not None}
         | _describe_changes(run, columns)
-        for run, row in zip(runs, settings, strict=True)
+        | training
+        for run, row, training in zip(runs, settings, _distinguish_training(runs), strict=True)
     ]
     alike: dict[str, list[Run]] = {}
     for run, row in zip(runs, rows, strict=True):
         alike.setdefault(repr(row), []).append(run)
     return [row | describe_material(run, alike[repr(row)]) for run, row in zip(runs, rows, strict=True)]
+
+
+def _distinguish_training(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """For each run {} or, under `trained with`, settings of training that tell its model from those of other tests.
+
+    An evaluation has other values of them, which hide what the model was trained with.
+    """
+    trained = [identity(run.trained) if run.evaluation else {} for run in runs]
+    found = []
+    for run, mine in zip(runs, trained, strict=True):
+        source, tested = run.other_training and run.other_training.name, identity(run.config)
+        others = [
+            other
+            for one, other in zip(runs, trained, strict=True)
+            if other and (one.other_training and one.other_training.name) == source
+        ]
+        hidden = [key for key, value in mine.items() if tested.get(key) != value and not key.endswith("._target_")]
+        telling = {key: mine[key] for key in hidden if any(other.get(key) != mine[key] for other in others)}
+        words = " ".join(f"{key}={json.dumps(value)}" for key, value in telling.items())
+        found.append({"trained with": words} if words else {})
+    return found
 
 
 def _absent(run: Run, key: str) -> Any:

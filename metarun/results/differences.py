@@ -3,6 +3,9 @@
     one seed       d = mean over tasks of the paired differences,   t s/√T (clustered as the tasks are)
     S seeds        d = mean over seeds of those means,              t s/√S over seeds, paired by seed
 
+Where tasks share classes or tables, all seeds share them too: what an interval over tasks is wider for that is in the
+one over seeds as well, sqrt(w² + c²), for the spread over seeds has nothing of it.
+
 Rows are comparable where the seeds that both have were tested on the same tasks; their difference is over those. Task i
 is a function of seed, split and i alone, so that the first tasks of one row may be all of another: they are then
 compared on those. Among comparable rows the best is chosen by validation, for the best of several tests is no test;
@@ -13,6 +16,7 @@ Where validation does not tell them apart, as among evaluations of one run, diff
 """
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +52,7 @@ class Contest:
         tasks: how many tasks of each seed both have, a row and the best, by number.
         seeds: how many seeds both have, by number.
         shared: whether all seeds were tested on the same tasks.
+        chosen_over: the seeds over which the best is chosen: those that all rows have; none where that is no matter.
     """
 
     rows: tuple[int, ...]
@@ -58,6 +63,7 @@ class Contest:
     tasks: Mapping[int, int]
     seeds: Mapping[int, int]
     shared: bool = False
+    chosen_over: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,7 @@ def _judge(group: Sequence[Contender], tasks: int, higher: bool) -> Contest:
         tasks={row.number: min(row.tasks, chosen.tasks) for row in group},
         seeds={row.number: len(_pair(row.runs, chosen.runs)) for row in group},
         shared=any(len({run.digest for run in row.runs}) < len(row.runs) for row in group),
+        chosen_over=tuple(run.trained.seed for run in judged[0].runs) if judged != list(group) else (),
     )
 
 
@@ -185,11 +192,14 @@ def _subtract(row: Contender, best: Contender, clusters: Mapping[Digest | None, 
     tasks, pairs = min(row.tasks, best.tasks), _pair(row.runs, best.runs)
     gaps = [[a - b for a, b in zip(run.each[:tasks], other.each[:tasks], strict=True)] for run, other in pairs]
     equal = not any(map(any, gaps))
-    means = [statistics.fmean(gap) for gap in gaps]
-    if (ci95 := intervals.over_seeds(means)) is not None:
-        return Difference(statistics.fmean(means), ci95, equal=equal)
-    digests = [run.digest for run in pairs[0]]
-    shared = next((clusters[digest] for digest in digests if digest in clusters), None)
-    if shared is not None and len(shared.members) > tasks:
-        shared = intervals.Clusters(shared.members[:tasks])
-    return Difference(*intervals.over_tasks(gaps[0], clusters=shared), equal=equal)
+    found = []
+    for gap, pair in zip(gaps, pairs, strict=True):
+        shared = next((clusters[run.digest] for run in pair if run.digest in clusters), None)
+        if shared is not None and len(shared.members) > tasks:
+            shared = intervals.Clusters(shared.members[:tasks])
+        found.append((*intervals.over_tasks(gap, clusters=shared), intervals.over_tasks(gap)[1]))
+    if (ci95 := intervals.over_seeds([mean for mean, _, _ in found])) is None:
+        return Difference(*found[0][:2], equal=equal)
+    common = [math.sqrt(max(0.0, width**2 - own**2)) for _, width, own in found]
+    mean = statistics.fmean(mean for mean, _, _ in found)
+    return Difference(mean, math.hypot(ci95, statistics.fmean(common)), equal=equal)

@@ -51,7 +51,7 @@ def find_differences(paths: Sequence[Path]) -> Differing:
     return Differing(
         runs=[run.listed.folder for run in runs],
         choices=_differing([run.choices for run in runs]),
-        settings=_differing([run.settings for run in runs]),
+        settings=_differing_settings(runs),
         results=_align([run.results for run in runs]),
         place=_differing([_pick(e, PLACE) | {"host": run.host} for e, run in zip(environments, runs, strict=True)]),
         versions=_differing([e.versions | _describe_commit(e) for e in environments]),
@@ -66,6 +66,7 @@ class _Side:
 
     listed: Listed
     settings: dict[str, Any]
+    trained: dict[str, Any]  # the settings of the run that was trained: of a run the same
     choices: dict[str, str]
     environment: Environment
     host: str | None
@@ -75,18 +76,27 @@ class _Side:
 
 def _read(path: Path) -> _Side:
     rundir, evaluation = RunDir(path), is_evaluation(path)
-    config = saved_config(path / "config.yaml") if evaluation else rundir.config()
+    trained = RunDir(path.resolve().parent.parent.parent).config() if evaluation else rundir.config()
+    config = saved_config(path / "config.yaml") if evaluation else trained
     summary, status, tasks = rundir.summary(), rundir.status(), rundir.test_tasks()
     listed = list_evaluation(path) if evaluation else read_listed(path)
     return _Side(
         listed=listed,
         settings=dict(leaves(config.plain())),
+        trained=dict(leaves(trained.plain())),
         choices=summary.choices if evaluation and summary else rundir.choices(),
         environment=rundir.environment() or Environment(),
         host=status.host if status else None,
         results=_list_results(listed, summary if listed.status == "done" else None),
         tasks=(tasks.digest, len(tasks.each)) if tasks else None,
     )
+
+
+def _differing_settings(runs: Sequence[_Side]) -> Values:
+    """Those that differ; under `KEY in training` also those of training that tests have other values of."""
+    found, trained = (_differing([getattr(run, name) for run in runs]) for name in ("settings", "trained"))
+    hidden = {f"{key} in training": values for key, values in trained.items() if found.get(key) != values}
+    return found | hidden
 
 
 def _list_results(listed: Listed, summary: Summary | None) -> dict[str, Any]:

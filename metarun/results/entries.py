@@ -36,7 +36,7 @@ class Entry:
 
     def name_run(self, run: Run) -> str:
         """The name of a run of this row."""
-        return f"{self.name}, seed {run.config.seed}" if len(self.row.runs) > 1 else self.name
+        return f"{self.name}, seed {run.trained.seed}" if len(self.row.runs) > 1 else self.name
 
 
 @dataclass(frozen=True)

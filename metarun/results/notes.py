@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from metarun.results.compare import Row
 from metarun.results.differences import Contest
 from metarun.results.experiment import spell_rows
-from metarun.text import count_of, format_metric
+from metarun.text import count_of, format_alike
 
 FEW_SEEDS = 2
 
@@ -19,6 +19,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     found = []
     for contest in contests.values():
         found += [_describe_choice(contest, rows)] if contest.by == "test" else _describe_doubt(contest, rows)
+        found += _describe_choosing(contest, rows)
         found += _describe_tasks(contest, rows)
         found += _describe_other_seeds(contest, rows)
     found += _describe_seeds(list(contests.values()))
@@ -36,12 +37,24 @@ def _describe_doubt(contest: Contest, rows: Sequence[Row]) -> list[str]:
     """Where the test would choose another row than validation does."""
     if contest.best_in_test == contest.best:
         return []
-    metric = rows[0].metric
-    theirs, ours = (format_metric(metric, contest.means[n]) for n in (contest.best_in_test, contest.best))
+    means = [contest.means[number] for number in (contest.best_in_test, contest.best)]
+    theirs, ours = format_alike(rows[0].metric, means, abs(means[0] - means[1]))
     of = "" if len(contest.rows) == len(rows) else f" of {spell_rows(contest.rows)}"
     return [
         f"Validation chooses row {contest.best}{of}; the test would choose row {contest.best_in_test} ({theirs} "
         f"against {ours}), but the best of several tests is no test."
+    ]
+
+
+def _describe_choosing(contest: Contest, rows: Sequence[Row]) -> list[str]:
+    """Where the best is chosen over fewer seeds than the columns are means over."""
+    if not contest.chosen_over:
+        return []
+    seeds = f"seed{'s' if contest.chosen_over[1:] else ''} {', '.join(map(str, contest.chosen_over))}"
+    of = "" if len(contest.rows) == len(rows) else f" of {spell_rows(contest.rows)}"
+    return [
+        f"The best{of} is chosen over {seeds} alone, which all these rows have; val and the metric are means over all "
+        "seeds of a row."
     ]
 
 

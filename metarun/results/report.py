@@ -80,6 +80,7 @@ def render_report(rows: list[Row], left_out: list[LeftOut]) -> str:
         settings=experiment.common_settings(rows),
         dates=experiment.describe_dates(rows),
         count=f"{count_of(sum(len(row.runs) for row in rows), 'run')} of {count_of(len(rows), 'configuration')}",
+        tested=_describe_tests(rows),
         sections=sections,
         entries=entries,
         environments=_describe_environments(entries),
@@ -90,6 +91,13 @@ def render_report(rows: list[Row], left_out: list[LeftOut]) -> str:
         last_timing=last_timing,
         describe_devices=_describe_devices,
     )
+
+
+def _describe_tests(rows: list[Row]) -> str:
+    runs = [run for row in rows for run in row.runs]
+    if any(run.evaluation or run.summary.earlier for run in runs):
+        return "Each result is of the checkpoint that did best in validation."
+    return "Test tasks were evaluated once, with the checkpoint that did best in validation."
 
 
 def _enter(rows: list[Row], left_out: list[LeftOut]) -> list[Entry]:

@@ -76,6 +76,11 @@ class Run:
         """The best validation of the model, by which its checkpoint was chosen; None where it is not known."""
         return self.validated if self.evaluation else self.summary.validation
 
+    @property
+    def checkpoint_step(self) -> int:
+        """The outer step of the checkpoint that was tested; 0 where it is not known."""
+        return self.summary.checkpoint.step if self.summary.checkpoint else 0
+
     @cached_property
     def changes(self) -> dict[str, Any]:
         """The settings, by key, that an evaluation changed and that can show in its result.
@@ -217,6 +222,8 @@ def read_run(path: Path) -> Run:
     trained = origin.config()
     config = trained if origin is rundir else saved_config(rundir.path / "config.yaml")
     again = f"unless it still runs: {rundir.resume_command}"
+    if origin is not rundir and not (path / "summary.json").exists():
+        raise RunDirError("no result: it was stopped, or still runs; metarun eval makes it anew")
     if (summary := rundir.summary()) is None:
         status = rundir.status() or Status(status="running")
         if status.error:
@@ -234,8 +241,10 @@ def read_run(path: Path) -> Run:
     typed = {key: word for key, word in read_words(origin, sessions).items() if not policy(key).published}
     tasks = _read_tasks(rundir, summary.test)
     now = None if origin is rundir else _read_summary(origin)
-    validated, tested = now and now.validations.get(summary.metric), summary.checkpoint
-    outdated = bool(now and now.checkpoint and tested and now.checkpoint.step != tested.step)
+    tested = summary.checkpoint
+    other = bool(now and now.checkpoint and tested and now.checkpoint.step != tested.step)
+    outdated = other and now is not None and now.steps in (None, trained.outer_steps)  # or it went on since its test
+    validated = now.validations.get(summary.metric) if now and (outdated or not other) else None
     more = validated, outdated, origin, environment, sessions
     return Run(rundir, config, trained, summary, experiment, typed, *tasks, *more)
 

@@ -145,8 +145,9 @@ def list_evaluation(path: Path) -> Listed:
     summary = _try(RunDir(path).summary)
     changes = {key: str(changed.value) for key, changed in (_changes_of(path, origin) or {}).items()}
     found: dict[str, Any] = {"status": "damaged", "reason": "summary.json: cannot be read"}
+    found |= {"metric": None, "test": None, "ci95": None}  # and not those of the run
     if summary:
-        found = {"status": "done", "reason": None, "metric": summary.metric, "test": summary.test.mean}
+        found |= {"status": "done", "reason": None, "metric": summary.metric, "test": summary.test.mean}
         found |= {"ci95": summary.test.ci95, "source": summary.choices.get("data", listed.source)}
     folder = os.fsencode(path).decode(errors="replace")
     found |= {"folder": folder, "differs": changes, "validation": None, "position": None, "seconds_left": None}

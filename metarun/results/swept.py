@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from metarun.results.compare import Row, make_row
 from metarun.results.entries import MOST_DRAWN, Entry, Section, draw_lines
@@ -22,12 +23,27 @@ def show_shots(metric: Metric, entries: list[Entry]) -> Section:
     lines: dict[str, list[Entry]] = {}
     for entry in found:
         lines.setdefault(repr([(key, entry.row.keys.get(key)) for key in keys]), []).append(entry)
-    series = [line for group in lines.values() if len((line := _draw_shots(metric, group, keys)).points) > 1]
-    series = series[:MOST_DRAWN]
+    parts = [part for group in lines.values() for part in _part_by_training(metric, group)]
+    series = [line for part in parts if len((line := _draw_shots(metric, part, keys)).points) > 1][:MOST_DRAWN]
     spoken = [_speak_points(metric, line, " shots") for line in series]
     caption = "The same tasks but for the shots, over the seeds that were tested with all of them (metarun eval)."
     pictures = draw_lines(metric, "Results by shots", spoken, "shots in test", {"": series}, [caption], entries, True)
     return Section("shots", "More and fewer shots", pictures=pictures)
+
+
+def _part_by_training(metric: Metric, group: list[Entry]) -> list[list[Entry]]:
+    """The rows of a line by the shots that they were trained with, where one was tested with others than its own.
+
+    Else each is trained and tested with its own, and they are one line.
+    """
+    own = all(
+        not entry.row.runs[0].evaluation and len(_read_shots(metric, entry.row, entry.number is not None)) < 2
+        for entry in group
+    )
+    parts: dict[Any, list[Entry]] = defaultdict(list)
+    for entry in group:
+        parts[None if own else entry.row.runs[0].trained.data.get("shots")].append(entry)
+    return list(parts.values())
 
 
 def _draw_shots(metric: Metric, group: list[Entry], keys: Sequence[str]) -> Series:

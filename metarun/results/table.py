@@ -22,6 +22,7 @@ CSV = (
 )
 LEGEND = {
     "shots": "in the test.",
+    "trained with": "settings of training that their tests have other values of.",
     "val": "best validation, by which the checkpoint was chosen; in brackets that of the run that is evaluated.",
     "± tasks": "95% interval over test tasks, for these trained models.",
     "± seeds": "95% interval over seeds of training (Student's t), by which test tasks go too.",
@@ -206,12 +207,18 @@ def legend(columns: Iterable[str]) -> str:
 
 
 def _write_numbers(row: Row) -> list[str]:
-    """Validation, mean and intervals, these with the decimals of the interval over tasks; '' for what there is not."""
+    """Validation, mean and intervals, these with the decimals of the interval over tasks; '' for what there is not.
+
+    An interval over seeds that is narrower has its own: it would be 0 or have one digit.
+    """
     validation = "" if row.model_validation is None else _write_validation(row.metric, row.model_validation)
     validation = f"({validation})" if validation and row.validation is None else validation
-    numbers = [row.mean, row.ci95_tasks] + ([] if row.ci95_seeds is None else [row.ci95_seeds])
-    written = format_alike(row.metric, numbers, row.ci95_tasks)
-    return [validation, *written, *([""] if row.ci95_seeds is None else [])]
+    written = format_alike(row.metric, [row.mean, row.ci95_tasks], row.ci95_tasks)
+    if row.ci95_seeds is None:
+        return [validation, *written, ""]
+    if row.ci95_seeds < row.ci95_tasks:
+        return [validation, *written, *format_alike(row.metric, [row.ci95_seeds], row.ci95_seeds)]
+    return [validation, *format_alike(row.metric, [row.mean, row.ci95_tasks, row.ci95_seeds], row.ci95_tasks)]
 
 
 def _write_validation(metric: Metric, value: float) -> str:

@@ -8,7 +8,7 @@ from helpers.results import alter
 
 from metarun.config.compose import compose
 from metarun.results.compare import compare_runs, distinguish, judge, make_row
-from metarun.storage.records import Point, Published, Trained, Validation
+from metarun.storage.records import Checkpoint, Point, Published, Trained, Validation
 from metarun.storage.rundir import RunDir
 
 
@@ -160,6 +160,31 @@ def test_an_evaluation_goes_by_the_data_of_training_too(run):
     tests = [replace(made_of(run), trained_environment=made_of(run, data_digest=d).environment) for d in "ab"]
     rows, repeated = compare_runs([replace(test, origin=None) for test in tests])
     assert (len(rows), repeated) == (2, [])
+
+
+def evaluation_of(run, each, *, at, tested, seed=0, step=4, digest=""):
+    """A test with inner rate `tested` of a model that was trained with `at`."""
+    trained = alter(run, each, seed=seed, settings={"algo.inner_lr": at}, digest=digest)
+    made = alter(run, each, seed=seed, settings={"algo.inner_lr": tested}, digest=digest)
+    summary = made.summary.model_copy(update={"checkpoint": Checkpoint(step=step)})
+    return replace(made, trained=trained.config, summary=summary, origin=RunDir(run.rundir.path))
+
+
+def test_tests_of_models_that_were_trained_otherwise_are_rows_of_their_own(run):
+    tests = [evaluation_of(run, [n, 1.0], at=at, tested=0.1, seed=n) for n, at in ((0, 0.01), (1, 0.05), (2, 0.05))]
+    rows, repeated = compare_runs(tests)
+    assert [len(row.runs) for row in rows] == [1, 2]
+    assert repeated == []
+    words = [row.keys["trained with"] for row in rows]
+    assert words == ["algo.inner_lr=0.01", "algo.inner_lr=0.05"]
+    assert "trained with" not in compare_runs(tests[1:])[0][0].keys
+
+
+def test_of_the_tests_of_a_run_that_went_on_the_newest_stays(run):
+    tests = [evaluation_of(run, [float(step)] * 2, at=0.01, tested=0.1, step=step) for step in (2, 4, 3)]
+    [row], repeated = compare_runs(tests)
+    assert row.runs[0].each == [4.0, 4.0]
+    assert len(repeated) == 2
 
 
 def test_data_has_no_column_where_a_setting_tells_rows_apart(run):

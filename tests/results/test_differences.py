@@ -167,3 +167,19 @@ def test_differences_are_clustered_as_their_tasks_are(run):
     expected = 12.7062 * statistics.stdev(means) / math.sqrt(2)
     runs = [alter(run, each, clusters=clusters), alter(run, other, settings={"algo.inner_lr": 0.5})]
     assert compare_runs(runs)[0][1].to_best.ci95 == pytest.approx(expected)
+
+
+def test_seeds_do_not_average_out_what_their_tasks_share(run):
+    """Two tables, of which one makes the whole difference, in each of three seeds: others may be as the other one."""
+    clusters = Clusters([[3]] * 300 + [[8]] * 300)
+    gaps = [[0.0 + seed / 100] * 300 + [1.0 + seed / 100] * 300 for seed in range(3)]
+    same, other = [[0.0] * 600] * 3, gaps
+    rows = []
+    for number, each in enumerate((same, other), start=1):
+        runs = [alter(run, values, seed=seed, clusters=clusters) for seed, values in enumerate(each)]
+        rows.append(Contender(number, runs, [float(number)] * 3))
+    difference = compare_rows(rows, higher=False)[2][1]
+    over_tables = 12.7062 * statistics.stdev([0.0, 1.0]) / math.sqrt(2)
+    over_seeds = 4.30265 * statistics.stdev([0.0, 0.01, 0.02]) / math.sqrt(3)
+    assert difference.mean == pytest.approx(0.51)
+    assert difference.ci95 == pytest.approx(math.hypot(over_tables, over_seeds), rel=1e-2)

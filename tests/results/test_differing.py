@@ -52,6 +52,23 @@ def test_an_evaluation_beside_its_run(finished):
     assert find_differences([run, folder]).settings == {"test_tasks": [6, 9]}
 
 
+def test_evaluations_of_models_that_were_trained_otherwise_are_not_alike(finished):
+    folders = []
+    for name, rate in {"a": 0.01, "b": 0.02}.items():
+        run = Path(shutil.copytree(finished, name))
+        edit(run, ".hydra/config.yaml", lambda config, rate=rate: config["algo"].update(inner_lr=rate))
+        edit(run, "environment.json", lambda environment: environment.pop("config"))
+        folders.append(run / "eval/2026-01-31/12-00-00-1")
+        folders[-1].mkdir(parents=True)
+        for file in ("summary.json", "environment.json", "test_tasks.json", ".hydra/config.yaml"):
+            shutil.copy(run / file, folders[-1])
+        edit(folders[-1], "config.yaml", lambda config: config["algo"].update(inner_lr=0.5))
+    found = find_differences(folders)
+    assert found.settings == {"algo.inner_lr in training": [0.01, 0.02]}
+    assert not found.alike
+    assert find_differences([Path("a"), Path("b")]).settings == {"algo.inner_lr": [0.01, 0.02]}
+
+
 def test_unfinished_runs_can_be_compared(finished):
     shutil.copytree(finished, "a")
     shutil.copytree(finished, "b")

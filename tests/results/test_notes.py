@@ -15,7 +15,10 @@ CONTEST = Contest((1, 2), 1, "validation", 2, {1: 0.25, 2: 0.2}, tasks={1: 3, 2:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, ["Validation chooses row 1; the test would choose row 2 (0.2 against 0.25)"]),
+        ({}, ["Validation chooses row 1; the test would choose row 2 (0.200 against 0.250)"]),
+        ({"means": {1: 0.98690, 2: 0.98672}}, ["would choose row 2 (0.98672 against 0.98690)"]),
+        ({"best_in_test": 1, "chosen_over": (2,)}, ["The best is chosen over seed 2 alone, which all these rows have"]),
+        ({"best_in_test": 1, "chosen_over": (0, 1, 4)}, ["The best is chosen over seeds 0, 1, 4 alone"]),
         ({"best_in_test": 1}, []),
         ({"best_in_test": 1, "by": "test"}, ["Validation does not tell the rows apart"]),
         ({"best_in_test": 1, "seeds": {1: 1, 2: 1}}, ["it leaves out that training again"]),

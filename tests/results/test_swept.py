@@ -70,6 +70,24 @@ def test_rows_that_differ_in_shots_make_a_line_for_each_algorithm(run):
     assert "Less is better" in caption
 
 
+def test_tests_of_models_that_were_trained_with_other_shots_are_no_line(run, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(swept, "draw_lines", lambda *facts: drawn.extend(facts[4][""]) or [])
+    rows = []
+    for own, means in ((1, {1: 2.0, 5: 4.0}), (10, {5: 9.0, 10: 3.0})):
+        trained = alter(run, [0.0, 0.0], settings={"data.shots": own, "data.eval_shots": None}).config
+        for shots, mean in means.items():
+            settings = {"data.shots": own, "data.eval_shots": None if shots == own else shots}
+            test = replace(alter(run, [mean - 1, mean + 1], settings=settings), trained=trained)
+            test = test if shots == own else replace(test, origin=RunDir(run.rundir.path))
+            rows.append(make_row([test], {"data.shots": own, "data.eval_shots": shots}))
+    swept.show_shots("mse", _entries(*rows))
+    assert [[(shots, mean) for shots, mean, _ in line.points] for line in drawn] == [
+        [(1, 2.0), (5, 4.0)],
+        [(5, 9.0), (10, 3.0)],
+    ]
+
+
 def test_curves_over_shots_have_the_numbers_and_colours_of_their_rows(run, monkeypatch):
     """Row 3 is an evaluation of row 2, and row 1 has none; what tells no rows apart is no part of a name."""
     drawn = []
