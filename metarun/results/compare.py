@@ -210,20 +210,25 @@ def _distinguish_training(runs: Sequence[Run]) -> list[dict[str, str]]:
 
     An evaluation has other values of them, which hide what the model was trained with.
     """
+    by_source: dict[str | None, list[dict[str, Any]]] = {}
     trained = [identity(run.trained) if run.evaluation else {} for run in runs]
+    sources = [run.other_training.name if run.other_training else None for run in runs]
+    for source, settings in zip(sources, trained, strict=True):
+        by_source.setdefault(source, []).extend([settings] if settings else [])
+    telling = {source: _differing_keys(settings) for source, settings in by_source.items()}
     found = []
-    for run, mine in zip(runs, trained, strict=True):
-        source, tested = run.other_training and run.other_training.name, identity(run.config)
-        others = [
-            other
-            for one, other in zip(runs, trained, strict=True)
-            if other and (one.other_training and one.other_training.name) == source
-        ]
-        hidden = [key for key, value in mine.items() if tested.get(key) != value and not key.endswith("._target_")]
-        telling = {key: mine[key] for key in hidden if any(other.get(key) != mine[key] for other in others)}
-        words = " ".join(f"{key}={json.dumps(value)}" for key, value in telling.items())
+    for run, source, settings in zip(runs, sources, trained, strict=True):
+        tested = identity(run.config)
+        hidden = [key for key in settings if key in telling[source] and settings[key] != tested.get(key)]
+        words = " ".join(f"{key}={json.dumps(settings[key])}" for key in hidden)
         found.append({"trained with": words} if words else {})
     return found
+
+
+def _differing_keys(rows: Sequence[dict[str, Any]]) -> set[str]:
+    """The keys, but for classes, that not all have with the same value."""
+    keys = {key for row in rows for key in row if not key.endswith("._target_")}
+    return {key for key in keys if len({repr(row.get(key)) for row in rows}) > 1}
 
 
 def _absent(run: Run, key: str) -> Any:
