@@ -9,7 +9,7 @@ An algorithm is a dataclass: its fields are its settings, which are the keys of 
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -43,6 +43,7 @@ class Algorithm(ABC):
         training_weights: names of meta-parameters that only training needs, such as those of an output for each of the
             training classes. With other data they may have another shape.
         training_only: settings that have no effect on a trained algorithm, so that `metarun eval` refuses them.
+        acts_with: {setting: (other setting, values)}: it has an effect with those values alone, and is refused without.
         origin: the algorithm that this is a stage of (see `at`), by default itself.
     """
 
@@ -51,6 +52,8 @@ class Algorithm(ABC):
     uses_learner = True
     training_weights: ClassVar[tuple[str, ...]] = ()
     training_only: ClassVar[tuple[str, ...]] = ("meta_lr", "meta_lr_schedule", "meta_clip", "meta_optimizer")
+
+    acts_with: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = {}
 
     model: nn.Module = field(kw_only=False)
     meta_lr: float = 1e-3

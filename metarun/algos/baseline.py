@@ -46,6 +46,7 @@ class Baseline(Feedforward):
 
     any_ways = True
     training_weights: ClassVar = (WEIGHT, BIAS)
+    acts_with: ClassVar = {"scale": ("classify", ("centroid", "cosine")), "penalty": ("classify", ("logistic",))}
 
     classify: str = "centroid"
     scale: float = 10.0

@@ -54,6 +54,7 @@ class ClosedForm(Feedforward):
 
     any_ways = True
     training_only: ClassVar = (*Feedforward.training_only, "scale", "penalty")
+    acts_with: ClassVar = {"newton_steps": ("solver", ("logistic", "svm"))}
 
     solver: str = "ridge"
     scale: float = 10.0

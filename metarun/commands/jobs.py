@@ -87,13 +87,14 @@ def check_jobs(
 
 def _make_ready(jobs: list[Job], multirun: bool, begin: Callable[[Job, Any], None]) -> set[str]:
     """Builds and checks every job, and makes its data ready; returns the metrics of their sources."""
-    from metarun.run.build import prepare_experiment
+    from metarun.run.build import prepare_experiment, refuse_without_effect
 
     sources, metrics = {}, set()
     for job in jobs:
         key = dump({"data": job.config.source, "device": job.config.device})
         try:
             with explaining():
+                refuse_without_effect(job.words, job.config)
                 source = prepare_experiment(job.config, source=sources.get(key), begin=partial(begin, job)).source
         except (UsageError, DataError) as error:
             raise type(error)(f"{error} (in {' '.join(job.words)})" if multirun else str(error)) from error

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,11 @@ class MLP(Learner):
         norm_scale: whether batch norm has a scale beside its shift.
         norm_eps: added to the variance.
     """
+
+    acts_with: ClassVar = {  # see Algorithm
+        "norm_scale": ("norm", ("transductive", "support")),
+        "norm_eps": ("norm", ("transductive", "support")),
+    }
 
     def __init__(
         self,

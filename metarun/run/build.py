@@ -12,6 +12,7 @@ import torch
 from metarun import seeds
 from metarun.algos.base import Algorithm
 from metarun.config.folders import OWN
+from metarun.config.keys import key_of
 from metarun.config.own_code import class_name
 from metarun.config.schema import Config
 from metarun.config.targets import build, settings_of, trusted_class
@@ -133,6 +134,23 @@ def build_source(config: Config) -> TaskSource:
         rule = f"a task source, which has {', '.join(SOURCE)}; see metarun.tasks.TaskSource"
         raise UsageError(f"{class_name(source)} (data): has no {', '.join(missing)}: expected {rule}")
     return source
+
+
+def refuse_without_effect(words: Sequence[str], config: Config) -> None:
+    """Raises UsageError for a setting that was typed, and has no effect as another one of its part is.
+
+    The class of the part says which: acts_with = {setting: (other setting, values with which it acts)}.
+    """
+    for word in words:
+        section, _, name = key_of(word).partition(".")
+        if section not in ("algo", "data", "model") or not name:
+            continue
+        node = config.plain()[section]
+        acts_with = getattr(trusted_class(f"{section}._target_", node["_target_"]), "acts_with", {})
+        other, values = acts_with.get(name, ("", ()))
+        if other and node.get(other) not in values:
+            rule = f"it acts with {section}.{other}={' or '.join(values)}; leave it out"
+            raise UsageError(f"{word!r} (command line): has no effect with {section}.{other}={node.get(other)}: {rule}")
 
 
 def _expect(section: str, part: Any, base: type) -> Any:

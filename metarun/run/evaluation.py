@@ -21,7 +21,7 @@ from metarun.engine.loop import Experiment, State
 from metarun.errors import DataError, MetarunError, RunDirError, UsageError
 from metarun.files import write_atomically
 from metarun.run import pictures
-from metarun.run.build import build_experiment, check_ways_of_eval, choose_chunks
+from metarun.run.build import build_experiment, check_ways_of_eval, choose_chunks, refuse_without_effect
 from metarun.run.contract import check_contract
 from metarun.run.environment import describe_session
 from metarun.run.identity import identify, warn_of_changes
@@ -178,7 +178,8 @@ def _build(
     # The learner begins as that of the run did: of its class not all need be in a checkpoint.
     experiment = build_experiment(replace(config, seed=trained.seed), ("test",), source)
     experiment = replace(experiment, seed=config.seed)
-    _refuse_without_effect(words, config.data, experiment.algorithm.training_only)
+    _refuse_what_only_trains(words, config.data, experiment.algorithm.training_only)
+    refuse_without_effect(words, config)
     check_ways_of_eval(before.source, experiment)
     return config, experiment, before
 
@@ -205,7 +206,7 @@ def _recall_form(rundir: RunDir) -> TaskSource | None:
     return Form(environment.inputs, environment.outputs, summary.metric, summary.source)
 
 
-def _refuse_without_effect(words: Sequence[str], data: dict, training_only: tuple[str, ...]) -> None:
+def _refuse_what_only_trains(words: Sequence[str], data: dict, training_only: tuple[str, ...]) -> None:
     """Raises UsageError for a setting that acts in meta-training only."""
     for word in words:
         key = word.partition("=")[0]

@@ -69,6 +69,8 @@ BAD = [  # words, exit code, what the line has to say: the value, the rule, the 
     (["-m", "--cfg", "job"], 2, ["Only one of", "--multirun", "--cfg"]),
     (["data.shotts=3", "--cfg", "job"], 2, ["did you mean shots?"]),
     (["data=omniglot", "data.root=/nowhere", "data.download=false"], 3, ["/nowhere", "images_background.zip", "METARUN_DATA"]),
+    (["model.norm_eps=1e-5"], 2, ["'model.norm_eps=1e-5'", "model.norm=none: it acts with model.norm=transductive or support"]),
+    (["-m", "data=tabular", "algo=closed_form", "algo.solver=svm,ridge", "algo.newton_steps=9"], 2, ["algo.solver=ridge", "leave it out"]),
     (["~algo"], 2, ["'algo'", "algo=NAME"]),
     (["hydra.run.dir=a\udcff"], 2, ["a name of letters"]),
     (["ls", "x" * 300], 2, ["a folder with runs"]),
