@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import logging
 import sys
 from collections.abc import Iterable, Iterator
@@ -60,16 +61,20 @@ def _runs_below(folder: Path, depth: int = 3) -> Iterator[Path]:
 def find_choices(name: str | None, check_names: bool = True) -> Path | None:
     """The folder with choices of the user's own that --config-dir names; None where it names none.
 
-    Raises UsageError: there is no such folder; or a choice in it has the name of one of metarun's, and another content.
+    Raises UsageError: there is no such folder; or a choice in it has the name of one of metarun's, and another content,
+    or a first line that Hydra cannot read.
     """
     if not name:
         return None
     folder = Path(name).resolve()
     if not folder.is_dir():
         raise UsageError(f"{name} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
-    for file in folder.rglob("*.yaml") if check_names else []:
-        choice = file.relative_to(folder)
-        if (own := conf_dir() / choice).is_file() and file.is_file() and own.read_bytes() != file.read_bytes():
+    for file in filter(Path.is_file, folder.rglob("*.yaml")) if check_names else []:
+        choice, content = file.relative_to(folder), file.read_bytes()
+        if content.startswith(codecs.BOM_UTF8):
+            rule = "begins with a byte-order mark, with which `# @package` is not seen; save it as UTF-8 without one"
+            raise UsageError(f"{choice} (--config-dir): {rule}")
+        if (own := conf_dir() / choice).is_file() and own.read_bytes() != content:
             rule = "metarun has a choice of that name, and takes it; give yours another"
             raise UsageError(f"{choice} (--config-dir): {rule}")
     return folder

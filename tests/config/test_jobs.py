@@ -122,6 +122,11 @@ def test_a_choice_that_has_the_name_of_metaruns_own_is_not_passed_over(metarun):
     code, _, err = metarun("-cd", "mine", "algo=maml")
     assert code == 2
     assert "algo/maml.yaml (--config-dir): metarun has a choice of that name" in err
+    Path("mine/algo/maml.yaml").rename("mine/algo/mine.yaml")
+    Path("mine/algo/mine.yaml").write_text("# @package _global_\nseed: 5\n", encoding="utf-8-sig")  # as Notepad does
+    code, _, err = metarun("-cd", "mine", "algo=mine")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "algo/mine.yaml (--config-dir): begins with a byte-order mark" in err
 
 
 def test_a_key_that_all_jobs_have_needs_no_default_that_has_it(metarun):
