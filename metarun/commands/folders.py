@@ -33,7 +33,7 @@ def as_typed(words: list[str]) -> list[str]:
         key, value, word = override.key_or_group, override.value(), words[number]
         if key not in FOLDERS or override.is_sweep_override():
             continue
-        if not word.isprintable():  # as bytes that are no UTF-8, of which no YAML file can be made
+        if any("\ud800" <= letter <= "\udfff" for letter in word):  # a byte that is no UTF-8: no YAML can have it
             raise UsageError(f"{word!r} (command line): expected a name of letters; choose another {key}")
         if value in (None, "") and not isinstance(value, bool):
             raise UsageError(f"{word!r} (command line): expected a folder; give it a name, or leave it out")

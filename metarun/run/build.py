@@ -145,7 +145,7 @@ def refuse_without_effect(words: Sequence[str], config: Config) -> None:
         section, _, name = key_of(word).partition(".")
         if section not in ("algo", "data", "model") or not name:
             continue
-        node = config.plain()[section]
+        node = getattr(config, section)
         acts_with = getattr(trusted_class(f"{section}._target_", node["_target_"]), "acts_with", {})
         other, values = acts_with.get(name, ("", ()))
         if other and node.get(other) not in values:
