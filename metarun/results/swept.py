@@ -13,6 +13,7 @@ from metarun.storage.records import Metric
 from metarun.text import format_metric
 
 SHOTS = {"data.shots", "data.eval_shots"}
+Tested = tuple[Entry, dict[int, Row]]  # a row, and its results by shots in the test
 
 
 def show_shots(metric: Metric, entries: list[Entry]) -> Section:
@@ -20,41 +21,39 @@ def show_shots(metric: Metric, entries: list[Entry]) -> Section:
     found = [entry for entry in entries if entry.row.runs[0].changes.keys() <= SHOTS]
     keys = [key for key in keys_of([entry.row for entry in found]) if key not in (*SHOTS, "eval")]
     keys = [key for key in keys if len({repr(entry.row.keys.get(key)) for entry in found}) > 1]
-    lines: dict[str, list[Entry]] = {}
+    lines: dict[str, list[Tested]] = {}
     for entry in found:
-        lines.setdefault(repr([(key, entry.row.keys.get(key)) for key in keys]), []).append(entry)
-    parts = [part for group in lines.values() for part in _part_by_training(metric, group)]
-    series = [line for part in parts if len((line := _draw_shots(metric, part, keys)).points) > 1][:MOST_DRAWN]
+        by_shots = _read_shots(metric, entry.row, search=entry.number is not None)
+        lines.setdefault(repr([(key, entry.row.keys.get(key)) for key in keys]), []).append((entry, by_shots))
+    parts = [part for group in lines.values() for part in _part_by_training(group)]
+    series = [line for part in parts if len((line := _draw_shots(part, keys)).points) > 1][:MOST_DRAWN]
     spoken = [_speak_points(metric, line, " shots") for line in series]
     caption = "The same tasks but for the shots, over the seeds that were tested with all of them (metarun eval)."
     pictures = draw_lines(metric, "Results by shots", spoken, "shots in test", {"": series}, [caption], entries, True)
     return Section("shots", "More and fewer shots", pictures=pictures)
 
 
-def _part_by_training(metric: Metric, group: list[Entry]) -> list[list[Entry]]:
+def _part_by_training(group: list[Tested]) -> list[list[Tested]]:
     """The rows of a line by the shots that they were trained with, where one was tested with others than its own.
 
     Else each is trained and tested with its own, and they are one line.
     """
-    own = all(
-        not entry.row.runs[0].evaluation and len(_read_shots(metric, entry.row, entry.number is not None)) < 2
-        for entry in group
-    )
-    parts: dict[Any, list[Entry]] = defaultdict(list)
-    for entry in group:
-        parts[None if own else entry.row.runs[0].trained.data.get("shots")].append(entry)
+    own = not any(entry.row.runs[0].evaluation or len(by_shots) > 1 for entry, by_shots in group)
+    parts: dict[Any, list[Tested]] = defaultdict(list)
+    for entry, by_shots in group:
+        parts[None if own else entry.row.runs[0].trained.data.get("shots")].append((entry, by_shots))
     return list(parts.values())
 
 
-def _draw_shots(metric: Metric, group: list[Entry], keys: Sequence[str]) -> Series:
+def _draw_shots(tested: list[Tested], keys: Sequence[str]) -> Series:
     """The curve of rows that differ in shots alone, named by these keys; of one that was trained as that row is.
 
     A name that does not fit has the values of its keys alone, as those of rows have.
     """
     points: dict[int, Row] = {}
-    for entry in group:
-        for shots, result in _read_shots(metric, entry.row, search=entry.number is not None).items():
-            points.setdefault(shots, result)
+    for _, by_shots in tested:
+        points = by_shots | points
+    group = [entry for entry, _ in tested]
     trained = [entry for entry in group if not entry.row.runs[0].evaluation] or group
     own = {key: value for key, value in group[0].row.keys.items() if key in keys}
     name = ", ".join(spell_setting(key, own[key]) for key in keys if key in own)
