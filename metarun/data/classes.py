@@ -100,6 +100,13 @@ class ClassSource:
         rotations = {"rotations": self.rotations} if self.rotations != "none" else {}
         return {"classes": "/".join(str(self.split_sizes[split]) for split in SPLITS), **rotations}
 
+    def preprocessing(self) -> dict[str, Any]:
+        """What sample() does with new examples, as plain data; see data/inputs.py."""
+        if self.packed.examples.dtype != np.uint8:
+            return {"kind": "numbers"}
+        images = len(self.input_shape) == 3 and self.input_shape[0] in (1, 3)
+        return {"kind": "images", "invert": False} if images else {"kind": "numbers", "scale": 255}
+
     # What follows from that.
 
     @cached_property

@@ -99,7 +99,7 @@ def _logarithms(words: "Series", counts: dict[str, int]) -> "Series":
 
 def _fit(name: str, cells: "Series") -> Column:
     """What these rows say of a column."""
-    if cells.map(lambda cell: isinstance(cell, (list, tuple, dict, np.ndarray))).any():
+    if any(isinstance(cell, (list, tuple, dict, np.ndarray)) for cell in cells):
         raise DataError(
             f"{name!r} (inputs): has lists in its cells: expected a number or a word in each; give each number a "
             "column, save them as x [n, F] in an .npz, or leave the column out (data.drop)"

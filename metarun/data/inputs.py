@@ -60,6 +60,7 @@ class _Target(TypedDict):
 class _Numbers(TypedDict):
     kind: Literal["numbers"]
     shape: Annotated[list[Size], Field(min_length=1)]
+    scale: NotRequired[Literal[255]]  # by which the whole numbers of training, uint8, were divided
     target: NotRequired[_Target]
 
 
@@ -117,14 +118,14 @@ def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
         x: n examples. Images: paths, PIL images, or arrays of whole numbers from 0 to 255, [n, H, W], [n, H, W, C] or
             [n, C, H, W]; floats [n, *shape] from 0 to 1 are taken as they are. Rows: a DataFrame with the columns of
             training, or an array of them in order. Texts: words, or a DataFrame with their column. Numbers: arrays or
-            tensors.
+            tensors; where training had uint8, whole numbers from 0 to 255, or floats from 0 to 1.
         where: what they are called in messages, such as `support`.
 
     Raises:
         DataError: they are of another kind or shape.
         UsageError: a column is missing.
     """
-    x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
+    x = _as_array(x) if isinstance(x, torch.Tensor) else x
     x = [x] if isinstance(x, (str, Path, Image.Image)) else x
     known: dict[str, Callable[[Plain, Any, str], np.ndarray]] = {
         "images": _encode_images,
@@ -195,9 +196,13 @@ def _encode_images(inputs: Plain, x: Any, where: str) -> np.ndarray:
             pixels.append(decode(Path(example), *form, where))
         elif isinstance(example, Image.Image):
             pixels.append(fit_image(example, *form))
+        elif (array := _as_array(example)).dtype.kind == "f":
+            pixels.append(_take_pixels(inputs, array[None], where)[0])
+            continue
         else:
-            pixels.append(_fit_pixels(np.asarray(example)[None], form, shape, where)[0])
-    return np.stack(pixels).astype(np.float32) / np.float32(255) if pixels else np.zeros((0, *shape), np.float32)
+            pixels.append(_fit_pixels(array[None], form, shape, where)[0])
+        pixels[-1] = pixels[-1].astype(np.float32) / np.float32(255)
+    return np.stack(pixels) if pixels else np.zeros((0, *shape), np.float32)
 
 
 def _fit_pixels(
@@ -206,17 +211,18 @@ def _fit_pixels(
     """uint8 [n, C, H, W] of whole numbers from 0 to 255, channels last, or first as torch has them, or none."""
     if x.dtype.kind not in "iu" or (x.size and not 0 <= x.min() <= x.max() <= 255):
         raise DataError(f"{x.dtype} ({where}): expected images of whole numbers from 0 to 255, or floats from 0 to 1")
-    first = x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3, 4)
+    first = x.ndim == 4 and (x.shape[1:] == shape or (x.shape[1] in (1, 3) and x.shape[3] not in (1, 3, 4)))
     return resize((x.transpose(0, 2, 3, 1) if first else x).astype(np.uint8), *form, where)
 
 
 def _take_pixels(inputs: Plain, x: np.ndarray, where: str) -> np.ndarray:
     """Floats as the learner takes them: scaled to it, inverted where it inverts, from 0 to 1."""
-    numbers = _encode_numbers(inputs, x, where)
+    numbers = _take_numbers(inputs, x, where)
     if numbers.size and not 0 <= numbers.min() <= numbers.max() <= 1:
-        found, inverted = f"{numbers.min():.4g} to {numbers.max():.4g}", ", dark as bright" if inputs["invert"] else ""
+        found = f"from {numbers.min():.4g} to {numbers.max():.4g}"
+        inverted = ", dark as bright" if inputs.get("invert") else ""
         rule = f"floats from 0 to 1 as the learner takes them{inverted}"
-        raise DataError(f"from {found} ({where}): expected {rule}; or give whole numbers from 0 to 255")
+        raise DataError(f"{found} ({where}): expected {rule}; or give whole numbers from 0 to 255")
     return numbers
 
 
@@ -254,6 +260,7 @@ def _encode_texts(inputs: Plain, x: Any, where: str) -> np.ndarray:
     texts = list(np.asarray(x, dtype=object).reshape(-1))
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise DataError(f"{wrong[0]!r} ({where}): expected texts")
+    texts = [text.strip() for text in texts]  # as those of training were
     length, count = inputs["shape"]
     symbols = number_symbols(inputs["symbols"])
     codes = np.stack([encode_text(text, symbols, length) for text in texts]) if texts else np.zeros((0, length), int)
@@ -261,11 +268,27 @@ def _encode_texts(inputs: Plain, x: Any, where: str) -> np.ndarray:
 
 
 def _encode_numbers(inputs: Plain, x: Any, where: str) -> np.ndarray:
+    if "scale" not in inputs:
+        return _take_numbers(inputs, x, where)
+    numbers, scale = _take_numbers(inputs, x, where), inputs["scale"]
+    whole = np.asarray(x).dtype.kind in "iu" or (numbers.max(initial=0) > 1 and (numbers == numbers.round()).all())
+    if not whole:
+        return _take_pixels(inputs, numbers, where)
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() <= scale:
+        found = f"from {numbers.min():.4g} to {numbers.max():.4g}"
+        raise DataError(f"{found} ({where}): expected whole numbers from 0 to {scale}, as in training")
+    return numbers / np.float32(scale)
+
+
+def _as_array(x: Any) -> np.ndarray:
+    return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+
+
+def _take_numbers(inputs: Plain, x: Any, where: str) -> np.ndarray:
+    """The numbers as they are, once they are seen to be of the shape of an example, and finite."""
     shape = tuple(inputs["shape"])
     try:
-        array = np.asarray(x)
-        scale = np.float32(255) if array.dtype == np.uint8 and inputs["kind"] != "numbers" else np.float32(1)
-        array = array.astype(np.float32) / scale
+        array = np.asarray(x).astype(np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"{type(x).__name__} ({where}): expected numbers [n, {_sizes(shape)}]") from error
     if array.ndim == 1 and shape == (1,):

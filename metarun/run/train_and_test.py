@@ -229,6 +229,7 @@ def _record_environment(
     if not start.state.step:  # nothing is left of what the sessions before made, perhaps of other data and code
         made = {name: getattr(now, name) for name in type(now).model_fields if name != "argv"}
         before = before.model_copy(update=made)
-    now = now.model_copy(update={"after_step": start.state.step, "changed": changes})
+    inputs = None if now.inputs == before.inputs else now.inputs  # they can be long, and sessions many
+    now = now.model_copy(update={"after_step": start.state.step, "changed": changes, "inputs": inputs})
     rundir.write("environment.json", before.model_copy(update={"continued": [*before.continued, now]}))
     return len(before.continued) + 1

@@ -24,7 +24,7 @@ from metarun.errors import RunDirError
 from metarun.storage.records import Manifest
 from metarun.text import reason
 
-LARGEST = 4 << 30  # bytes
+LARGEST = 20_000_000_000  # bytes
 NOT_ITS_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT)
 CONTENT = {  # what a checkpoint holds
     "step": int,  # outer steps done

@@ -19,7 +19,7 @@ from metarun.text import reason, short_path, typed_path
 
 OTHER = "choose another hydra.run.dir"
 LARGEST_JSON = 10_000_000  # bytes
-LARGEST_TASKS = 1_000_000_000  # of test_tasks.json: seven million tasks of twenty classes
+LARGEST_FACTS = 1_000_000_000  # test_tasks.json: seven million tasks of twenty classes; environment.json: all words
 LARGEST_TEXT = 64_000
 # All that metarun makes in a run directory.
 FOLDERS = (".hydra", "checkpoints", "eval", "adapt", "tensorboard", "wandb", "mlflow")
@@ -119,7 +119,7 @@ class RunDir:
 
     def environment(self) -> Environment | None:
         """Where the run computed."""
-        return self.read("environment.json", Environment)
+        return self.read("environment.json", Environment, LARGEST_FACTS)
 
     def reproduction_of(self) -> str | None:
         """The directory of the run that this one repeats, as `metarun reproduce` made it; None of any other run."""
@@ -128,7 +128,7 @@ class RunDir:
 
     def test_tasks(self) -> Tasks | None:
         """The metric of every test task."""
-        return self.read("test_tasks.json", Tasks, LARGEST_TASKS)
+        return self.read("test_tasks.json", Tasks, LARGEST_FACTS)
 
     def tags(self) -> list[str]:
         """The words that its user gave it, in order; what is no such word in their file is passed over."""

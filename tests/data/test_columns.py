@@ -112,6 +112,12 @@ def test_lists_in_cells_are_refused_and_not_left_out():
             Columns.fit(pandas.DataFrame({"a": [0.0, 1.0], "emb": [cell, cell]}))
 
 
+def test_a_single_category_is_a_constant():
+    """Of it pandas keeps the type, of which no any() can be asked."""
+    columns = Columns.fit(pandas.DataFrame({"a": [0.0, 1.0], "c": pandas.Series(["x", "x"], dtype="category")}))
+    assert [column.kind for column in columns.columns] == ["number"]
+
+
 def test_it_is_plain_data_and_comes_back_as_it_was():
     columns = Columns.fit(TRAINING)
     again = Columns.from_dict(json.loads(json.dumps(columns.to_dict(), allow_nan=False)))

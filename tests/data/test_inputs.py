@@ -7,6 +7,7 @@ import torch
 from helpers.tables import cities
 from PIL import Image
 
+from metarun.data.classes import ClassSource
 from metarun.data.given import spell_classes
 from metarun.data.images import Images
 from metarun.data.inputs import check_inputs, describe_inputs, encode, number_classes
@@ -92,6 +93,7 @@ def test_texts_are_those_of_the_source(tmp_path):
     found = encode(inputs, list(frame["name"]))
     assert np.array_equal(encode(inputs, frame), found)
     assert np.array_equal(encode(inputs, frame["name"]), found)
+    assert np.array_equal(encode(inputs, [f" {name}\n" for name in frame["name"]]), found), "as the lines of a file"
     rows = {row.tobytes() for row in found}
     task = source.sample(0, "test", torch.arange(5))
     assert {row.numpy().tobytes() for row in task.query_x.flatten(0, 1)} <= rows
@@ -187,6 +189,36 @@ def test_pixels_mean_the_same_wherever_their_channels_are(invert):
     for wrong in (pixels[:, None] / 1.0, pixels.astype(int) - 300, pixels.astype(int) * 2):
         with pytest.raises(DataError, match="from 0 to 255"):
             encode(inputs, wrong)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 4), (2, 4, 4), (5,)])
+def test_whole_numbers_of_an_own_source_are_those_that_its_tasks_have(shape):
+    class Own(ClassSource):
+        def load(self):
+            generator = np.random.default_rng(0)
+            return {f"{n}": generator.integers(0, 256, (2, *shape), np.uint8) for n in range(9)}
+
+    source = Own(ways=2, shots=1, splits=HALVES)
+    source.prepare(torch.device("cpu"))
+    inputs = describe_inputs(source)
+    check_inputs(inputs)
+    task = source.sample(0, "test", torch.arange(1))
+    trained = np.concatenate([task.support_x[0], task.query_x[0]])
+    given = source.packed.examples
+    known = {example.tobytes() for example in encode(inputs, given)}
+    assert {example.tobytes() for example in trained} <= known
+    for form in (given.astype(int), torch.from_numpy(given), encode(inputs, given), list(encode(inputs, given))):
+        assert np.array_equal(encode(inputs, form), encode(inputs, given))
+    for wrong in (given.astype(int) * 2, given / 200):
+        with pytest.raises(DataError, match="from 0 to"):
+            encode(inputs, wrong)
+
+
+def test_rows_of_whole_numbers_may_come_as_floats():
+    inputs = {"kind": "numbers", "shape": [2], "scale": 255}
+    assert np.array_equal(encode(inputs, [[255.0, 0.0]]), [[1, 0]]), "as the columns of a CSV"
+    assert np.array_equal(encode(inputs, [[1, 0]]), np.float32([[1 / 255, 0]]))
+    assert encode(inputs, np.zeros((0, 2))).shape == (0, 2)
 
 
 def test_a_frame_of_paths_is_one_column(folder):

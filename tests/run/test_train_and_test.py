@@ -514,6 +514,7 @@ def test_nothing_stays_of_a_session_that_left_nothing(metarun, monkeypatch):
     assert metarun("resume", "run", "engine.chunk=7")[0] == 0
     environment = json.loads(path.read_text())
     assert (environment["chunk"], environment["inputs"]) == (7, before["inputs"])
+    assert "inputs" not in environment["continued"][0], "a copy for each session would grow without bound"
     assert environment["argv"] == before["argv"], "the words that began it"
     assert metarun("reproduce", "run")[0] == 0
 
