@@ -496,8 +496,9 @@ def test_an_algorithm_that_breaks_its_contract_is_refused(algo):
     ("algo", "expected"), [(Percent, "an accuracy of 100"), (ReadsPlaces, "depend on the order of the query points")]
 )
 def test_an_algorithm_on_classes_is_refused(algo, expected):
-    with pytest.raises(UsageError, match=expected):
-        _check(Tabular(shots=3, queries=4), algo=algo)
+    for queries in (1, 4):
+        with pytest.raises(UsageError, match=expected):
+            _check(Tabular(shots=3, queries=queries), algo=algo)
 
 
 def test_draws_of_an_algorithm_are_refused_although_they_change_nothing():
