@@ -15,6 +15,7 @@ class Policy:
     Attributes:
         resume: whether a run may go on with another value. All other keys make the fingerprint of a run.
         reproduce: whether a reproduction may have another value: where it computes and reads.
+        train: whether it acts in meta-training, validation included.
         evaluate: whether it acts in meta-testing. Where it does not, `metarun eval` refuses it.
         digits: whether another value may give other digits, where a run goes on with it.
         identity: whether two configurations that differ in it are two, in tables.
@@ -25,6 +26,7 @@ class Policy:
 
     resume: bool = False
     reproduce: bool = False
+    train: bool = True
     evaluate: bool = True
     digits: bool = True
     identity: bool = True
@@ -43,7 +45,7 @@ KEYS = {
     "budget": Policy(resume=True, evaluate=False, published=True, length=True),
     "val_every": Policy(resume=True, evaluate=False, published=True),  # decides which checkpoint is best
     "val_tasks": Policy(evaluate=False, published=True),
-    "test_tasks": Policy(published=True),
+    "test_tasks": Policy(train=False, published=True),
     "checkpoint_every": _CADENCE,
     "log_every": _CADENCE,
     "objective": Policy(evaluate=False, published=True),

@@ -87,8 +87,12 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[Row], list[LeftOut]]:
     metrics: dict[Metric, dict[str, dict[int, Run]]] = {}  # by metric, configuration and seed
     repeated = []
     for run in sorted(runs, key=lambda run: run.outdated):  # those last, which others may have taken the place of
-        trained = identity(run.trained) if run.evaluation else None
-        parts = [run.evaluation, run.changes, identity(run.config), trained, data_of(run), code_of(run)]
+        tested, trained = identity(run.config), None
+        if run.evaluation:  # what does not act in a test is as it was in training, where that may have gone on since
+            tested = {key: value for key, value in tested.items() if policy(key).evaluate}
+            trained = _identity_of_training(run)
+        changes = {key: value for key, value in run.changes.items() if policy(key).train}
+        parts = [run.evaluation, changes, tested, trained, data_of(run), code_of(run)]
         configuration = json.dumps(parts, sort_keys=True)
         if run.outdated:
             newer = metrics.get(run.summary.metric, {}).get(configuration, {}).get(run.trained.seed)
@@ -169,6 +173,11 @@ def identity(config: Config) -> dict[str, Any]:
     return found
 
 
+def _identity_of_training(run: Run) -> dict[str, Any]:
+    """The settings, by key, that made the model of a run, or that an evaluation tests."""
+    return {key: value for key, value in identity(run.trained).items() if policy(key).train}
+
+
 def distinguish(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """For each run the keys, with their values, that tell it from the others.
 
@@ -211,7 +220,7 @@ def _distinguish_training(runs: Sequence[Run]) -> list[dict[str, str]]:
     An evaluation has other values of them, which hide what the model was trained with.
     """
     by_source: dict[str | None, list[dict[str, Any]]] = {}
-    trained = [identity(run.trained) if run.evaluation else {} for run in runs]
+    trained = [_identity_of_training(run) if run.evaluation else {} for run in runs]
     sources = [run.other_training.name if run.other_training else None for run in runs]
     for source, settings in zip(sources, trained, strict=True):
         by_source.setdefault(source, []).extend([settings] if settings else [])

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from metarun.config.keys import leaves
+from metarun.config.keys import leaves, policy
 from metarun.config.saved import saved_config
 from metarun.results.grid import Column, format_grid
 from metarun.results.listing import Listed, read_listed
@@ -66,7 +66,7 @@ class _Side:
 
     listed: Listed
     settings: dict[str, Any]
-    trained: dict[str, Any]  # the settings of the run that was trained: of a run the same
+    trained: dict[str, Any]  # the settings that act in training, of the run that was trained
     choices: dict[str, str]
     environment: Environment
     host: str | None
@@ -83,7 +83,7 @@ def _read(path: Path) -> _Side:
     return _Side(
         listed=listed,
         settings=dict(leaves(config.plain())),
-        trained=dict(leaves(trained.plain())),
+        trained={key: value for key, value in leaves(trained.plain()) if policy(key).train},
         choices=summary.choices if evaluation and summary else rundir.choices(),
         environment=rundir.environment() or Environment(),
         host=status.host if status else None,

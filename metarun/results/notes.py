@@ -101,7 +101,10 @@ def _describe_seeds(contests: Sequence[Contest]) -> list[str]:
     if FEW_SEEDS in seeds:
         found.append("Two seeds are few: an interval over them is some seven times as wide as over five.")
     if any(max(contest.seeds.values()) > 1 and contest.shared for contest in contests):
-        found.append("All seeds were tested on the same tasks: an interval over seeds says nothing of other tasks.")
+        found.append(
+            "All seeds were tested on the same tasks: an interval over seeds says nothing of other tasks, but for the "
+            "classes or tables that these share."
+        )
     return found
 
 

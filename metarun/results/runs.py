@@ -243,7 +243,9 @@ def read_run(path: Path) -> Run:
     now = None if origin is rundir else _read_summary(origin)
     tested = summary.checkpoint
     other = bool(now and now.checkpoint and tested and now.checkpoint.step != tested.step)
-    outdated = other and now is not None and now.steps in (None, trained.outer_steps)  # or it went on since its test
+    outdated = False
+    if other and now and now.checkpoint and tested:  # a later one is of a run that is to go on, and has since its test
+        outdated = now.steps in (None, trained.outer_steps) or tested.step < now.checkpoint.step
     validated = now.validations.get(summary.metric) if now and (outdated or not other) else None
     more = validated, outdated, origin, environment, sessions
     return Run(rundir, config, trained, summary, experiment, typed, *tasks, *more)

@@ -28,7 +28,8 @@ LEGEND = {
     "± seeds": "95% interval over seeds of training (Student's t), by which test tasks go too.",
     "verdict": "where the mean lies to the published interval (to ours, where none is published).",
     "to the best": "difference to the best by validation among the rows tested on the same tasks, paired, with its 95% "
-    "interval over seeds (Student's t), of one seed over tasks; a row without tasks that all of those have is apart.",
+    "interval over seeds (Student's t) and the classes or tables that tasks share, of one seed over tasks; a row "
+    "without tasks that all of those have is apart.",
 }
 
 
@@ -59,7 +60,7 @@ class TableRow(Record):
     chosen_by: str | None  # validation or test: how the best of those was chosen
     best_on_its_tasks: bool | None
     difference_to_best: float | None  # None for the best
-    difference_ci95: float | None  # over seeds where there are several, else over tasks
+    difference_ci95: float | None  # over seeds, where there are several, and what tasks share; else over tasks
     runs: list[str]  # their folders
 
 

@@ -178,6 +178,9 @@ def test_tests_of_models_that_were_trained_otherwise_are_rows_of_their_own(run):
     words = [row.keys["trained with"] for row in rows]
     assert words == ["algo.inner_lr=0.01", "algo.inner_lr=0.05"]
     assert "trained with" not in compare_runs(tests[1:])[0][0].keys
+    longer = alter(run, [0.0, 1.0], seed=2, settings={"algo.inner_lr": 0.05, "test_tasks": 9})
+    [row], _ = compare_runs([tests[1], replace(tests[2], trained=longer.config)])
+    assert len(row.runs) == 2, "how many tasks the run itself was tested on made no other model"
 
 
 def test_of_the_tests_of_a_run_that_went_on_the_newest_stays(run):

@@ -172,7 +172,7 @@ def test_differences_are_clustered_as_their_tasks_are(run):
 def test_seeds_do_not_average_out_what_their_tasks_share(run):
     """Two tables, of which one makes the whole difference, in each of three seeds: others may be as the other one."""
     clusters = Clusters([[3]] * 300 + [[8]] * 300)
-    gaps = [[0.0 + seed / 100] * 300 + [1.0 + seed / 100] * 300 for seed in range(3)]
+    gaps = [[2.0 * seed] * 300 + [1.0 + 2.0 * seed] * 300 for seed in range(3)]
     same, other = [[0.0] * 600] * 3, gaps
     rows = []
     for number, each in enumerate((same, other), start=1):
@@ -180,6 +180,6 @@ def test_seeds_do_not_average_out_what_their_tasks_share(run):
         rows.append(Contender(number, runs, [float(number)] * 3))
     difference = compare_rows(rows, higher=False)[2][1]
     over_tables = 12.7062 * statistics.stdev([0.0, 1.0]) / math.sqrt(2)
-    over_seeds = 4.30265 * statistics.stdev([0.0, 0.01, 0.02]) / math.sqrt(3)
-    assert difference.mean == pytest.approx(0.51)
-    assert difference.ci95 == pytest.approx(math.hypot(over_tables, over_seeds), rel=1e-2)
+    over_seeds = 4.30265 * statistics.stdev([0.0, 2.0, 4.0]) / math.sqrt(3)
+    assert difference.mean == pytest.approx(2.5)
+    assert difference.ci95 == pytest.approx(math.hypot(over_tables, over_seeds), rel=1e-3)

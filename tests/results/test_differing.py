@@ -63,10 +63,11 @@ def test_evaluations_of_models_that_were_trained_otherwise_are_not_alike(finishe
         for file in ("summary.json", "environment.json", "test_tasks.json", ".hydra/config.yaml"):
             shutil.copy(run / file, folders[-1])
         edit(folders[-1], "config.yaml", lambda config: config["algo"].update(inner_lr=0.5))
+    edit(Path("a"), ".hydra/config.yaml", lambda config: config.update(test_tasks=9))  # trains no other model
     found = find_differences(folders)
     assert found.settings == {"algo.inner_lr in training": [0.01, 0.02]}
     assert not found.alike
-    assert find_differences([Path("a"), Path("b")]).settings == {"algo.inner_lr": [0.01, 0.02]}
+    assert find_differences([Path("a"), Path("b")]).settings == {"algo.inner_lr": [0.01, 0.02], "test_tasks": [9, 6]}
 
 
 def test_unfinished_runs_can_be_compared(finished):

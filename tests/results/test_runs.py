@@ -211,6 +211,10 @@ def test_an_evaluation_of_a_checkpoint_that_was_the_best_is_no_row(finished):
     rows, (left,) = compare_runs([read_run(Path("run")), read_run(folder), read_run(again)])
     assert len(rows) == 2
     assert left.reason.endswith("00-00-01 tests that")
+    _extend(Path("run"))
+    edit(again, "config.yaml", lambda config: config.update(meta_steps=400))
+    rows, (left,) = compare_runs([read_run(folder), read_run(again)])
+    assert left.reason.endswith("00-00-01 tests that"), "of a run that is to go on once more, too"
 
 
 def test_an_evaluation_of_a_run_that_is_gone_is_refused(finished):
