@@ -215,7 +215,7 @@ def _dispatch(argv: list[str]) -> None:
 def _describe_unknown(name: str) -> str:
     """What to say of a first word that is no verb."""
     verbs = ", ".join([*VERBS, "help"])
-    if Path(name, ".hydra").is_dir():
+    if os.path.isdir(Path(name, ".hydra")):
         return f"{name!r} (command line): is a run directory; expected a verb before it: {verbs}"
     other = other_names.VERBS.get(name.lower())
     remedy = f"; did you mean {other}?" if other else nearest(name, VERBS)

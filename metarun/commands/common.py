@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, suppress
@@ -67,11 +68,11 @@ def find_choices(name: str | None, check_names: bool = True) -> Path | None:
     if not name:
         return None
     folder = Path(name).resolve()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"{name} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
     for file in filter(Path.is_file, folder.rglob("*.yaml")) if check_names else []:
         choice, content = file.relative_to(folder), file.read_bytes()
-        if content.startswith(codecs.BOM_UTF8):
+        if content.startswith(codecs.BOM_UTF8) and b"@package" in content.partition(b"\n")[0]:
             rule = "begins with a byte-order mark, with which `# @package` is not seen; save it as UTF-8 without one"
             raise UsageError(f"{choice} (--config-dir): {rule}")
         if (own := conf_dir() / choice).is_file() and own.read_bytes() != content:

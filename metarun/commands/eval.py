@@ -111,7 +111,7 @@ def find_trained(names: Sequence[str]) -> list[Path]:
     found: dict[Path, Path] = {}
     for name in names:
         folder = Path(name)
-        below = [path for path in find_runs(folder) if RunDir(path).holds_run] if folder.is_dir() else []
+        below = [path for path in find_runs(folder) if RunDir(path).holds_run] if os.path.isdir(folder) else []
         if below in ([], [folder]):
             run = _run_of(folder)
             found.setdefault(run.resolve(), run)
@@ -133,7 +133,7 @@ def _run_of(folder: Path) -> Path:
     """The folder, which is a run. Raises RunDirError: it is none, or is a part of one, which the message names."""
     from metarun.results.run_names import run_around
 
-    if folder.is_dir() and (run := run_around(folder)) is not None:
+    if os.path.isdir(folder) and (run := run_around(folder)) is not None:
         raise RunDirError(f"{folder}: is a part of a run; expected the run: metarun eval {typed_path(run)}")
     return run_directory(str(folder))
 

@@ -42,9 +42,11 @@ class Parser(argparse.ArgumentParser):
     def _refuse_twice(self, words: list[str]) -> None:
         """Raises UsageError: an option is given twice, of which argparse would take the last."""
         names = [word.partition("=")[0] for word in words]
-        for name, action in self.settings.items():
-            if names.count(f"--{name}") > 1 and not isinstance(action.default, list):
-                raise UsageError(f"{name}= (command line): given twice; expected it once, see {self.prog} --help")
+        for action in self._actions:
+            given = [name for name in names if name in action.option_strings]
+            if given[1:] and action.nargs != 0 and not isinstance(action.default, list):
+                name = f"{given[0][2:]}=" if given[0][2:] in self.settings else given[0]
+                raise UsageError(f"{name} (command line): given twice; expected it once, see {self.prog} --help")
 
     @property
     def positionals(self) -> list[argparse.Action]:

@@ -68,10 +68,13 @@ def open_study(
     optuna.logging.disable_default_handler()  # the closing words say how its trials end,
     optuna.logging.enable_propagation()  # and what it warns of is still said
     now = {"metric": metric, "settings": dict(settings)}
-    study = None
+    study, way = None, optuna.study.StudyDirection[direction.upper()]
     try:
         with suppress(KeyError):  # there is no such study
             study = optuna.load_study(study_name=name, storage=storage) if storage else None
+        if study and study.user_attrs and study.directions != [way] and not study.get_trials(deepcopy=False):
+            optuna.delete_study(study_name=name, storage=storage or "")  # that was only checked, for another metric
+            study = None
         if study is None:
             study = optuna.create_study(study_name=name, storage=storage, direction=direction)
         trials = study.get_trials(deepcopy=False)

@@ -13,6 +13,7 @@ from metarun import seeds
 from metarun.algos.base import Algorithm
 from metarun.config.folders import OWN
 from metarun.config.keys import key_of
+from metarun.config.overrides import spell_apart
 from metarun.config.own_code import class_name
 from metarun.config.schema import Config
 from metarun.config.targets import build, settings_of, trusted_class
@@ -141,16 +142,16 @@ def refuse_without_effect(words: Sequence[str], config: Config) -> None:
 
     The class of the part says which: acts_with = {setting: (other setting, values with which it acts)}.
     """
-    for word in words:
+    for word in spell_apart(words):
         section, _, name = key_of(word).partition(".")
-        if section not in ("algo", "data", "model") or not name:
+        node = getattr(config, section) if section in ("algo", "data", "model") else {}
+        if not name or "_target_" not in node:
             continue
-        node = getattr(config, section)
         acts_with = getattr(trusted_class(f"{section}._target_", node["_target_"]), "acts_with", {})
         other, values = acts_with.get(name, ("", ()))
-        if other and node.get(other) not in values:
+        if other in node and node[other] not in values:
             rule = f"it acts with {section}.{other}={' or '.join(values)}; leave it out"
-            raise UsageError(f"{word!r} (command line): has no effect with {section}.{other}={node.get(other)}: {rule}")
+            raise UsageError(f"{word!r} (command line): has no effect with {section}.{other}={node[other]}: {rule}")
 
 
 def _expect(section: str, part: Any, base: type) -> Any:
@@ -168,6 +169,7 @@ def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits
         return
     train = facts.get("train_ways") or test
     _refuse_other_ways(algorithm, "eval_ways", train, test)
+    splittable = "splits" in (settings_of("data", config.source) or ())
     for split in splits:
         most, ways = getattr(source, "split_sizes", {}).get(split), train if split == "train" else test
         if most is not None and ways > most:
@@ -175,7 +177,9 @@ def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits
             name = "eval_ways" if apart and split != "train" else "ways"
             remedies = ["data.eval_ways"] if algorithm.any_ways and not apart and split != "train" else []
             remedy = ""
-            if "splits" in (settings_of("data", config.source) or ()) and not getattr(source, "has_own_splits", False):
+            if len(splits) < len(SPLITS):  # of a trained run
+                remedy = "; lower it" if algorithm.any_ways else "; take data of more classes"
+            elif splittable and not getattr(source, "has_own_splits", False):
                 take, there = train + 2 * test, sum(source.split_sizes.values())
                 remedies += ["data.splits"] if take <= there else []
                 remedy = f"; lower it: three splits take {take} classes, and the data has {there}"
@@ -225,7 +229,8 @@ def build_learner(config: Config, source: TaskSource, device: torch.device) -> L
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     given = {"input_shape": source.input_shape, "outputs": source.outputs}
     given = {name: value for name, value in given.items() if free or name in takes}
-    norm = {} if free or "norm" in takes or "norm" not in settings else {"norm": settings.pop("norm")}
+    own = "norm" in takes or (free and issubclass(cls, Learner))
+    norm = {} if own or "norm" not in settings else {"norm": settings.pop("norm")}
 
     def make() -> Any:
         return build("model", settings, **given)

@@ -59,6 +59,9 @@ def build_other_source(
                 raise
             log.warning("data.%s=%s of the run: not taken by data=%s, whose own holds", key, given.pop(key), name)
         else:
+            if "splits" in given and getattr(source, "has_own_splits", False):
+                del given["splits"]  # they would have no effect
+                continue
             _check_fit(source, before, name)
             return changed, source
 

@@ -13,6 +13,7 @@ import pytest
 from helpers.runs import QUICK
 
 from metarun.commands.search_words import describe_search
+from metarun.commands.study import open_study
 from metarun.config.folders import ConfigFolders
 from metarun.engine import loop
 from metarun.errors import DivergedError
@@ -82,6 +83,12 @@ def test_a_search_goes_the_way_of_the_metric_of_what_its_trials_run(metarun, own
     assert len(values) == 3
     assert best()[0] == sign * min(sign * value for value in values)
     assert ("largest first", "smallest first")[sign > 0] in out
+
+
+def test_a_study_that_was_only_checked_has_no_direction(tmp_path):
+    words = {"storage": f"sqlite:///{tmp_path / 'study.db'}", "name": "s", "settings": {}, "space": {}}
+    open_study(metric="mse", direction="minimize", **words)
+    assert open_study(metric="accuracy", direction="maximize", **words).direction.name == "MAXIMIZE"
 
 
 def test_trials_have_the_words_that_were_checked(metarun, own_source):

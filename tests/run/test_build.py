@@ -9,13 +9,14 @@ from metarun.config.compose import compose
 from metarun.engine import loop
 from metarun.errors import RunDirError, UsageError
 from metarun.models.adopt import frozen_digest
-from metarun.run.build import build_experiment, check_ways_of_eval
+from metarun.run.build import build_experiment, check_ways_of_eval, refuse_without_effect
 from metarun.run.starting_point import restore
 from metarun.run.summary import summarize
 
 NET = """
 import torch
 from torch import nn
+from metarun.models.mlp import MLP
 
 class Plain(nn.Sequential):
     def __init__(self, outputs, width=8):
@@ -25,6 +26,14 @@ class Named(nn.Linear):
     def __init__(self, input_shape, outputs, norm="mine"):
         super().__init__(input_shape[0], outputs)
         assert norm == "mine"
+
+class Free(Plain):
+    def __init__(self, outputs, **others):
+        super().__init__(outputs)
+
+class Own(MLP):
+    def __init__(self, **others):
+        super().__init__(**others)
 
 class Frozen(nn.Module):
     def __init__(self, value=1.0):
@@ -68,6 +77,19 @@ def test_the_constructor_is_given_what_it_takes(build):
     assert (facts.name, facts.norm) == ("Plain", "support"), "the mode is said where a run is summed up"
     assert build("Plain")[1].algorithm.model.norm == "transductive"
     assert build("Named")[1].algorithm.model.norm == "none", "a class that takes norm has it for itself"
+
+
+def test_the_mode_of_batch_norm_is_not_swallowed_with_other_words(build):
+    """It would stay transductive, and answers of `metarun adapt` depend on their company."""
+    assert build("Free", norm="support")[1].algorithm.model.norm == "support"
+    assert build("Own", hidden=[4], norm="support")[1].algorithm.model.norm == "support", "a Learner has it for itself"
+
+
+def test_a_setting_acts_as_its_class_has_it_where_the_one_beside_it_is_not_given(build):
+    words, (config, _) = ["model.norm_eps=1e-3"], build("Own", hidden=[4], norm_eps=1e-3)
+    refuse_without_effect(words, config)
+    with pytest.raises(UsageError, match=r"model.norm_eps=.*has no effect with model.norm=none"):
+        refuse_without_effect(["model={norm_eps:1e-3}"], replace(config, model=config.model | {"norm": "none"}))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from metarun.config.compose import compose
@@ -85,6 +86,20 @@ def test_images_of_the_same_source_are_inverted_as_in_the_run(tmp_path):
         config, source = _build(run, "data=images", f"data.root={tmp_path}", *words)
         assert config.data["invert"] is inverted
         assert source.invert is inverted
+
+
+def test_of_images_with_splits_of_their_own_the_split_test_is_taken(tmp_path, caplog):
+    for split, names in {"train": "abc", "val": "de", "test": "fg"}.items():
+        for n, name in enumerate(names):
+            (tmp_path / split / name).mkdir(parents=True)
+            for k in range(2):
+                Image.new("L", (28, 28), 20 * ord(name) % 200 + 10 * n + k).save(tmp_path / split / name / f"{k}.png")
+    run = "data=omniglot data.ways=2 data.queries=1"
+    config, source = _build(run, "data=images", f"data.root={tmp_path}")
+    source.prepare(torch.device("cpu"))
+    assert source.split_sizes == {"train": 3, "val": 2, "test": 2}
+    assert config.data["splits"] != [0, 0, 1]
+    assert "no effect" not in caplog.text
 
 
 @pytest.mark.parametrize(
