@@ -178,7 +178,7 @@ class Averaging(GradientBased):
     def details(self, source: TaskSource) -> dict[str, str]:
         """See Algorithm: the order of the meta-gradient; or the learners' initial weights and regularisation."""
         if not self.of_parameters:
-            return {"meta_gradient": "first order"}
+            return {"meta_gradient": "first order"} if self.training_steps else {}
         centre = {"l2": "zero", "mean": "the mean of all learners"}.get(self.regularize)
         words = f"towards {centre}, strength {self.strength:g}" if centre else "none"
         return {"learners": f"{self.initial_weights} initial weights", "regularised": words}

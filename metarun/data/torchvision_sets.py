@@ -126,6 +126,9 @@ class TorchvisionSet(ImageSource):
                 if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
                     rule = "an integer, the class of an image"
                     raise DataError(f"{type(label).__name__} (label of {self.dataset}, data.dataset): expected {rule}")
+                if label < 0:  # as torchvision has images without a class
+                    rule = "a class of each image, from 0 on; take a split whose images have one (data.options)"
+                    raise DataError(f"{label} (label of {self.dataset}, data.dataset): expected {rule}")
                 pixels = np.asarray(image)
                 name = self._class_name(part, int(label))
                 by_class.setdefault(name, []).append(self._fit(image, (size, size), channels))

@@ -39,31 +39,42 @@ RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 def adopt(
     module: nn.Module,
     input_shape: Sequence[int],
-    norm: str = "transductive",
+    norm: str | None = None,
     again: Callable[[], nn.Module] | None = None,
 ) -> Learner:
-    """The module as a learner; a Learner as it is. A foreign module is changed, and tried with a few examples.
+    """The module as a learner; a Learner as it is, but for norm. Others are changed, and tried with a few examples.
 
     Args:
         module: takes examples, [n, *input_shape], and gives outputs.
         input_shape: of an example.
-        norm: batch-norm mode, transductive or support (see models/learner.py).
+        norm: batch-norm mode, transductive or support (see models/learner.py); None: transductive, of a Learner as it
+            is.
         again: builds the module once more, with weights of its own, for algorithms with several learners.
 
     Raises:
         SettingError: it draws random numbers, changes what it keeps, or cannot be called.
     """
+    if norm is not None:
+        one_of("norm", norm, ["transductive", "support"])
     if isinstance(module, Learner):
-        _refuse_running_statistics(module)
+        _refuse_layers(module)
+        module.norm = norm if norm and module.norm != "none" else module.norm
         return module
     if not isinstance(module, nn.Module):
         raise SettingError(spell_class(type(module)), "model", "a torch.nn.Module")
-    return Adopted(module, input_shape, norm, again)
+    return Adopted(module, input_shape, norm or "transductive", again)
 
 
-def _refuse_running_statistics(learner: Learner) -> None:
-    """Raises SettingError for a learner with a batch norm that every call changes: it would carry over from tasks."""
+def _refuse_layers(learner: Learner) -> None:
+    """Raises SettingError for a Learner with layers that only a foreign module is helped with.
+
+    A batch norm that every call changes would carry over from tasks; torch's weight norm has a wrong second derivative.
+    """
     for name, layer in learner.named_modules():
+        hooks = [*layer._forward_pre_hooks.values(), layer]
+        if any(type(found).__name__ in ("WeightNorm", "_WeightNorm") for found in hooks):
+            given = f"{learner.own_class}.{name} (weight norm)"
+            raise SettingError(given, "model", "none in a Learner; derive the class from torch.nn.Module instead")
         if isinstance(layer, (_BatchNorm, _InstanceNorm)) and layer.training and layer.running_mean is not None:
             given = f"{learner.own_class}.{name} ({type(layer).__name__})"
             rule = "no running statistics in a Learner; take metarun.models.learner.TaskNorm, or derive the class from"
@@ -78,7 +89,6 @@ class Adopted(Learner):
 
     def __init__(self, module: nn.Module, input_shape: Sequence[int], norm: str, again: Callable[[], nn.Module] | None):
         super().__init__()
-        one_of("norm", norm, ["transductive", "support"])
         self.module, self.norm = module, norm
         self.again = partial(_adopt_again, again, input_shape, norm) if again else None
         self.notes: list[str] = []

@@ -113,10 +113,15 @@ def set_up_device(config: Config) -> torch.device:
     return _expect("device", build("device", config.device), Device).set_up()
 
 
-def build_algorithm(config: Config, source: TaskSource, device: torch.device) -> tuple[Algorithm, Learner]:
-    """The algorithm that a config names, and its learner, with initial weights. Raises UsageError: one is refused."""
+def build_algorithm(
+    config: Config, source: TaskSource, device: torch.device, norm: str | None = None
+) -> tuple[Algorithm, Learner]:
+    """The algorithm that a config names, and its learner (see build_learner), with initial weights.
+
+    Raises UsageError: one is refused.
+    """
     with seeds.forked(config.seed, "init"):
-        learner = build_learner(config, source, device)
+        learner = build_learner(config, source, device, norm)
         algorithm = _expect("algo", build("algo", config.algo, model=learner), Algorithm)
     if missing := [name for name in (*Algorithm.__dataclass_fields__, "origin") if not hasattr(algorithm, name)]:
         rule = "a dataclass(eq=False, kw_only=True) whose __post_init__, if it has one, calls super().__post_init__()"
@@ -214,11 +219,11 @@ def describe_algorithms_of_any_ways() -> str:
     return f"algo={', '.join(able)}, or algo.head=shared with algo={', '.join(shared)}"
 
 
-def build_learner(config: Config, source: TaskSource, device: torch.device) -> Learner:
+def build_learner(config: Config, source: TaskSource, device: torch.device, norm: str | None = None) -> Learner:
     """The learner that a config names; what is frozen in it is on the device.
 
     A class of its own need not take input_shape and outputs; where it takes no `norm`, this is the mode of the batch
-    norm in it.
+    norm in it. `norm` is the mode in place of the config's.
 
     Raises:
         UsageError: it cannot be built, or cannot be a learner.
@@ -229,14 +234,19 @@ def build_learner(config: Config, source: TaskSource, device: torch.device) -> L
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     given = {"input_shape": source.input_shape, "outputs": source.outputs}
     given = {name: value for name, value in given.items() if free or name in takes}
-    own = "norm" in takes or (free and issubclass(cls, Learner))
-    norm = {} if own or "norm" not in settings else {"norm": settings.pop("norm")}
+    is_learner = issubclass(cls, Learner)
+    takes_norm = "norm" in takes or (free and is_learner)
+    mode = settings.pop("norm") if "norm" in settings and not takes_norm else None
+    if norm is not None and takes_norm and is_learner:
+        settings["norm"] = norm
+    elif norm is not None:  # a `norm` that a foreign class takes may mean anything
+        mode = norm
 
     def make() -> Any:
         return build("model", settings, **given)
 
     try:
-        learner = adopt(make(), source.input_shape, again=make, **norm)
+        learner = adopt(make(), source.input_shape, mode, again=make)
     except SettingError as error:
         what = f"{error.value} (model)" if error.name == "model" else f"{spell(error.value)} (model.{error.name})"
         raise UsageError(f"{what}: expected {error.expected}") from error

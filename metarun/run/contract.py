@@ -94,7 +94,7 @@ def _describe_source(experiment: Experiment, tasks: dict[Split, Task]) -> list[t
         points = f"{task.support_x.shape[1]} support and {task.query_x.shape[1]} query points"
         lines.append((split, f"{points}, inputs from {low:.3g} to {high:.3g}"))
     lines.append(("facts", describe_source(record)))
-    lines.append(("identity", ", ".join(f"{name}={value[:24]}" for name, value in source.identity().items())))
+    lines.append(("identity", ", ".join(f"{name}={value[:32]}" for name, value in source.identity().items())))
     return lines
 
 

@@ -109,14 +109,13 @@ class Trained:
             if "eval_inner_steps" not in config.algo:
                 raise UsageError(f"{inner_steps} (inner_steps): expected none, for this algorithm has no inner steps")
             config = replace(config, algo=config.algo | {"eval_inner_steps": inner_steps})
-        ready = self._build(config, self.form)
+        ready, norm = self._build(config, self.form), None
         if not together and ready.algorithm.model.norm == "transductive":
-            config = replace(config, model=config.model | {"norm": "support"})
-            ready = self._build(config, self.form)
+            ready = self._build(config, self.form, norm := "support")
         if classes is None or classes == self.facts.outputs:
             return ready
         if ready.algorithm.any_ways:
-            return self._build(config, replace(self.form, outputs=classes))
+            return self._build(config, replace(self.form, outputs=classes), norm)
         if classes > self.facts.outputs:
             raise UsageError(
                 f"{classes} classes (support): expected at most {self.facts.outputs}, as in training, for "
@@ -125,10 +124,10 @@ class Trained:
             )
         return ready
 
-    def _build(self, config: Config, form: Form) -> "Ready":
+    def _build(self, config: Config, form: Form, norm: str | None = None) -> "Ready":
         config = _for_this_machine(config)
         device = set_up_device(config)
-        algorithm, _ = build_algorithm(config, form, device)
+        algorithm, _ = build_algorithm(config, form, device, norm)
         expected, given = (
             {name: (w.shape, w.dtype) for name, w in meta.items() if name not in algorithm.training_weights}
             for meta in (algorithm.init(), self.meta)

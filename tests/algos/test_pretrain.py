@@ -10,6 +10,7 @@ from metarun.data.tabular import Tabular
 from metarun.engine.engine import Engine
 from metarun.errors import SettingError
 from metarun.models import MLP
+from metarun.run.trained import Form
 
 CPU = torch.device("cpu")
 
@@ -37,6 +38,7 @@ def test_the_oracle_refuses_sources_that_do_not_tell():
     for other in (Sinusoid(), Tabular()):
         with pytest.raises(SettingError, match="expected a source that can tell"):
             Oracle(MLP((1,), 1)).check(other, 25)
+    Oracle(MLP((3,), 1)).check(Form({"kind": "numbers", "shape": [3]}, 1, "mse"), 25)  # of a run that is taken out
 
 
 @pytest.mark.parametrize(

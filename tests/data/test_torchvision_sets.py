@@ -48,6 +48,13 @@ def test_the_parts_are_pooled_by_class(mnist):
     assert source.facts()["more"]["layout"] == "MNIST"
 
 
+def test_images_without_a_class_are_of_none(mnist, monkeypatch):
+    """Torchvision labels those of STL10's unlabelled part -1, which is the last of a list."""
+    monkeypatch.setattr(TorchvisionSet, "_read", lambda self, part, n: (part[n][0], -1))
+    with pytest.raises(DataError, match=r"-1 \(label of MNIST, data.dataset\): expected a class of each image"):
+        _of(dataset="MNIST", root=str(mnist[0]), size=14).prepare(torch.device("cpu"))
+
+
 def test_all_classes_can_be_for_the_test(mnist):
     source = _of(dataset="MNIST", root=str(mnist[0]), ways=10, splits=[0, 0, 1])
     source.prepare(torch.device("cpu"))

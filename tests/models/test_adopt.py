@@ -344,6 +344,31 @@ def test_a_learner_may_not_keep_running_statistics():
         adopt(Mine(), (4,))
 
 
+@pytest.mark.parametrize("layer", ["weight norm", "old weight norm"])
+def test_a_learner_may_not_have_weight_norm_whose_second_derivative_is_wrong_in_torch(layer):
+    class Mine(MLP):
+        def __init__(self):
+            super().__init__((4,), 3)
+            self.body = IMAGES[layer]()
+
+    with pytest.raises(SettingError, match=r"Mine\.body.* \(weight norm\).*derive the class from torch"):
+        adopt(Mine(), (4,))
+
+
+def test_a_learner_that_takes_no_mode_of_batch_norm_has_the_one_that_is_set():
+    class Mine(MLP):
+        def __init__(self):
+            super().__init__((4,), 3, hidden=[5], norm="transductive")
+
+    assert [adopt(Mine(), (4,), norm).norm for norm in (None, "support")] == ["transductive", "support"]
+    assert adopt(MLP((4,), 3), (4,), "support").norm == "none"
+    with pytest.raises(SettingError, match="bananas"):
+        adopt(Mine(), (4,), "bananas")
+    x, support = torch.randn(3, 4), torch.randn(5, 4)
+    model = adopt(Mine(), (4,), "support")
+    torch.testing.assert_close(model(x, support)[:1], model(x[:1], support))
+
+
 def test_new_weights_are_drawn_by_the_constructor():
     """Every learner of averaging begins as the class begins, and not as torch's layers do."""
 

@@ -9,7 +9,7 @@ from metarun.config.compose import compose
 from metarun.engine import loop
 from metarun.errors import RunDirError, UsageError
 from metarun.models.adopt import frozen_digest
-from metarun.run.build import build_experiment, check_ways_of_eval, refuse_without_effect
+from metarun.run.build import build_experiment, build_learner, check_ways_of_eval, refuse_without_effect
 from metarun.run.starting_point import restore
 from metarun.run.summary import summarize
 
@@ -26,6 +26,11 @@ class Named(nn.Linear):
     def __init__(self, input_shape, outputs, norm="mine"):
         super().__init__(input_shape[0], outputs)
         assert norm == "mine"
+
+class Chooses(Plain):
+    def __init__(self, outputs, norm="batch"):
+        super().__init__(outputs)
+        self[2] = {"batch": self[2], "group": nn.GroupNorm(2, 8)}[norm]
 
 class Free(Plain):
     def __init__(self, outputs, **others):
@@ -83,6 +88,15 @@ def test_the_mode_of_batch_norm_is_not_swallowed_with_other_words(build):
     """It would stay transductive, and answers of `metarun adapt` depend on their company."""
     assert build("Free", norm="support")[1].algorithm.model.norm == "support"
     assert build("Own", hidden=[4], norm="support")[1].algorithm.model.norm == "support", "a Learner has it for itself"
+
+
+@pytest.mark.parametrize("settings", [{}, {"norm": "batch"}])
+def test_the_mode_of_a_test_is_not_taken_for_what_a_class_calls_norm(build, settings):
+    config, experiment = build("Chooses", **settings)
+    learner = build_learner(config, experiment.source, experiment.device, "support")
+    assert (type(learner.module[2]).__name__, learner.norm) == ("BatchNorm1d", "support")
+    config, experiment = build("Own", hidden=[4], norm="transductive")
+    assert build_learner(config, experiment.source, experiment.device, "support").norm == "support"
 
 
 def test_a_setting_acts_as_its_class_has_it_where_the_one_beside_it_is_not_given(build):
