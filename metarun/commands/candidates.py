@@ -24,7 +24,7 @@ from metarun.config.typecheck import INTERNAL
 from metarun.files import read
 
 CONFIG = "metarun.config.schema.Config"
-PATHS = ("data.root", "data.file", "hydra.run.dir", "hydra.sweep.dir", "support", "query", "out", "save", "log")
+PATHS = ("data.root", "data.file", "hydra.run.dir", "hydra.sweep.dir", "support", "query", "out", "save")
 OPTIONS = {
     **{"-m": "a sweep", "-cd": "a folder with choices of your own", "-cp": "a saved config: RUN/.hydra"},
     **{"--cfg": "print the config", "--help": "what there is to type", "--version": "of metarun"},

@@ -236,7 +236,8 @@ def _print_one(evaluated: Evaluated) -> None:
 
 def _closing_words(names: Sequence[str], found: Sequence[Evaluated]) -> str:
     """How to see several evaluations beside each other; and what those made before are."""
-    lines = [" ".join(["metarun table", *(typed_path(Path(name)) for name in names), "evaluations=true"])]
+    places = names if all(map(os.path.isdir, names)) else dict.fromkeys(evaluation.run for evaluation in found)
+    lines = [" ".join(["metarun table", *(typed_path(Path(place)) for place in places), "evaluations=true"])]
     if any(evaluation.status == "made_before" for evaluation in found):
         lines.insert(0, f"made before: {MADE_BEFORE}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ Examples:
 import argparse
 
 from metarun.commands.common import add_run, print_run
-from metarun.config.keys import keys_that
+from metarun.config.keys import key_of, keys_that
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,5 +25,7 @@ def main(args: argparse.Namespace) -> None:
 
     rundir = RunDir(args.run)
     config = with_changes(rundir.config().plain(), args.words)
-    if summary := execute(config, args.run, args.words, rundir.choices()):
+    changed = {key_of(word) for word in args.words}
+    words = [*(word for word in rundir.overrides() if key_of(word) not in changed), *args.words]
+    if summary := execute(config, args.run, words, rundir.choices()):
         print_run(summary, args.run)

@@ -132,7 +132,7 @@ def _print_runs(folder: Path, failed: list[dict]) -> None:
             lines.append(([*words.values()] or [path.name], describe_end(rundir), path))
         except MetarunError as error:
             lines.append(([path.name], f"failed: {error}", path))
-    listed = {(path, result.partition(": ")[2]) for _, result, path in lines}
+    listed = {(path.resolve(), result.partition(": ")[2]) for _, result, path in lines}
     for job in failed:
         if (Path(job["folder"]), job["error"]) not in listed:  # it never became a run, or that says another thing
             lines.append((job["words"], f"failed: {job['error']}", Path(job["folder"])))

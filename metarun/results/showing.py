@@ -88,18 +88,18 @@ def show_run(path: Path) -> RunFacts:
     rundir, origin = RunDir(path), _origin(path) if evaluation else RunDir(path)
     run = list_evaluation(path) if evaluation else read_listed(path)
     status, summary = _try(rundir.status), _try(rundir.summary)
-    words = [] if evaluation else _try(rundir.overrides) or []
+    words, environment = [] if evaluation else _try(rundir.overrides) or [], _try(rundir.environment)
     metric, curve = (None, []) if evaluation else _read_curve(rundir)
     return RunFacts(
         kind="evaluation" if evaluation else "run",
         run=run,
         of=str(origin.short) if evaluation else None,
-        command=None if evaluation else shlex.join(["metarun", *words]),
+        command=None if evaluation else shlex.join(["metarun", *_find_config_folders(environment), *words]),
         choices=_try(origin.choices) or {},
         settings=_changes_of(path, origin) if evaluation else _try(lambda: _find_settings(rundir)),
         summary=summary if evaluation or run.status == "done" else None,
         earlier=summary.tests_so_far if summary and not evaluation and run.status != "done" else [],
-        environment=_try(rundir.environment),
+        environment=environment,
         host=status.host if status else None,
         saved_step=_try(lambda: saved_step(rundir)) if run.status in ("failed", "stopped", "stale") else None,
         metric=metric or (summary.metric if summary and not evaluation else None),
@@ -187,6 +187,16 @@ def _find_files(folder: Path) -> Iterator[File]:
             yield File(name=name, bytes=_size(entry))
 
 
+def _find_config_folders(environment: Environment | None) -> list[str]:
+    """The options that named folders of configs for a run, with their values; they are no words of its config."""
+    argv, found = environment.argv if environment else [], []
+    for number, word in enumerate(argv):
+        option, equals, _ = word.partition("=")
+        if option in ("-cd", "--config-dir", "-cp", "--config-path"):
+            found += [word] if equals else argv[number : number + 2]
+    return found
+
+
 def _size(entry: os.DirEntry) -> int:
     with suppress(OSError):
         if not entry.is_dir(follow_symlinks=False):
@@ -206,12 +216,13 @@ def _advise(run: Listed, rundir: RunDir, summary: Summary | None, origin: RunDir
         own = {"apply to your own examples": f"metarun adapt {place} support=... query=..."}
         training = summary.training if summary else None
         more = "budget=1" if training and training.budget < 1 else f"meta_steps={2 * (run.steps or 1)}"
-        longer = {"train longer": f"metarun resume {place} {more}"}
+        longer = {} if training and not training.trains else {"train longer": f"metarun resume {place} {more}"}
         return {**test, **own, "repeat": f"metarun reproduce {place}", **longer, **again}
     if run.status == "running":
         return {"watch": f"metarun watch {place}"}
-    if run.status == "damaged":
-        return {"remove": f"metarun rm {place}"}
+    if run.status == "damaged":  # of what is there still, resume makes anew what it can
+        on = {"go on": f"metarun resume {place}"} if _try(lambda: saved_step(rundir)) else {}
+        return {**on, "remove": f"metarun rm {place}"}
     if run.status == "failed" and DIVERGED.search(run.reason or ""):  # it would do so again, at the same step
         rate = {"begin anew with another rate": f"metarun -cp {place}/.hydra algo.inner_lr=..."}
         return {**rate, "remove": f"metarun rm {place}"}

@@ -119,12 +119,17 @@ class Session:
                         f"pruned after outer step {step} of {config.outer_steps}, with val {metric} "
                         f"{format_metric(metric, value)}; to go on: {self.rundir.resume_command}"
                     )
-                if signum:
-                    raise StoppedError(
-                        f"{signal.Signals(signum).name}: stopped after outer step {step} of {config.outer_steps}, and "
-                        f"saved; to go on: {self.rundir.resume_command}",
-                        signum,
-                    )
+                self._stop_at(signum)
+            self._stop_at(experiment.processes.largest(received(), experiment.device))  # it came after the last step
+
+    def _stop_at(self, signum: int) -> None:
+        """Raises StoppedError for a signal that has come, once the state is saved."""
+        if signum:
+            raise StoppedError(
+                f"{signal.Signals(signum).name}: stopped after outer step {self.state.step} of "
+                f"{self.config.outer_steps}, and saved; to go on: {self.rundir.resume_command}",
+                signum,
+            )
 
     def _validate_last(self) -> None:
         """Validates and saves the state to begin with where it is the last, and was not when it was saved."""

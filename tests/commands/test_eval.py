@@ -143,6 +143,13 @@ def test_folders_of_runs_and_lists_of_values(metarun, finished, tested):
     assert tested == [5, 5], "data.shots=2 was the same test, made before"
     assert (out.count("(made before)"), out.count("mse ")) == (2, 4)
     assert "metarun table runs/a runs/algo=maml evaluations=true" in out
+    shutil.copytree("runs", "outputs/runs")
+    out = metarun("eval", "outputs/runs/algo=maml", "runs/a", "test_tasks=3,5")[1]
+    assert "metarun table outputs/runs/algo=maml runs/a evaluations=true" in out
+    Path("runs/a").rename("runs/b")
+    out = metarun("eval", "outputs/runs/algo=maml", "runs/a", "test_tasks=3,5")[1]
+    assert "metarun table outputs/runs/algo=maml outputs/runs/a evaluations=true" in out
+    Path("runs/b").rename("runs/a")
     tested.clear()
     assert metarun("eval", "runs/a", "data.shots=2", "test_tasks=3", "again=true")[0] == 0
     assert tested == [3]

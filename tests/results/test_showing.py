@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.listed import make_run
+from helpers.results import edit
 
 from metarun.results.run_names import find_run
 from metarun.results.showing import RunFacts, show_run
@@ -81,6 +82,25 @@ def test_a_damaged_run_can_be_looked_at(finished, name, content):
     facts = show_run(Path("run"))
     assert as_text(facts, 80).startswith("run: ")
     assert RunFacts.from_json(facts.to_document()) == facts
+
+
+@pytest.mark.parametrize("name", ["status.json", "summary.json"])
+def test_what_resume_makes_anew_is_not_only_to_be_removed(finished, name):
+    shutil.copytree(finished, "run")
+    Path("run", name).write_text("{")
+    assert next(iter(show_run(Path("run")).go_on.items())) == ("go on", "metarun resume run")
+    shutil.rmtree("run/checkpoints")
+    assert list(show_run(Path("run")).go_on) == ["remove"]
+
+
+def test_its_command_has_the_folders_of_configs(finished):
+    shutil.copytree(finished, "run")
+    words = ["-m", "metarun", "-cd", "my choices", "--config-path=x/.hydra", "algo=mine", "hydra.run.dir=run"]
+    edit("run", "environment.json", lambda environment: environment.update(argv=words))
+    command = show_run(Path("run")).command
+    assert command.startswith("metarun -cd 'my choices' --config-path=x/.hydra ")
+    edit("run", "summary.json", lambda summary: summary["training"].update(trains=False))
+    assert "train longer" not in show_run(Path("run")).go_on
 
 
 def test_a_line_that_is_being_written_is_left_out(finished):

@@ -20,8 +20,10 @@ from metarun.data.sinusoid import Sinusoid
 from metarun.engine import loop
 from metarun.engine.processes import Processes
 from metarun.errors import DivergedError
+from metarun.run.session import Session
 from metarun.run.train_and_test import execute
 from metarun.storage import checkpoint
+from metarun.storage.rundir import RunDir
 
 QUICK = ("meta_steps=12", "val_every=4", "val_tasks=6", "test_tasks=20", "log_every=3", "checkpoint_every=5")
 
@@ -471,7 +473,7 @@ def test_all_ranks_make_the_same_collective_calls_and_rank_zero_alone_writes(tmp
     monkeypatch.chdir(tmp_path)
     sent = []
     first = _execute_as(0, monkeypatch, sent)
-    assert first.count("largest") == 12
+    assert first.count("largest") == 13
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     assert _execute_as(1, monkeypatch, sent) == first
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
@@ -495,6 +497,37 @@ def test_a_run_that_failed_before_its_first_step_does_not_block_the_corrected_co
     assert environment["seed"] == 0
     assert "continued" not in environment or not environment["continued"]
     assert "seed=3" not in Path("run/.hydra/overrides.yaml").read_text()
+    assert metarun("reproduce", "run")[0] == 0
+
+
+def test_a_run_that_resume_begins_anew_keeps_the_words_that_began_it(metarun, monkeypatch):
+    """They say that it is no published experiment."""
+
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "meta_train", no_memory)
+        assert metarun(*QUICK, "data.shots=3", "hydra.run.dir=run")[0] == 1
+    assert metarun("resume", "run", "test_tasks=5")[0] == 0
+    words = RunDir(Path("run")).overrides()
+    assert "data.shots=3" in words
+    assert [word for word in words if word.startswith("test_tasks=")] == ["test_tasks=5"]
+
+
+def test_a_signal_during_the_last_save_stops_the_run_before_its_test(metarun, monkeypatch):
+    save = Session._save
+
+    def stopping(session):
+        save(session)
+        if session.state.step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_save", stopping)
+        code, _, err = metarun(*QUICK, "hydra.run.dir=run")
+    assert (code, "SIGTERM: stopped after outer step 12 of 12, and saved; to go on" in err) == (143, True)
+    assert metarun("resume", "run")[0] == 0
     assert metarun("reproduce", "run")[0] == 0
 
 
