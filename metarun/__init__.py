@@ -13,19 +13,21 @@ if sys.platform == "win32":  # it has no flock, no SIGHUP, no sysconf
     raise SystemExit(2)
 
 
-def load(path: "str | Path") -> Any:
+def load(path: "str | Path", **settings: Any) -> Any:
     """The learner of a finished run, as an estimator in scikit-learn's manner: fit(X, y), then predict(X_new).
 
     Args:
         path: a run directory, or a file that `metarun export` or an estimator's save() wrote; of the latter the
             learner is fitted already. The data that it was trained on is not needed.
+        settings: `together` and `inner_steps` of the estimator, as set_params() takes them.
 
     Returns:
         A metarun.run.learned.LearnedClassifier, or in regression a LearnedRegressor.
 
     Raises:
         RunDirError: there is neither; the run is not finished; or what is there cannot be used.
+        ValueError: there is no such setting.
     """
     from metarun.run.learned import load_learned
 
-    return load_learned(path)
+    return load_learned(path).set_params(**settings)

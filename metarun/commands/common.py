@@ -67,9 +67,12 @@ def find_choices(name: str | None, check_names: bool = True) -> Path | None:
     """
     if not name:
         return None
+    from metarun.config.through_hydra import forget_composed
+
     folder = Path(name).resolve()
     if not os.path.isdir(folder):
         raise UsageError(f"{name} (--config-dir): expected a folder with choices, such as algo/mine.yaml")
+    forget_composed()  # its files may have changed since an earlier call in this process
     for file in filter(Path.is_file, folder.rglob("*.yaml")) if check_names else []:
         choice, content = file.relative_to(folder), file.read_bytes()
         if content.startswith(codecs.BOM_UTF8) and b"@package" in content.partition(b"\n")[0]:

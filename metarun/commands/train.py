@@ -45,7 +45,7 @@ from metarun.config.keys import key_of
 from metarun.config.overrides import quote_path, spell_as_typed, spell_for_hydra
 from metarun.config.own_code import explaining
 from metarun.config.schema import check
-from metarun.config.through_hydra import HYDRA, forget_composed, search_path
+from metarun.config.through_hydra import HYDRA, search_path
 from metarun.engine.ranks import is_rank_zero, refuse_several_processes, share_the_machine
 from metarun.errors import DivergedError, MetarunError, PrunedError, RunDirError, StoppedError, UsageError
 from metarun.storage.rundir import RunDir, make_dated_folder, name_dated_folder
@@ -77,8 +77,6 @@ def main(argv: list[str]) -> None:
         _refuse(f"--config-name {args.config_name}", "metarun has one config; choose experiment=name")
     if args.shell_completion:
         _refuse("--shell-completion", "is Hydra's, and knows no verbs; see metarun completion bash, zsh or fish")
-    if args.config_dir:  # its files may have changed since an earlier call in this process
-        forget_composed()
     with tempfile.TemporaryDirectory() if args.config_path else nullcontext() as temporary:
         folders = find_folders(args, temporary)
         args.config_path, args.overrides = None, as_typed(list(args.overrides))

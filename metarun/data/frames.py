@@ -186,6 +186,8 @@ def spell(column: "Series") -> "Series":
 
     if column.dtype.kind == "f":
         words = [str(int(value)) if value.is_integer() else repr(value) for value in column.astype(float).tolist()]
+    elif column.dtype.kind == "M" and (column.isna() | (column == column.dt.normalize())).all():
+        words = [str(value.date()) for value in column.tolist()]  # as a CSV file has days
     else:
         words = [str(value).strip() for value in column.tolist()]
     return pandas.Series(words, column.index, dtype=object)

@@ -268,7 +268,8 @@ def _values(frame: "DataFrame", columns: list[str], outputs: int) -> np.ndarray:
     """[n, C] float64: the targets of each row; nan where they are not known."""
     if not columns:
         return np.full((len(frame), outputs), np.nan)
-    return np.stack([np.asarray(numbers(frame[name], mostly=0.0), dtype=np.float64) for name in columns], axis=1)
+    values = [np.asarray(numbers(frame[name], mostly=0.0, instead=""), dtype=np.float64) for name in columns]
+    return np.stack(values, axis=1)
 
 
 def _gaps(found: Examples) -> list[str]:

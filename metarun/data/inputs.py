@@ -137,16 +137,18 @@ def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
 
 
 def number_classes(inputs: Plain, classes: np.ndarray) -> np.ndarray:
-    """[N] int64: the numbers that the user's classes, which are sorted, have for the learner: as a rule 0 to N - 1.
+    """[N] int64: the numbers that the user's classes have for the learner: as a rule 0 to N - 1, sorted as words.
+
+    So a task of a table, whose classes are words, is the same where they come as numbers.
 
     Raises:
         DataError: all tasks of training had the same classes, and these are others.
     """
-    if (known := inputs.get("target", {}).get("classes")) is None:
-        return np.arange(len(classes))
     import pandas as pd
 
     names = spell(pd.Series(classes)).tolist()
+    if (known := inputs.get("target", {}).get("classes")) is None:
+        return np.argsort(np.argsort(np.array(names)))
     if sorted(names) != sorted(known):  # 1.0 as a table has it in words is 1 as an array has it
         names, known = ([_as_number(name) for name in found] for found in (names, known))
     if sorted(names) != sorted(known):
@@ -287,6 +289,9 @@ def _as_array(x: Any) -> np.ndarray:
 def _take_numbers(inputs: Plain, x: Any, where: str) -> np.ndarray:
     """The numbers as they are, once they are seen to be of the shape of an example, and finite."""
     shape = tuple(inputs["shape"])
+    places = [f"x{n}" for n in range(shape[0])]  # their names in files for `metarun adapt`
+    if len(shape) == 1 and hasattr(x, "columns") and set(x.columns) == set(places):
+        x = x[places]
     try:
         array = np.asarray(x).astype(np.float32)
     except (TypeError, ValueError) as error:

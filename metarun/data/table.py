@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarun.data.classes import ClassSource
 from metarun.data.columns import Columns
-from metarun.data.frames import labels
+from metarun.data.frames import labels, numbers
 from metarun.data.grouped import Grouped
 from metarun.data.rows import Rows
 from metarun.data.splitting import FRACTIONS, check_splitting, split_names
@@ -71,6 +71,14 @@ class TargetClasses(ClassSource):
     def details(self) -> dict[str, Any]:
         """See ClassSource."""
         return {**super().details(), "target": self.rows.roles["target"], "inputs": len(self.columns.features)}
+
+    def explain_size(self, split: Split) -> str:
+        """See ClassSource; and what a target of numbers is for."""
+        why, target = super().explain_size(split), self.rows.roles["target"]
+        found = numbers(self.rows.frame[target]) if why else None
+        if found is None or not (found % 1 > 0).any():
+            return why
+        return f"{why}; {target} is of numbers: to predict them, give the column that names the tasks (data.task)"
 
     def identity(self) -> dict[str, str]:
         """See TaskSource."""
@@ -155,6 +163,10 @@ class Table:
     def split_sizes(self) -> dict[Split, int]:
         """Classes of each split, where tasks are made of them; see TaskSource."""
         return getattr(self.source, "split_sizes", {})
+
+    def explain_size(self, split: Split) -> str:
+        """See ClassSource."""
+        return self.source.explain_size(split) if isinstance(self.source, TargetClasses) else ""
 
     @property
     def train_classes(self) -> int:

@@ -180,7 +180,8 @@ def _check_ways(config: Config, source: TaskSource, algorithm: Algorithm, splits
         if most is not None and ways > most:
             apart = config.data.get("eval_ways") is not None
             name = "eval_ways" if apart and split != "train" else "ways"
-            remedies = ["data.eval_ways"] if algorithm.any_ways and not apart and split != "train" else []
+            may_differ = algorithm.any_ways and not apart and split != "train" and most >= 2
+            remedies = ["data.eval_ways"] if may_differ else []
             remedy = ""
             if len(splits) < len(SPLITS):  # of a trained run
                 remedy = "; lower it" if algorithm.any_ways else "; take data of more classes"

@@ -130,6 +130,8 @@ def _check_answers(experiment: Experiment, meta: Params, tasks: Task, trains: bo
         if not isinstance(given, Tensor) or given.dim() != 3 or list(given.shape[1:]) != [queries, outputs]:
             rule = f"[K+1, {queries}, {outputs}]: the query's outputs after 0, 1, ..., K inner steps"
             refuse(algorithm, f"predictions() of {_shape(given)}", rule)
+        if not is_metarun(algorithm) and given.isnan().all():
+            refuse(algorithm, "predictions() that are all nan", "numbers, for tasks as in training")
         if type(algorithm).adaptation_curve is not Algorithm.adaptation_curve:
             _check_curve(algorithm, meta, task, given)
         # With other answers in the query: what differs then has seen them, or is not repeatable.

@@ -53,6 +53,29 @@ def columns_of(rows: Any) -> int | None:
     return int(shape[1]) if len(shape) == 2 else None
 
 
+def names_of(rows: Any) -> list[str] | None:
+    """The names of the columns, where they are words, as scikit-learn has it; None where there are none."""
+    names = list(getattr(rows, "columns", ()))
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def in_order(trained: Trained, rows: Any, names: list[str]) -> Any:
+    """The rows of a learner that was given these columns: an array has them in their order, a DataFrame by name.
+
+    Raises ValueError: a DataFrame lacks one.
+    """
+    import pandas
+
+    kind = trained.facts.inputs["kind"]
+    if kind in ("numbers", "table") and isinstance(rows, np.ndarray) and rows.ndim == 2:
+        return pandas.DataFrame(rows, columns=names)
+    if kind == "numbers" and hasattr(rows, "columns"):
+        if missing := [name for name in names if name not in rows.columns]:
+            raise ValueError(f"{missing[0]!r} (X): no such column; expected those that fit() was given")
+        return rows[names]
+    return rows
+
+
 def targets_of(y: Any, count: int) -> np.ndarray:
     """[n] or [n, outputs]. Raises ValueError: they are not so many, or one is missing."""
     if y is None:

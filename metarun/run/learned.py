@@ -17,7 +17,7 @@ from metarun.data.given import scale_of_target
 from metarun.data.inputs import number_classes
 from metarun.engine.device import borrowed
 from metarun.errors import boolean
-from metarun.run.given_arrays import as_value_errors, columns_of, encode_rows, rows_of, targets_of
+from metarun.run.given_arrays import as_value_errors, columns_of, encode_rows, in_order, names_of, rows_of, targets_of
 from metarun.run.loading import load_trained, save_trained
 from metarun.run.trained import Ready, Trained
 from metarun.storage.learner_records import Task
@@ -38,6 +38,7 @@ class Learned:
     Attributes:
         trained_: the learner, with the task and the support examples that fit() was given.
         n_features_in_: the columns of X, where it has two dimensions.
+        feature_names_in_: their names, where fit() was given a DataFrame of rows; arrays are in this order then.
     """
 
     metric: ClassVar[Metric]
@@ -97,13 +98,13 @@ class Learned:
             x = encode_rows(trained, rows)
             classes, targets = self._prepare(trained, targets_of(y, len(x)))
             boolean(together=self.together)
-            steps = None if self.inner_steps is None else index(self.inner_steps)
+            steps = self._inner_steps()
             task = Task(classes=classes, inner_steps=steps, together=self.together)
             facts = trained.facts.model_copy(update={"task": task})
             order = np.argsort(targets, kind="stable") if classes else np.arange(len(x))  # by class, as eval has it
             fitted = replace(trained, facts=facts, support=(x[order], targets[order]))
             _build(fitted)
-        self._take(fitted, columns_of(rows))
+        self._take(fitted, columns_of(rows), names_of(rows))
         return self
 
     def save(self, path: str | Path) -> None:
@@ -122,12 +123,21 @@ class Learned:
         """The user's classes in the learner's order (None in regression), and the targets as the learner has them."""
         raise NotImplementedError
 
-    def _take(self, fitted: Trained, columns: int | None) -> None:
+    def _inner_steps(self) -> int | None:
+        try:
+            return None if self.inner_steps is None else index(self.inner_steps)
+        except TypeError as error:
+            raise ValueError(f"{self.inner_steps!r} (inner_steps): expected an integer, or None") from error
+
+    def _take(self, fitted: Trained, columns: int | None, names: list[str] | None = None) -> None:
         """Is fitted from now on."""
         self.trained_ = fitted
-        self.__dict__.pop("n_features_in_", None)
+        for known in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(known, None)
         if columns is not None:
             self.n_features_in_ = columns
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
 
     def _fitted(self) -> Trained:
         if not hasattr(self, "trained_"):
@@ -144,7 +154,8 @@ class Learned:
                 raise ValueError(
                     f"X has {given} features, but {type(self).__name__} is expecting {known} features as input"
                 )
-            query = encode_rows(fitted, rows)
+            names = getattr(self, "feature_names_in_", None)
+            query = encode_rows(fitted, rows if names is None else in_order(fitted, rows, list(names)))
             assert fitted.support is not None
             return _build(fitted).answer(*fitted.support, query)[-1].numpy()
 
@@ -172,12 +183,17 @@ class LearnedClassifier(Learned):
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
         """The accuracy, in [0, 1]. Raises ValueError as predict()."""
         found = self.predict(X)
-        return float(np.mean(found == targets_of(y, len(found))))
+        y = targets_of(y, len(found))
+        first, learned = y.tolist()[0], self.classes_.tolist()[0]
+        if isinstance(first, str) != isinstance(learned, str):
+            raise ValueError(f"{first!r} (y): expected classes as they were learned, such as {learned!r}")
+        return float(np.mean(found == y))
 
     def _logits(self, x: Any) -> np.ndarray:
         """[n, N]; a learner with a head of its own may have more outputs than the task has classes."""
-        outputs = self._outputs(x)
-        return outputs[:, number_classes(self.trained_.facts.inputs, self.classes_)]
+        outputs, task = self._outputs(x), self.trained_.facts.task
+        assert task is not None
+        return outputs[:, np.argsort(np.asarray(task.classes))]
 
     def _prepare(self, trained: Trained, y: np.ndarray) -> tuple[list[Any] | None, np.ndarray]:
         if y.ndim != 1:
@@ -195,8 +211,8 @@ class LearnedClassifier(Learned):
         numbers = number_classes(trained.facts.inputs, classes)
         return classes[np.argsort(numbers)].tolist(), numbers[places]
 
-    def _take(self, fitted: Trained, columns: int | None) -> None:
-        super()._take(fitted, columns)
+    def _take(self, fitted: Trained, columns: int | None, names: list[str] | None = None) -> None:
+        super()._take(fitted, columns, names)
         assert fitted.facts.task is not None
         self.classes_ = np.sort(np.asarray(fitted.facts.task.classes))
 

@@ -133,5 +133,5 @@ def warn_of_known_classes(tested: TaskSource, trained: TaskSource, name: str) ->
     seen = {*trained.classes("train"), *trained.classes("val")}
     test = tested.classes("test")
     if known := [cls for cls in test if cls in seen]:
-        words = "%d of its %d test classes (%s) have names of classes that the run was trained or validated with"
+        words = "%d of its %d test classes, such as %s, have names of classes of training or validation"
         log.warning(f"data=%s: {words}: expected new ones, or it is no test", name, len(known), len(test), known[0])

@@ -188,3 +188,16 @@ def test_an_error_after_some_outer_steps_names_the_class_and_the_line(own, word,
     assert (status["status"], status["step"] > 0) == ("failed", True)
     assert said in status["error"]
     assert said in Path("run/metarun.log").read_text()
+
+
+def test_a_choice_that_was_mended_is_read_anew(metarun):
+    """As in a notebook, where one process has all commands."""
+    file = Path("choices/algo/mine.yaml")
+    file.parent.mkdir(parents=True)
+    text = "_target_: metarun.algos.protonet.ProtoNet\n"
+    file.write_text(f"{text}sharpnes: 2\n")
+    words = ("check", "-cd", "choices", "algo=mine", "data=tabular", "data.shots=2")
+    assert metarun(*words)[0] == 2
+    file.write_text(text)
+    code, _, err = metarun(*words)
+    assert code == 0, err

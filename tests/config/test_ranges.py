@@ -129,6 +129,9 @@ def test_data_with_too_few_classes_for_three_splits_is_not_told_to_split_them_ot
         build_experiment(compose([*words, "data.ways=3"]))
     with pytest.raises(UsageError, match=r"2 \(data.ways\): .* split test; set data.splits$"):
         build_experiment(compose([*words, "data.ways=2", "data.splits=[0.6,0.3,0.1]"]))
+    with pytest.raises(UsageError, match="x is of numbers: to predict them, give the column that names the tasks"):
+        (tmp_path / "n.csv").write_text("y,x\n" + "".join(f"{n},{n / 3}\n" for n in range(40)))
+        build_experiment(compose(["data=table", f"data.file={tmp_path / 'n.csv'}", "data.target=x", "data.ways=2"]))
     test = [*words[:-1], "data.splits=[0.2,0.1,0.7]"]  # of a trained run, of which there is one split
     with pytest.raises(UsageError, match=r"8 \(data.ways\): .* split test; take data of more classes$"):
         build_experiment(compose([*test, "algo=maml", "data.ways=8"]), splits=["test"])

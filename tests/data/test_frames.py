@@ -143,6 +143,14 @@ def _column(cells, **settings):
     return pandas.Series(cells, index=range(1, len(cells) + 1), name="age", **settings)
 
 
+def test_days_are_the_words_that_a_csv_has_for_them():
+    days = pandas.Series(pandas.to_datetime(["2013-01-01", None, "2014-12-31"]))
+    file = io.StringIO(days.to_csv(index=False))
+    assert labels(days).tolist() == labels(pandas.read_csv(file, skip_blank_lines=False)["0"]).tolist()
+    times = days + pandas.Timedelta(hours=1)
+    assert labels(times).tolist() == ["2013-01-01 01:00:00", None, "2014-12-31 01:00:00"]
+
+
 def test_numbers_are_those_of_words_and_of_every_type():
     nan = np.nan
     for cells, expected in (

@@ -8,7 +8,7 @@ from helpers.tables import cities
 from PIL import Image
 
 from metarun.data.classes import ClassSource
-from metarun.data.given import spell_classes
+from metarun.data.given import Examples, classes_of, spell_classes
 from metarun.data.images import Images
 from metarun.data.inputs import check_inputs, describe_inputs, encode, number_classes
 from metarun.data.sinusoid import Sinusoid
@@ -105,6 +105,9 @@ def test_classes_of_training_that_are_fixed_have_their_numbers():
     fixed = {"target": {"name": "y", "classes": ["0", "10", "9"]}}  # sorted as words
     assert number_classes(fixed, np.array([0, 9, 10])).tolist() == [0, 2, 1]
     assert number_classes({}, np.array(["a", "b"])).tolist() == [0, 1]
+    whole = np.array([3, 5, 11])
+    in_adapt = classes_of(Examples([], whole, labels=["3", "5", "11"]), {})
+    assert number_classes({}, whole).tolist() == [in_adapt.index(name) for name in ("3", "5", "11")] == [1, 2, 0]
     for others in (["0", "10"], ["0", "10", "9", "x"], ["0", "9", "x"]):
         with pytest.raises(DataError, match="0, 10, 9"):
             number_classes(fixed, np.array(others))

@@ -461,6 +461,12 @@ class _Wrong(torch.autograd.Function):
 
 
 @dataclass(eq=False, kw_only=True)
+class NoNumbers(MAML):
+    def predictions(self, meta, task):
+        return super().predictions(meta, task) * torch.nan
+
+
+@dataclass(eq=False, kw_only=True)
 class WrongTogether(MAML):
     def meta_loss(self, meta, task):
         loss = example_losses(self.predict(meta, _Wrong.apply(task.query_x)), task.query_y).mean()
@@ -475,6 +481,7 @@ ALGORITHMS = {
     Noisy: "other predictions for the same task",
     Counting: "other predictions for the same task",
     SeesAnswers: "predictions.. depend on query_y",
+    NoNumbers: "predictions.. that are all nan",
     OtherCurve: "adaptation_curve.. gives",
     Changes: "other predictions for the same task",  # for it changes the query in place
     ChangesWeights: "a call changes .* in place",

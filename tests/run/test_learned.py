@@ -9,6 +9,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from helpers.runs import train
@@ -117,6 +118,46 @@ def test_classes_are_the_users_own_labels_also_in_a_file(run, tmp_path, name):
     refitted = clone(again).fit(X, SIGNS)
     assert refitted.classes_.tolist() == [False, True]
     assert np.array_equal(refitted.predict(X), clone(learner).fit(X, SIGNS).predict(X)), "a file is as good as the run"
+
+
+def test_columns_go_by_their_names_and_arrays_by_the_order_of_fit(run):
+    learner = metarun.load(run("points")).fit(X, SIGNS)
+    expected = learner.predict_proba(X)
+    back = [f"x{n}" for n in reversed(range(10))]  # the names in files for `metarun adapt`
+    frame = pandas.DataFrame(X[:, ::-1], columns=back)
+    assert np.array_equal(learner.predict_proba(frame), expected)
+    learner.fit(frame, SIGNS)
+    assert learner.feature_names_in_.tolist() == back
+    for form in (frame, frame[back[::-1]], frame.to_numpy()):
+        assert np.array_equal(learner.predict_proba(form), expected)
+    named = frame.rename(columns=lambda name: f"{name}!")
+    learner.fit(named.iloc[:, ::-1], SIGNS)
+    for form in (named, X):
+        assert np.array_equal(learner.predict_proba(form), expected)
+    with pytest.raises(ValueError, match=r"'x3!' \(X\): no such column"):
+        learner.predict(named.drop(columns="x3!"))
+
+
+def test_cells_of_a_table_go_by_the_order_of_the_frame_that_it_was_fitted_with(run):
+    frame = cities().iloc[:20]
+    rows = frame.drop(columns=["city", "name", "wage"]).iloc[:, ::-1].assign(other="beside them")
+    learner = metarun.load(run("wages")).fit(rows, frame["wage"])
+    assert np.array_equal(learner.predict(rows.to_numpy()), learner.predict(rows))
+
+
+def test_words_are_not_scored_against_numbers(run):
+    learner = metarun.load(run("points")).fit(X, np.where(SIGNS, "1", "0"))
+    with pytest.raises(ValueError, match=r"1 \(y\): expected classes as they were learned, such as '0'"):
+        learner.score(X[SIGNS], SIGNS[SIGNS].astype(int))
+
+
+def test_settings_may_come_with_the_path(run):
+    learner = metarun.load(run("waves"), inner_steps=1, together=True)
+    assert learner.get_params() == {"run": run("waves"), "together": True, "inner_steps": 1}
+    with pytest.raises(ValueError, match="'steps'"):
+        metarun.load(run("waves"), steps=1)
+    with pytest.raises(ValueError, match=r"1.5 \(inner_steps\): expected an integer"):
+        learner.set_params(inner_steps=1.5).fit([[0.0]], [0.0])
 
 
 def test_the_order_of_the_support_set_does_not_matter_and_tensors_are_arrays(run):

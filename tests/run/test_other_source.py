@@ -169,7 +169,7 @@ def test_a_test_of_classes_that_were_trained_on_is_warned_of(caplog):
     warn_of_known_classes(Tabular(), trained, "tabular")
     assert not caplog.text
     warn_of_known_classes(Named("abcdefghijklm", splits=[0, 0, 1]), trained, "named")
-    assert "data=named: 7 of its 13 test classes (" in caplog.text
+    assert "data=named: 7 of its 13 test classes, such as" in caplog.text
 
 
 def test_an_algorithm_that_is_told_the_truth_is_told_it_again():
