@@ -197,8 +197,19 @@ def pooled(
     return statistics.fmean(means), math.hypot(statistics.fmean(common), math.hypot(*own) / len(own))
 
 
-def over_seeds(means: Sequence[float]) -> float | None:
-    """Half the width of the 95% interval of the mean over seeds; None for one seed."""
+def over_seeds(means: Sequence[float], widths: Sequence[float] = (), unclustered: Sequence[float] = ()) -> float | None:
+    """Half the width of the 95% interval of the mean over seeds; None for one seed.
+
+    Where tasks share classes or tables, all seeds share them too, and the spread over seeds has nothing of it: what
+    intervals over tasks are wider for that belongs to the one over seeds as well, sqrt(w² + c²).
+
+    Args:
+        means: of each seed.
+        widths: of each seed half the width of the interval over its tasks.
+        unclustered: the same without the tasks' clusters.
+    """
     if len(means) < 2:
         return None
-    return student_t(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means))
+    width = student_t(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means))
+    common = [math.sqrt(max(0.0, w**2 - own**2)) for w, own in zip(widths, unclustered, strict=True)]
+    return math.hypot(width, statistics.fmean(common)) if common else width

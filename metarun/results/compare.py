@@ -128,18 +128,22 @@ def make_row(runs: list[Run], keys: dict[str, Any], number: int = 1) -> Row:
     digests = [run.digest for run in runs if run.digest]
     shared = len(set(digests)) < len(digests)  # as evaluations of several models may have the same tasks
 
-    def pool(points: Sequence[Point]) -> tuple[float, float]:
-        unclustered = [point.ci95 if point.unclustered is None else point.unclustered for point in points]
-        return intervals.pooled([(point.mean, point.ci95) for point in points], shared, unclustered)
+    def without_clusters(points: Sequence[Point]) -> list[float]:
+        return [point.ci95 if point.unclustered is None else point.unclustered for point in points]
 
-    mean, ci95 = pool([run.summary.test for run in runs])
+    def pool(points: Sequence[Point]) -> tuple[float, float]:
+        return intervals.pooled([(point.mean, point.ci95) for point in points], shared, without_clusters(points))
+
+    tests = [run.summary.test for run in runs]
+    mean, ci95 = pool(tests)
+    widths = [test.ci95 for test in tests]
     published = next((run.published for run in runs if run.published), None)
     return Row(
         runs=runs,
         keys=keys,
         mean=mean,
         ci95_tasks=ci95,
-        ci95_seeds=intervals.over_seeds([run.summary.test.mean for run in runs]),
+        ci95_seeds=intervals.over_seeds([test.mean for test in tests], widths, without_clusters(tests)),
         number=number,
         validation=_mean_of([run.summary.validation for run in runs]),
         model_validation=_mean_of([run.validation for run in runs]),

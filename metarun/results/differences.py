@@ -16,7 +16,6 @@ Where validation does not tell them apart, as among evaluations of one run, diff
 """
 
 import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -198,8 +197,7 @@ def _subtract(row: Contender, best: Contender, clusters: Mapping[Digest | None, 
         if shared is not None and len(shared.members) > tasks:
             shared = intervals.Clusters(shared.members[:tasks])
         found.append((*intervals.over_tasks(gap, clusters=shared), intervals.over_tasks(gap)[1]))
-    if (ci95 := intervals.over_seeds([mean for mean, _, _ in found])) is None:
+    means, widths, unclustered = zip(*found, strict=True)
+    if (ci95 := intervals.over_seeds(means, widths, unclustered)) is None:
         return Difference(*found[0][:2], equal=equal)
-    common = [math.sqrt(max(0.0, width**2 - own**2)) for _, width, own in found]
-    mean = statistics.fmean(mean for mean, _, _ in found)
-    return Difference(mean, math.hypot(ci95, statistics.fmean(common)), equal=equal)
+    return Difference(statistics.fmean(means), ci95, equal=equal)

@@ -25,7 +25,8 @@ LEGEND = {
     "trained with": "settings of training that their tests have other values of.",
     "val": "best validation, by which the checkpoint was chosen; in brackets that of the run that is evaluated.",
     "± tasks": "95% interval over test tasks, for these trained models.",
-    "± seeds": "95% interval over seeds of training (Student's t), by which test tasks go too.",
+    "± seeds": "95% interval over seeds of training (Student's t), by which test tasks go too, and the classes or "
+    "tables that tasks share.",
     "verdict": "where the mean lies to the published interval (to ours, where none is published).",
     "to the best": "difference to the best by validation among the rows tested on the same tasks, paired, with its 95% "
     "interval over seeds (Student's t) and the classes or tables that tasks share, of one seed over tasks; a row "

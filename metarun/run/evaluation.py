@@ -15,7 +15,6 @@ from metarun.config.overrides import spell_apart
 from metarun.config.saved import dump, saved_config
 from metarun.config.schema import PATHS, Config
 from metarun.config.targets import settings_of
-from metarun.config.through_hydra import forget_composed
 from metarun.engine import loop
 from metarun.engine.loop import Experiment, State
 from metarun.errors import DataError, MetarunError, RunDirError, UsageError
@@ -100,7 +99,10 @@ def find_made(prepared: Prepared) -> RunDir | None:
     prepared.rundir.refuse_links()
     evaluations = sorted((prepared.rundir.path / "eval").glob("*/*"), reverse=True)
     made = (RunDir(folder) for folder in evaluations if _is_same(RunDir(folder), prepared, now))
-    return next(made, None) or (prepared.rundir if _is_same(prepared.rundir, prepared, now) else None)
+    found = next(made, None) or (prepared.rundir if _is_same(prepared.rundir, prepared, now) else None)
+    if found is not None:
+        _warn(prepared)
+    return found
 
 
 def _is_same(made: RunDir, prepared: Prepared, now: Identity) -> bool:
@@ -124,12 +126,18 @@ def _is_same(made: RunDir, prepared: Prepared, now: Identity) -> bool:
     return not any(value_in_test(old, key) != value_in_test(new, key) for key in old | new if policy(key).evaluate)
 
 
+def _warn(prepared: Prepared) -> None:
+    """Says what a reader of the result has to know, whether the test is made now or was before."""
+    experiment = prepared.experiment
+    warn_of_changes(prepared.rundir, prepared.trained, prepared.config, experiment, prepared.other_data)
+    if prepared.other_data and prepared.source is not None:
+        warn_of_known_classes(experiment.source, prepared.before.source, prepared.source)
+
+
 def evaluate(prepared: Prepared) -> tuple[RunDir, Summary]:
     """Meta-tests, and writes the files; returns their folder and the summary."""
     rundir, config, experiment, state = prepared.rundir, prepared.config, prepared.experiment, prepared.state
-    warn_of_changes(rundir, prepared.trained, config, experiment, prepared.other_data)
-    if prepared.other_data and prepared.source is not None:
-        warn_of_known_classes(experiment.source, prepared.before.source, prepared.source)
+    _warn(prepared)
     choices = rundir.choices() | ({"data": prepared.source} if prepared.source is not None else {})
     chunks = choose_chunks(config, experiment, state, "test")
     result = loop.meta_test(experiment, state.meta, "test", config.test_tasks, chunks)
@@ -152,8 +160,6 @@ def _build(
     rundir: RunDir, trained: Config, words: Sequence[str], name: str | None, folders: ConfigFolders
 ) -> tuple[Config, Experiment, Experiment]:
     """The config of the test, its experiment, and that of the run as it was; `name` is of the source that is chosen."""
-    if folders.extra:  # its files may have changed since an earlier call in this process
-        forget_composed()
     if name is None:
         words = [_acting_in_test(word, trained.source) for word in words]
         config = with_changes(trained.plain(), words)

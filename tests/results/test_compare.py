@@ -38,6 +38,7 @@ def test_seeds_on_tasks_of_the_same_classes_average_only_what_tasks_have_of_thei
 
     row = make_row([clustered(0), clustered(1)], {})
     assert row.ci95_tasks == pytest.approx(math.hypot(0.4, 0.3 / math.sqrt(2)))
+    assert row.ci95_seeds == pytest.approx(0.4), "both have the same mean, on tasks of the same classes"
     assert row.curve == [(1.5, row.ci95_tasks)]
 
 
