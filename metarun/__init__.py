@@ -30,4 +30,4 @@ def load(path: "str | Path", **settings: Any) -> Any:
     """
     from metarun.run.learned import load_learned
 
-    return load_learned(path).set_params(**settings)
+    return load_learned(path, **settings)

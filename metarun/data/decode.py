@@ -65,7 +65,9 @@ def decode(path: Path, size: Size, channels: int, invert: bool = False, where: s
 def fit_image(image: Image.Image, size: Size, channels: int, invert: bool = False) -> np.ndarray:
     """uint8 [channels, H, W]: an image that is in memory, upright, on white, scaled and cropped. Raises DataError."""
     try:
-        return _fit(_on_white(ImageOps.exif_transpose(image)), size, channels, invert)
+        upright = ImageOps.exif_transpose(image)
+        upright.format = image.format  # by which pixels of 16 bits are known, and which the copy lacks
+        return _fit(_on_white(upright), size, channels, invert)
     except _UnfitError as error:
         raise DataError("an image {} (examples): expected {}; {}".format(*error.args)) from error
 

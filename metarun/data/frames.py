@@ -86,8 +86,9 @@ def _read_csv(content: bytes, place: str, delimiter: str | None = None) -> "Data
     names = _check_rows(csv.reader(io.StringIO(text, newline=""), strict=True, **style), place)
     cells = {"dtype": str, "keep_default_na": False, "index_col": False}
     frame = pandas.read_csv(io.StringIO(text, newline=""), header=0, names=range(len(names)), **cells, **style)
-    if delimiter == ";":  # where people write so, the comma is that of decimals
-        decimal = r"^\s*([+-]?\d+),(\d+)\s*$"
+    if delimiter in ";\t":  # where people write so, the comma is that of decimals; beside tabs 1,234 may be a thousand
+        digits = r"\d+" if delimiter == ";" else r"(?!\d{3}\s*$)\d+"
+        decimal = rf"^\s*([+-]?\d*),({digits}(?:[eE][+-]?\d+)?)\s*$"
         frame = frame.apply(lambda column: column.str.replace(decimal, r"\1.\2", regex=True))
     frame.columns = [name.strip() for name in names]
     if nameless := int((frame.columns == "").sum()):

@@ -255,6 +255,8 @@ def _encode_frame(frame: "DataFrame", columns: list[str], inputs: dict[str, Any]
     if inputs["kind"] != "numbers":
         return encode(inputs, frame[columns], where)
     x = np.stack([numbers(frame[name], mostly=0.0) for name in columns], axis=1)
+    if "scale" in inputs and (x == np.round(x)).all():  # a file has no types: 0 and 1 of 255, and no shares
+        x = x.astype(np.int64)
     return encode(inputs, x.reshape(-1, *inputs["shape"]), where)
 
 

@@ -22,7 +22,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from metarun.data.columns import Column, Columns
 from metarun.data.decode import decode, fit_image, resize
-from metarun.data.frames import labels, spell
+from metarun.data.frames import check_columns, labels, spell
 from metarun.errors import DataError
 from metarun.tasks import TaskSource
 from metarun.text import count_of
@@ -118,7 +118,7 @@ def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
         x: n examples. Images: paths, PIL images, or arrays of whole numbers from 0 to 255, [n, H, W], [n, H, W, C] or
             [n, C, H, W]; floats [n, *shape] from 0 to 1 are taken as they are. Rows: a DataFrame with the columns of
             training, or an array of them in order. Texts: words, or a DataFrame with their column. Numbers: arrays or
-            tensors; where training had uint8, whole numbers from 0 to 255, or floats from 0 to 1.
+            tensors; where training had uint8, integers from 0 to 255, or floats from 0 to 1.
         where: what they are called in messages, such as `support`.
 
     Raises:
@@ -126,6 +126,7 @@ def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
         UsageError: a column is missing.
     """
     x = _as_array(x) if isinstance(x, torch.Tensor) else x
+    x = x.to_pandas() if hasattr(x, "to_pandas") else x  # frames of other libraries, whose columns have names too
     x = [x] if isinstance(x, (str, Path, Image.Image)) else x
     known: dict[str, Callable[[Plain, Any, str], np.ndarray]] = {
         "images": _encode_images,
@@ -258,6 +259,8 @@ def _encode_texts(inputs: Plain, x: Any, where: str) -> np.ndarray:
     import pandas as pd
 
     if isinstance(x, pd.DataFrame):
+        if len(x.columns) > 1:
+            check_columns(x, [inputs["text"]], where)
         x = labels(x[inputs["text"]]).fillna("") if inputs["text"] in x else x.iloc[:, 0]
     texts = list(np.asarray(x, dtype=object).reshape(-1))
     if wrong := [text for text in texts if not isinstance(text, str)]:
@@ -273,8 +276,7 @@ def _encode_numbers(inputs: Plain, x: Any, where: str) -> np.ndarray:
     if "scale" not in inputs:
         return _take_numbers(inputs, x, where)
     numbers, scale = _take_numbers(inputs, x, where), inputs["scale"]
-    whole = np.asarray(x).dtype.kind in "iu" or (numbers.max(initial=0) > 1 and (numbers == numbers.round()).all())
-    if not whole:
+    if np.asarray(x).dtype.kind not in "iu":
         return _take_pixels(inputs, numbers, where)
     if numbers.size and not 0 <= numbers.min() <= numbers.max() <= scale:
         found = f"from {numbers.min():.4g} to {numbers.max():.4g}"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from metarun.data.frames import labels, numbers
 from metarun.data.grouped import Grouped
 from metarun.data.rows import Rows
 from metarun.data.splitting import FRACTIONS, check_splitting, split_names
-from metarun.errors import SettingError, one_of
+from metarun.errors import DataError, SettingError, one_of
 from metarun.tasks import Metric, Split, Task, sizes
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ class TargetClasses(ClassSource):
     def explain_size(self, split: Split) -> str:
         """See ClassSource; and what a target of numbers is for."""
         why, target = super().explain_size(split), self.rows.roles["target"]
-        found = numbers(self.rows.frame[target]) if why else None
+        found = None
+        with suppress(DataError):  # of words among numbers
+            found = numbers(self.rows.frame[target]) if why else None
         if found is None or not (found % 1 > 0).any():
             return why
         return f"{why}; {target} is of numbers: to predict them, give the column that names the tasks (data.task)"

@@ -99,12 +99,13 @@ class Learned:
             classes, targets = self._prepare(trained, targets_of(y, len(x)))
             boolean(together=self.together)
             steps = self._inner_steps()
-            task = Task(classes=classes, inner_steps=steps, together=self.together)
+            names = names_of(rows) if trained.facts.inputs["kind"] in ("numbers", "table") else None
+            task = Task(classes=classes, inner_steps=steps, together=self.together, columns=names)
             facts = trained.facts.model_copy(update={"task": task})
             order = np.argsort(targets, kind="stable") if classes else np.arange(len(x))  # by class, as eval has it
             fitted = replace(trained, facts=facts, support=(x[order], targets[order]))
             _build(fitted)
-        self._take(fitted, columns_of(rows), names_of(rows))
+        self._take(fitted, columns_of(rows))
         return self
 
     def save(self, path: str | Path) -> None:
@@ -129,9 +130,9 @@ class Learned:
         except TypeError as error:
             raise ValueError(f"{self.inner_steps!r} (inner_steps): expected an integer, or None") from error
 
-    def _take(self, fitted: Trained, columns: int | None, names: list[str] | None = None) -> None:
+    def _take(self, fitted: Trained, columns: int | None) -> None:
         """Is fitted from now on."""
-        self.trained_ = fitted
+        self.trained_, names = fitted, fitted.facts.task and fitted.facts.task.columns
         for known in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(known, None)
         if columns is not None:
@@ -211,8 +212,8 @@ class LearnedClassifier(Learned):
         numbers = number_classes(trained.facts.inputs, classes)
         return classes[np.argsort(numbers)].tolist(), numbers[places]
 
-    def _take(self, fitted: Trained, columns: int | None, names: list[str] | None = None) -> None:
-        super()._take(fitted, columns, names)
+    def _take(self, fitted: Trained, columns: int | None) -> None:
+        super()._take(fitted, columns)
         assert fitted.facts.task is not None
         self.classes_ = np.sort(np.asarray(fitted.facts.task.classes))
 
@@ -256,14 +257,18 @@ class LearnedRegressor(Learned):
 KINDS: dict[Metric, type[Learned]] = {"accuracy": LearnedClassifier, "mse": LearnedRegressor}
 
 
-def load_learned(path: str | Path) -> Learned:
+def load_learned(path: str | Path, **settings: Any) -> Learned:
     """See metarun.load()."""
     trained = load_trained(path)
     cls = KINDS[trained.facts.metric]
     if (task := trained.facts.task) is None:
-        return cls(path)
-    learned, inputs = cls(path, task.together, task.inner_steps), trained.facts.inputs
+        return cls(path).set_params(**settings)
+    learned, inputs = cls(path, task.together, task.inner_steps).set_params(**settings), trained.facts.inputs
+    boolean(together=learned.together)
+    changed = {"together": learned.together, "inner_steps": learned._inner_steps()}
+    trained = replace(trained, facts=trained.facts.model_copy(update={"task": task.model_copy(update=changed)}))
     columns = {"table": len(inputs.get("columns", ())), "numbers": inputs["shape"][0]}.get(inputs["kind"])
+    columns = len(task.columns) if task.columns else columns
     learned._take(trained, columns if len(inputs["shape"]) == 1 else None)
     return learned
 

@@ -13,6 +13,7 @@ class Task(Record):
     classes: list[str | int | float | bool] | None = None  # the user's own labels, in order; None in regression
     inner_steps: Count | None = None  # None: as in the run's own test
     together: bool = False
+    columns: list[str] | None = None  # the names of those that X had, in order; None where it was no frame of rows
 
 
 class Exported(Record):

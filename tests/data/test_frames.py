@@ -143,6 +143,17 @@ def _column(cells, **settings):
     return pandas.Series(cells, index=range(1, len(cells) + 1), name="age", **settings)
 
 
+def test_a_comma_of_decimals_may_have_an_exponent_and_stand_beside_tabs(tmp_path):
+    for delimiter in ";\t":
+        (tmp_path / "t.csv").write_text(f"a{delimiter}b\n7,736e-06{delimiter}1\n,5{delimiter}-1,25\n")
+        frame = read_frame(str(tmp_path / "t.csv"), "data.file")
+        assert numbers(frame["a"]).tolist() == [7.736e-06, 0.5]
+        assert numbers(frame["b"]).tolist() == [1, -1.25]
+    (tmp_path / "t.csv").write_text("a\tb\n1,234\t1\n2,5\t1\n")
+    with pytest.raises(DataError, match=r"1,234.*without separators"):
+        numbers(read_frame(str(tmp_path / "t.csv"), "data.file")["a"])
+
+
 def test_days_are_the_words_that_a_csv_has_for_them():
     days = pandas.Series(pandas.to_datetime(["2013-01-01", None, "2014-12-31"]))
     file = io.StringIO(days.to_csv(index=False))

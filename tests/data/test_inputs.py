@@ -8,7 +8,7 @@ from helpers.tables import cities
 from PIL import Image
 
 from metarun.data.classes import ClassSource
-from metarun.data.given import Examples, classes_of, spell_classes
+from metarun.data.given import Examples, _encode_frame, classes_of, spell_classes
 from metarun.data.images import Images
 from metarun.data.inputs import check_inputs, describe_inputs, encode, number_classes
 from metarun.data.sinusoid import Sinusoid
@@ -144,6 +144,7 @@ WRONG = {
     "columns": (ROWS, np.zeros((3, 2)), r"expected \[n, 1\], the columns a"),
     "word": (ROWS, pandas.DataFrame({"a": ["x"]}), "'x'.*expected a number"),
     "no text": (TEXT, [1], "expected texts"),
+    "two of a name": (ROWS, pandas.DataFrame([[1, 2]], columns=["a", "a"]), "two columns are named 'a'"),
     "pixels": (IMAGES, np.zeros((2, 5, 5)), r"expected \[n, 3, 8, 8\]"),
     "no images": (IMAGES, None, r"None \(examples\): expected images"),
     "two colours": (IMAGES, [np.zeros((9, 9, 2), np.uint8)], r"9, 9, 2\].*\(examples\)"),
@@ -160,6 +161,8 @@ def test_others_are_refused_in_a_line(case):
 
 
 def test_a_column_that_is_missing_is_named():
+    with pytest.raises(UsageError, match=r"'t' \(query\): no such column"):
+        encode(TEXT, pandas.DataFrame({"id": ["7"], "surname": ["ab"]}), "query")
     with pytest.raises(UsageError, match=r"'a' \(support\)"):
         encode(ROWS, pandas.DataFrame({"b": [1.0]}), "support")
 
@@ -217,10 +220,15 @@ def test_whole_numbers_of_an_own_source_are_those_that_its_tasks_have(shape):
             encode(inputs, wrong)
 
 
-def test_rows_of_whole_numbers_may_come_as_floats():
+def test_integers_are_of_255_and_floats_are_shares():
     inputs = {"kind": "numbers", "shape": [2], "scale": 255}
-    assert np.array_equal(encode(inputs, [[255.0, 0.0]]), [[1, 0]]), "as the columns of a CSV"
-    assert np.array_equal(encode(inputs, [[1, 0]]), np.float32([[1 / 255, 0]]))
+    frame = pandas.DataFrame({"x0": ["1", "0"], "x1": ["0", "1"]})
+    few = _encode_frame(frame, ["x0", "x1"], inputs, "query")
+    assert np.array_equal(few, np.float32([[1 / 255, 0], [0, 1 / 255]])), "as a CSV has them"
+    assert np.array_equal(encode(inputs, [[1, 0]]), few[:1])
+    assert np.array_equal(encode(inputs, [[1.0, 0.0]]), [[1, 0]]), "shares"
+    with pytest.raises(DataError, match="or give whole numbers from 0 to 255"):
+        encode(inputs, [[255.0, 0.0]])
     assert encode(inputs, np.zeros((0, 2))).shape == (0, 2)
 
 

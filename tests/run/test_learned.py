@@ -120,7 +120,7 @@ def test_classes_are_the_users_own_labels_also_in_a_file(run, tmp_path, name):
     assert np.array_equal(refitted.predict(X), clone(learner).fit(X, SIGNS).predict(X)), "a file is as good as the run"
 
 
-def test_columns_go_by_their_names_and_arrays_by_the_order_of_fit(run):
+def test_columns_go_by_their_names_and_arrays_by_the_order_of_fit(run, tmp_path):
     learner = metarun.load(run("points")).fit(X, SIGNS)
     expected = learner.predict_proba(X)
     back = [f"x{n}" for n in reversed(range(10))]  # the names in files for `metarun adapt`
@@ -134,6 +134,11 @@ def test_columns_go_by_their_names_and_arrays_by_the_order_of_fit(run):
     learner.fit(named.iloc[:, ::-1], SIGNS)
     for form in (named, X):
         assert np.array_equal(learner.predict_proba(form), expected)
+    learner.save(tmp_path / "f.safetensors")
+    again = metarun.load(tmp_path / "f.safetensors")
+    assert again.feature_names_in_.tolist() == learner.feature_names_in_.tolist()
+    for form in (named, X):
+        assert np.array_equal(again.predict_proba(form), expected)
     with pytest.raises(ValueError, match=r"'x3!' \(X\): no such column"):
         learner.predict(named.drop(columns="x3!"))
 
@@ -151,11 +156,17 @@ def test_words_are_not_scored_against_numbers(run):
         learner.score(X[SIGNS], SIGNS[SIGNS].astype(int))
 
 
-def test_settings_may_come_with_the_path(run):
+def test_settings_may_come_with_the_path(run, tmp_path):
     learner = metarun.load(run("waves"), inner_steps=1, together=True)
     assert learner.get_params() == {"run": run("waves"), "together": True, "inner_steps": 1}
     with pytest.raises(ValueError, match="'steps'"):
         metarun.load(run("waves"), steps=1)
+    x, y = np.linspace(-5, 5, 12)[:, None], np.linspace(0, 1, 12)
+    expected = learner.fit(x, y).predict(x)
+    metarun.load(run("waves")).fit(x, y).save(tmp_path / "f.safetensors")
+    fitted = metarun.load(tmp_path / "f.safetensors", inner_steps=1, together=True)
+    assert np.array_equal(fitted.predict(x), expected)
+    assert not np.array_equal(metarun.load(tmp_path / "f.safetensors").predict(x), expected)
     with pytest.raises(ValueError, match=r"1.5 \(inner_steps\): expected an integer"):
         learner.set_params(inner_steps=1.5).fit([[0.0]], [0.0])
 
