@@ -14,6 +14,8 @@ from metarun.config.own_code import class_name, is_own, place_of, trusted, withi
 from metarun.errors import DataError, MetarunError, SettingError, UsageError
 from metarun.text import nearest, reason, spell
 
+# Of metarun itself. Other classes of its do more than a stranger's config may, such as to open a file for writing.
+PARTS = [f"metarun.{part}" for part in ("algos", "data", "models", "engine.device", "engine.engine", "run.loggers")]
 GIVEN = {"algo": ("model",), "model": ("input_shape", "outputs")}  # arguments that the run supplies, by section
 
 
@@ -37,11 +39,18 @@ def check_name(key: str, target: Any) -> None:
 def check_target(key: str, target: Any, more: tuple[str, ...] = ()) -> None:
     """Raises UsageError if a `_target_` names something outside the trusted packages, and `more` of them."""
     packages = [*more, *trusted()]
+    if isinstance(target, str) and within(target, ["metarun"]) and not _is_allowed(target, packages):
+        raise UsageError(f"{target!r} ({key}): expected a class in {', '.join(PARTS)}")
     if not isinstance(target, str) or not within(target, packages):
         raise UsageError(
             f"{target!r} ({key}): expected a class in {', '.join(packages)}; to trust another package, name it in the "
             f"environment: METARUN_TRUST=package{_describe_absent()}"
         )
+
+
+def _is_allowed(name: str, packages: list[str]) -> bool:
+    """Whether a dotted name lies in one of these packages; of metarun's own in one of its parts."""
+    return within(name, packages) and (within(name, PARTS) or not within(name, ["metarun"]))
 
 
 def _describe_absent() -> str:
@@ -191,7 +200,7 @@ def _import_target(key: str, target: Any, kind: str, is_kind: Callable[[Any], bo
         where = _describe_search(target) if isinstance(error, ModuleNotFoundError) and not place else ""
         raise UsageError(f"{target!r} ({key}): expected a {kind} that can be imported: {why}{where}") from error
     packages = [*more, *trusted()]
-    if not is_kind(found) or not within(found.__module__, packages):
+    if not is_kind(found) or not _is_allowed(found.__module__, packages):
         raise UsageError(f"{target!r} ({key}): expected a {kind} that {', '.join(packages)} define themselves")
     return found
 

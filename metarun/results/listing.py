@@ -27,7 +27,7 @@ from metarun.text import reason
 
 State = Literal["running", "done", "failed", "stopped", "stale", "damaged"]
 OWN_FIELDS = ("algo", "data", "experiment", "sweep", "zip")  # words that are not in `differs`, nor are Hydra's own
-SMALL = 64_000  # bytes
+SMALL = 10_000_000  # bytes, as files of configs have at most
 MOST = 10**15  # outer steps, in a record
 # The usual lines of overrides.yaml and choices.yaml, which need no YAML reader: it takes a second for a thousand runs.
 WORD = re.compile(r"- ([A-Za-z][!-~]*=[!-~]*)")

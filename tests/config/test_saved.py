@@ -43,7 +43,7 @@ BAD = {
     "deep": (_write("seed: " + "[" * 500 + "]" * 500), "deeper than 100 levels"),
     "deep within": (_replace("seed: 0\n", "seed: " + "[" * 100 + "]" * 100 + "\n"), "deeper than 100 levels"),
     "wide": (_replace("seed: 0\n", "seed: [" + "0," * 9000 + "]\n"), "an integer"),
-    "huge": (_sparse, "over 64000"),
+    "huge": (_sparse, "over 10000000"),
     "a python tag": (_replace("seed: 0\n", "seed: !!python/object/apply:os.mkdir [owned]\n"), "a tag"),
     "a python name": (_replace("seed: 0\n", "seed: !!python/name:os.mkdir\n"), "a tag"),
     "a tag on a mapping": (_replace("algo:\n", "algo: !!map\n"), "a tag"),
