@@ -228,6 +228,9 @@ def _hand_over(run: Callable[[], None]) -> None:
     except (MetarunError, HydraException, OmegaConfBaseException, OSError):
         raise
     except Exception as error:  # of a sweeper with its storage, or of a launcher
+        if type(error).__name__ == "TerminatedWorkerError":  # joblib's
+            rule = "lower hydra.launcher.n_jobs, and repeat the command with its hydra.sweep.dir, which runs the rest"
+            raise MetarunError(f"a job's process was killed, perhaps for want of memory (sweep): {rule}") from error
         raise UsageError(f"{type(error).__name__}: {reason(error)} (Hydra): expected settings that work") from error
 
 

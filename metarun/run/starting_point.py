@@ -117,13 +117,24 @@ def newest_step(
         )
     start.best = Best(*saved["best"], saved=saved["best"][0])
     if not any(key.startswith("engine.") for key in changes):
-        start.state.chunks = Chunks(*saved["chunks"])  # they decide the last digits
+        start.state.chunks = _keep_chunks(config, Chunks(*saved["chunks"]))
     try:
         parse_events(saved["metrics"], start.experiment.source.metric)
     except ValueError as error:
         raise RunDirError(f"metrics (checkpoint): {error}; expected rows as metarun wrote them") from error
     start.metrics = saved["metrics"]
     return start
+
+
+def _keep_chunks(config: Config, saved: Chunks) -> Chunks:
+    """Those of the checkpoint, for they decide the last digits, but for sizes that are set.
+
+    Of a session that was killed before its first checkpoint the config is left, and not that it had changed something.
+    """
+    if config.engine.get("mode") == "loop":
+        return saved
+    pairs = zip((config.engine.get(name) for name in ("chunk", "eval_chunk")), saved, strict=True)
+    return Chunks(*(size if isinstance(size, int) else kept for size, kept in pairs))
 
 
 def newest_checkpoint(rundir: RunDir, config: Config) -> dict[str, Any] | None:

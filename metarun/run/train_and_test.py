@@ -182,7 +182,7 @@ def _begin(
 ) -> Session:
     """The session of rank 0, with its listeners; environment.json has it then."""
     experiment, state = start.experiment, start.state
-    if with_other_digits := [key for key in changes if policy(key).digits]:
+    if state.step and (with_other_digits := [key for key in changes if policy(key).digits]):
         longer = [key for key in with_other_digits if policy(key).length]
         stretched = longer and experiment.algorithm.scheduled
         why = f" (its schedules now run over the new {longer[0]})" if stretched else ""

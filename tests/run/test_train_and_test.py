@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -513,6 +514,19 @@ def test_a_run_that_resume_begins_anew_keeps_the_words_that_began_it(metarun, mo
     words = RunDir(Path("run")).overrides()
     assert "data.shots=3" in words
     assert [word for word in words if word.startswith("test_tasks=")] == ["test_tasks=5"]
+
+
+def test_a_chunk_that_a_killed_session_has_set_is_set(metarun, finished, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError
+
+    shutil.copytree(finished, "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "meta_train", no_memory)
+        assert metarun("resume", "run", "meta_steps=6", "engine.chunk=3")[0] == 1
+    assert metarun("resume", "run")[0] == 0
+    environment = RunDir(Path("run")).environment()
+    assert [session.chunk for session in environment.sessions] == [25, 3, 3]
 
 
 def test_a_signal_during_the_last_save_stops_the_run_before_its_test(metarun, monkeypatch):
