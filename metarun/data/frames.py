@@ -165,6 +165,13 @@ def _as_words(array: np.ndarray, place: str) -> np.ndarray:
         raise DataError(f"{place}: {reason(error)}: expected words in UTF-8; save them again as that") from error
 
 
+def name_columns(rows: np.ndarray, names: list[str]) -> "DataFrame":
+    """A table of these rows [n, F], whose columns have these names."""
+    import pandas
+
+    return pandas.DataFrame(rows, columns=names)
+
+
 def check_columns(frame: "DataFrame", names: Collection[str], where: str) -> None:
     """Raises UsageError for the first of these names that no column has; `where` is the setting that gives them."""
     for name in names:

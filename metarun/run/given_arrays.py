@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from metarun.data.frames import name_columns
 from metarun.data.inputs import encode
 from metarun.errors import DataError, DivergedError, UsageError
 from metarun.run.trained import Trained
@@ -64,11 +65,9 @@ def in_order(trained: Trained, rows: Any, names: list[str]) -> Any:
 
     Raises ValueError: a DataFrame lacks one.
     """
-    import pandas
-
     kind = trained.facts.inputs["kind"]
     if kind in ("numbers", "table") and isinstance(rows, np.ndarray) and rows.ndim == 2:
-        return pandas.DataFrame(rows, columns=names)
+        return name_columns(rows, names)
     if kind == "numbers" and hasattr(rows, "columns"):
         if missing := [name for name in names if name not in rows.columns]:
             raise ValueError(f"{missing[0]!r} (X): no such column; expected those that fit() was given")

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -232,13 +231,11 @@ def test_a_download_that_cannot_be_is_a_data_error(metarun, monkeypatch):
     assert not Path("new/folder").exists()
 
 
-def test_a_wrong_name_is_reported_without_torch_in_under_a_second(tmp_path):
+def test_a_wrong_name_is_reported_without_torch_which_takes_seconds(tmp_path):
     code = "import sys\nfrom metarun.cli import main\ncode = main()\nassert 'torch' not in sys.modules\nsys.exit(code)"
     for words in (["algo=mamll"], ["algo._target_=os.system"]):
-        began = time.monotonic()
         done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 2, done.stderr
-        assert time.monotonic() - began < 5, "a second on a machine that does nothing else"
 
 
 def test_help_names_every_choice_and_verb(metarun):
