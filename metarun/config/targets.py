@@ -39,18 +39,11 @@ def check_name(key: str, target: Any) -> None:
 def check_target(key: str, target: Any, more: tuple[str, ...] = ()) -> None:
     """Raises UsageError if a `_target_` names something outside the trusted packages, and `more` of them."""
     packages = [*more, *trusted()]
-    if isinstance(target, str) and within(target, ["metarun"]) and not _is_allowed(target, packages):
-        raise UsageError(f"{target!r} ({key}): expected a class in {', '.join(PARTS)}")
     if not isinstance(target, str) or not within(target, packages):
         raise UsageError(
             f"{target!r} ({key}): expected a class in {', '.join(packages)}; to trust another package, name it in the "
             f"environment: METARUN_TRUST=package{_describe_absent()}"
         )
-
-
-def _is_allowed(name: str, packages: list[str]) -> bool:
-    """Whether a dotted name lies in one of these packages; of metarun's own in one of its parts."""
-    return within(name, packages) and (within(name, PARTS) or not within(name, ["metarun"]))
 
 
 def _describe_absent() -> str:
@@ -200,8 +193,10 @@ def _import_target(key: str, target: Any, kind: str, is_kind: Callable[[Any], bo
         where = _describe_search(target) if isinstance(error, ModuleNotFoundError) and not place else ""
         raise UsageError(f"{target!r} ({key}): expected a {kind} that can be imported: {why}{where}") from error
     packages = [*more, *trusted()]
-    if not is_kind(found) or not _is_allowed(found.__module__, packages):
+    if not is_kind(found) or not within(found.__module__, packages):
         raise UsageError(f"{target!r} ({key}): expected a {kind} that {', '.join(packages)} define themselves")
+    if within(found.__module__, ["metarun"]) and not within(found.__module__, PARTS):
+        raise UsageError(f"{target!r} ({key}): expected a {kind} in {', '.join(PARTS)}")
     return found
 
 

@@ -32,7 +32,7 @@ BAD = [
     ("algo._target_=metarun.algos.maml.Mamll", "Mamll"),
     (
         "algo.meta_optimizer._target_=metarun.config.targets.PathFinder",
-        "(algo.meta_optimizer._target_)|expected a class in metarun.algos",
+        "(algo.meta_optimizer._target_)|define themselves",
     ),
     ("algo=meta_sgd algo.eval_inner_steps=-1", "-1 (algo.eval_inner_steps): expected an integer of at least 0"),
     ("algo=protonet", "sinusoid|a source of classes|no meaning in regression"),

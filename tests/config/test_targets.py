@@ -18,10 +18,10 @@ from metarun.errors import UsageError
         (None, "METARUN_TRUST"),
         ({"_target_": "x"}, "METARUN_TRUST"),
         ("metarun.algos.maml.Mamll", "Mamll"),
-        ("metarun.algos.nowhere.Maml", "No module"),
-        ("metarun.data.inputs.encode", "expected a class that"),
+        ("metarun.nowhere.Maml", "No module"),
+        ("metarun.files.write_atomically", "expected a class that"),
         ("metarun.files.Appended", "expected a class in metarun.algos, "),  # which empties a file when it is built
-        ("metarun.data.given.Path", "define themselves"),
+        ("metarun.config.targets.PathFinder", "define themselves"),
         ("metarun.engine.device.subprocess.Popen", "expected a class"),
         ("torch.optim.Adamm", "Adamm"),
         ("torch.optim.lr_scheduler.Counter", "define themselves"),
