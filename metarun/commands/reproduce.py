@@ -120,10 +120,9 @@ def _differing_environment(old: Session, new: Session) -> list[str]:
     flat = [{**s.plain(), **s.versions, **(s.git.plain() if s.git else {})} for s in (old, new)]
     left_out = ("argv", "config", "versions", "git", "continued", "after_step", "changed", "reproduces", *COMPARED)
     names = [name for name, value in flat[0].items() if name not in left_out and value not in ("", None)]
-    other = [name for name in names if flat[0][name] != flat[1].get(name)]
-    lines = {name: f"was {flat[0][name]}, is {flat[1].get(name)}" for name in other}
-    lines |= {"inputs": "are preprocessed otherwise, by what training examples have"} if "inputs" in lines else {}
-    return [f"environment: {name} {words}" for name, words in lines.items()]
+    long = {"inputs": "are preprocessed otherwise, by what training examples have"}
+    words = {name: long.get(name, f"was {flat[0][name]}, is {flat[1].get(name)}") for name in names}
+    return [f"environment: {name} {words[name]}" for name in names if flat[0][name] != flat[1].get(name)]
 
 
 def _without_extra_validations(text: str, config: Config) -> list[str]:

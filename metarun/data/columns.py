@@ -168,9 +168,6 @@ class Columns:
             DataError: a word or an infinity in a column of numbers, or a column twice.
         """
         check_columns(frame, [column.name for column in self.columns], where)
-        double = [column.name for column in self.columns if (frame.columns == column.name).sum() > 1]
-        if double:
-            raise DataError(f"{where}: two columns are named {double[0]!r}: expected a name for each; rename one")
         try:
             return np.concatenate([column.transform(frame[column.name]) for column in self.columns], axis=1)
         except DataError as error:

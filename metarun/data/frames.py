@@ -60,13 +60,17 @@ def read_frame(path: str | Path, where: str = "data.file") -> "DataFrame":
         raise DataError(f"{place}: empty: expected a table with a header")
     frame = read(content, place)
     names = [str(name) for name in frame.columns]
-    if double := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{place}: two columns are named {double[0]!r}: expected a name for each; rename one")
+    _refuse_doubles(names, place)
     if not len(frame):
         raise DataError(f"{place}: has a header and no rows: expected rows")
     frame.columns = names
     frame.index = range(1, len(frame) + 1)
     return frame
+
+
+def _refuse_doubles(names: list[str], place: str) -> None:
+    if double := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{place}: two columns are named {double[0]!r}: expected a name for each; rename one")
 
 
 def find_delimiter(header: str) -> str:
@@ -173,7 +177,12 @@ def name_columns(rows: np.ndarray, names: list[str]) -> "DataFrame":
 
 
 def check_columns(frame: "DataFrame", names: Collection[str], where: str) -> None:
-    """Raises UsageError for the first of these names that no column has; `where` is the setting that gives them."""
+    """Raises UsageError for the first of these names that no column has, DataError for one that two have.
+
+    `where` is the setting that gives them.
+    """
+    if not frame.columns.is_unique:
+        _refuse_doubles([name for name in frame.columns if name in names], where)
     for name in names:
         if name not in frame.columns:
             columns = [str(column) for column in frame.columns]

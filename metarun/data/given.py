@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarun.data.frames import check_columns, labels, numbers, read_frame, spell
+from metarun.data.frames import check_columns, labels, numbers, read_frame
 from metarun.data.given_images import list_classes, list_images
 from metarun.data.inputs import encode
 from metarun.errors import DataError, UsageError
@@ -130,13 +130,6 @@ def read_support(
 def classes_of(support: Examples, inputs: dict[str, Any]) -> list[str]:
     """The classes that are learned, in the learner's order: sorted, or those of training where they are fixed."""
     return inputs.get("target", {}).get("classes") or sorted({name for name in support.labels if name is not None})
-
-
-def spell_classes(classes: Sequence[Any]) -> list[str]:
-    """Classes that may be numbers as a table has them in words: 1 and 1.0 are '1'."""
-    import pandas
-
-    return spell(pandas.Series(list(classes))).tolist()
 
 
 def read_queries(

@@ -22,7 +22,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from metarun.data.columns import Column, Columns
 from metarun.data.decode import decode, fit_image, resize
-from metarun.data.frames import check_columns, labels, spell
+from metarun.data.frames import check_columns, labels
 from metarun.errors import DataError
 from metarun.tasks import TaskSource
 from metarun.text import count_of
@@ -135,36 +135,6 @@ def encode(inputs: Plain, x: Any, where: str = "examples") -> np.ndarray:
         "numbers": _encode_numbers,
     }
     return known[inputs["kind"]](inputs, x, where)
-
-
-def number_classes(inputs: Plain, classes: np.ndarray) -> np.ndarray:
-    """[N] int64: the numbers that the user's classes have for the learner: as a rule 0 to N - 1, sorted as words.
-
-    So a task of a table, whose classes are words, is the same where they come as numbers.
-
-    Raises:
-        DataError: all tasks of training had the same classes, and these are others.
-    """
-    import pandas as pd
-
-    names = spell(pd.Series(classes)).tolist()
-    if (known := inputs.get("target", {}).get("classes")) is None:
-        return np.argsort(np.argsort(np.array(names)))
-    if sorted(names) != sorted(known):  # 1.0 as a table has it in words is 1 as an array has it
-        names, known = ([_as_number(name) for name in found] for found in (names, known))
-    if sorted(names) != sorted(known):
-        rule = f"all classes that the tasks of training had, and no others: {', '.join(known[:10])}"
-        raise DataError(f"{', '.join(names[:10])} (classes): expected {rule}")
-    return np.array([known.index(name) for name in names])
-
-
-def _as_number(word: str) -> str:
-    """The word, spelled as the number that it is if it is one."""
-    try:
-        value = float(word)
-    except ValueError:
-        return word
-    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def encode_text(text: str, symbols: dict[str, int], length: int) -> np.ndarray:

@@ -58,7 +58,8 @@ def adopt(
         one_of("norm", norm, ["transductive", "support"])
     if isinstance(module, Learner):
         _refuse_layers(module)
-        module.norm = norm if norm and module.norm != "none" else module.norm
+        if norm is not None and module.norm != "none":
+            module.norm = norm
         return module
     if not isinstance(module, nn.Module):
         raise SettingError(spell_class(type(module)), "model", "a torch.nn.Module")

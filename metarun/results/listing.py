@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from metarun.config.keys import key_of, leaves
-from metarun.config.saved import read_choices, read_words
+from metarun.config.saved import LARGEST, read_choices, read_words
 from metarun.errors import MetarunError
 from metarun.files import read, read_beginning
 from metarun.results.run_names import is_evaluation
@@ -27,7 +27,6 @@ from metarun.text import reason
 
 State = Literal["running", "done", "failed", "stopped", "stale", "damaged"]
 OWN_FIELDS = ("algo", "data", "experiment", "sweep", "zip")  # words that are not in `differs`, nor are Hydra's own
-SMALL = 10_000_000  # bytes, as files of configs have at most
 MOST = 10**15  # outer steps, in a record
 # The usual lines of overrides.yaml and choices.yaml, which need no YAML reader: it takes a second for a thousand runs.
 WORD = re.compile(r"- ([A-Za-z][!-~]*=[!-~]*)")
@@ -171,7 +170,7 @@ def _read_choices(rundir: RunDir) -> dict[str, str] | None:
     """Hydra's choices by group; None where they were not kept."""
     path = rundir.path / ".hydra" / "choices.yaml"
     with suppress(FileNotFoundError):
-        text = read(path, SMALL).decode(errors="replace")
+        text = read(path, LARGEST).decode(errors="replace")
         usual = [CHOICE.fullmatch(line) for line in text.splitlines()]
         if text.isascii() and usual and all(match and match[2].lower() not in NO_TEXT for match in usual):
             return {match[1]: match[2] for match in usual if match}
@@ -182,7 +181,7 @@ def _read_settings(rundir: RunDir) -> dict[str, Any]:
     """What was typed for a run, to begin it and to go on with it; and the run that it repeats."""
     path, words = rundir.path / ".hydra" / "overrides.yaml", []
     with suppress(FileNotFoundError):
-        text = read(path, SMALL).decode(errors="replace")
+        text = read(path, LARGEST).decode(errors="replace")
         usual = [WORD.fullmatch(line) for line in text.splitlines()]
         if text.isascii() and ":" not in text and usual and all(usual):
             words = [match[1] for match in usual if match]
@@ -223,7 +222,7 @@ def _class_of_config(rundir: RunDir, section: str) -> str:
 def _config_text(rundir: RunDir) -> str:
     """The text of the saved config, for what has no need of a YAML reader; '' where it cannot be read."""
     with suppress(OSError):
-        return read(rundir.path / ".hydra" / "config.yaml", SMALL).decode(errors="replace")
+        return read(rundir.path / ".hydra" / "config.yaml", LARGEST).decode(errors="replace")
     return ""
 
 

@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from metarun.data.given import Examples, Scale, axis_of, scale_of_target, spell_classes
+from metarun.data.class_names import spell_classes
+from metarun.data.given import Examples, Scale, axis_of, scale_of_target
 from metarun.intervals import over_tasks
 from metarun.run.trained import Ready, Trained
 from metarun.storage import learner_records

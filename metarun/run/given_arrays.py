@@ -14,6 +14,8 @@ from metarun.data.inputs import encode
 from metarun.errors import DataError, DivergedError, UsageError
 from metarun.run.trained import Trained
 
+OF_ROWS = ("numbers", "table")  # kinds of inputs whose examples are rows
+
 
 def rows_of(trained: Trained, x: Any) -> Any:
     """The examples; those of a learner of numbers or tables as an array, or the DataFrame that they are.
@@ -23,7 +25,7 @@ def rows_of(trained: Trained, x: Any) -> Any:
     if hasattr(x, "toarray"):
         raise ValueError("a sparse matrix (X): expected a dense one; give X.toarray()")
     inputs = trained.facts.inputs
-    if inputs["kind"] not in ("numbers", "table") or hasattr(x, "columns"):
+    if inputs["kind"] not in OF_ROWS or hasattr(x, "columns"):
         return x
     try:
         rows = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
@@ -54,8 +56,10 @@ def columns_of(rows: Any) -> int | None:
     return int(shape[1]) if len(shape) == 2 else None
 
 
-def names_of(rows: Any) -> list[str] | None:
-    """The names of the columns, where they are words, as scikit-learn has it; None where there are none."""
+def names_of(trained: Trained, rows: Any) -> list[str] | None:
+    """The names of the columns, where they are words, as scikit-learn has it; None of others, and of no rows."""
+    if trained.facts.inputs["kind"] not in OF_ROWS:
+        return None
     names = list(getattr(rows, "columns", ()))
     return names if names and all(isinstance(name, str) for name in names) else None
 
@@ -65,10 +69,9 @@ def in_order(trained: Trained, rows: Any, names: list[str]) -> Any:
 
     Raises ValueError: a DataFrame lacks one.
     """
-    kind = trained.facts.inputs["kind"]
-    if kind in ("numbers", "table") and isinstance(rows, np.ndarray) and rows.ndim == 2:
+    if isinstance(rows, np.ndarray) and rows.ndim == 2:
         return name_columns(rows, names)
-    if kind == "numbers" and hasattr(rows, "columns"):
+    if trained.facts.inputs["kind"] == "numbers" and hasattr(rows, "columns"):  # a table's are known by themselves
         if missing := [name for name in names if name not in rows.columns]:
             raise ValueError(f"{missing[0]!r} (X): no such column; expected those that fit() was given")
         return rows[names]

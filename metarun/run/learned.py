@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import Self
 
+from metarun.data.class_names import number_classes
 from metarun.data.given import scale_of_target
-from metarun.data.inputs import number_classes
 from metarun.engine.device import borrowed
 from metarun.errors import boolean
 from metarun.run.given_arrays import as_value_errors, columns_of, encode_rows, in_order, names_of, rows_of, targets_of
@@ -99,8 +99,7 @@ class Learned:
             classes, targets = self._prepare(trained, targets_of(y, len(x)))
             boolean(together=self.together)
             steps = self._inner_steps()
-            names = names_of(rows) if trained.facts.inputs["kind"] in ("numbers", "table") else None
-            task = Task(classes=classes, inner_steps=steps, together=self.together, columns=names)
+            task = Task(classes=classes, inner_steps=steps, together=self.together, columns=names_of(trained, rows))
             facts = trained.facts.model_copy(update={"task": task})
             order = np.argsort(targets, kind="stable") if classes else np.arange(len(x))  # by class, as eval has it
             fitted = replace(trained, facts=facts, support=(x[order], targets[order]))
@@ -267,8 +266,8 @@ def load_learned(path: str | Path, **settings: Any) -> Learned:
     boolean(together=learned.together)
     changed = {"together": learned.together, "inner_steps": learned._inner_steps()}
     trained = replace(trained, facts=trained.facts.model_copy(update={"task": task.model_copy(update=changed)}))
-    columns = {"table": len(inputs.get("columns", ())), "numbers": inputs["shape"][0]}.get(inputs["kind"])
-    columns = len(task.columns) if task.columns else columns
+    of_table = len(task.columns or inputs.get("columns", ()))  # fit() may have been given more than the run has
+    columns = {"table": of_table, "numbers": inputs["shape"][0]}.get(inputs["kind"])
     learned._take(trained, columns if len(inputs["shape"]) == 1 else None)
     return learned
 
